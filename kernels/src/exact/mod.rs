@@ -1,0 +1,3 @@
+//! Kernels whose bits are the same at every level.
+
+pub mod samples;

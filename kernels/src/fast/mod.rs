@@ -1,0 +1,1 @@
+//! Kernels of the fit: equal to their scalar twins within a tolerance.

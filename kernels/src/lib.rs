@@ -1,0 +1,23 @@
+//! Kernels of Tilefit: slices in, slices out. They know nothing of tensors or files, and hold all
+//! `unsafe` of the project.
+//!
+//! Two contracts, two modules, never mixed:
+//!
+//! * [`exact`]: integers (wrapping), or f32 with only `+ - * / sqrt`, in a fixed order and without
+//!   fused multiply-add. Lanes are different outputs, never parts of one sum. Every [`Level`] gives
+//!   the same bits, so a decoder may use them.
+//! * [`fast`] (feature `fit`): FMA, matrix products, horizontal sums. Equal to the scalar twin within
+//!   a tolerance only. The fit alone may use them.
+//!
+//! Each kernel takes the [`Level`] at which it runs. Owning a `Level` is the proof that this machine
+//! has the instructions.
+
+#[macro_use]
+mod dispatch;
+pub mod exact;
+#[cfg(feature = "fit")]
+pub mod fast;
+mod level;
+mod vector;
+
+pub use level::Level;

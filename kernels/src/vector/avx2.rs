@@ -1,0 +1,104 @@
+//! Eight lanes: AVX2 and FMA.
+
+use super::Simd;
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The caller runs inside a function that enables this instruction set, on a CPU that has it.
+    #[inline(always)]
+    pub(crate) unsafe fn token() -> Self {
+        Avx2(())
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct F32(__m256);
+
+impl Add for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn add(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm256_add_ps(self.0, b.0) })
+    }
+}
+
+impl Div for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn div(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm256_div_ps(self.0, b.0) })
+    }
+}
+
+impl Mul for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn mul(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm256_mul_ps(self.0, b.0) })
+    }
+}
+
+impl Sub for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn sub(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm256_sub_ps(self.0, b.0) })
+    }
+}
+
+impl Simd for Avx2 {
+    const F32_LANES: usize = 8;
+    type F32 = F32;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm256_set1_ps(x) })
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> F32 {
+        let x = &x[..8];
+        // SAFETY: `self` proves the instructions; the slice has all lanes.
+        F32(unsafe { _mm256_loadu_ps(x.as_ptr()) })
+    }
+    #[inline(always)]
+    fn store(self, v: F32, out: &mut [f32]) {
+        let out = &mut out[..8];
+        // SAFETY: `self` proves the instructions; the slice has all lanes.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), v.0) }
+    }
+    #[inline(always)]
+    fn min(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm256_min_ps(a.0, b.0) })
+    }
+    #[inline(always)]
+    fn max(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm256_max_ps(a.0, b.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm256_sqrt_ps(a.0) })
+    }
+    #[inline(always)]
+    fn mul_add(self, a: F32, b: F32, c: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm256_fmadd_ps(a.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn select_gt(self, a: F32, b: F32, x: F32, y: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { F32(_mm256_blendv_ps(y.0, x.0, _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0))) }
+    }
+}

@@ -1,0 +1,56 @@
+//! The lanes that kernels are written over: one algorithm, many instruction sets.
+//!
+//! A [`Simd`] value is a token. Only [`dispatch`](crate::dispatch) makes one, inside a function that
+//! enables the instructions, and vectors come only from tokens, so that the algorithms are safe code.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+mod scalar;
+pub(crate) use scalar::Scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod sse2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {avx2::Avx2, avx512::Avx512, sse2::Sse2};
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use simd128::Simd128;
+
+/// An instruction set with `F32_LANES` f32 lanes.
+///
+/// `+ - * / sqrt` are exact (IEEE, never contracted); `mul_add` is fused where the set has it and so
+/// belongs to the fast contract only. `min(a, b)` is `a < b ? a : b`, `max(a, b)` is `a > b ? a : b`
+/// (so the second operand wins on NaN), on every level.
+#[allow(dead_code)]
+pub(crate) trait Simd: Copy {
+    const F32_LANES: usize;
+    type F32: Copy
+        + Add<Output = Self::F32>
+        + Sub<Output = Self::F32>
+        + Mul<Output = Self::F32>
+        + Div<Output = Self::F32>;
+
+    fn splat(self, x: f32) -> Self::F32;
+    /// Reads the first `F32_LANES` of `x`; panics when `x` is shorter.
+    fn load(self, x: &[f32]) -> Self::F32;
+    /// Writes the first `F32_LANES` of `out`; panics when `out` is shorter.
+    fn store(self, v: Self::F32, out: &mut [f32]);
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// `a * b + c`; fused on levels that have FMA.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// Lane by lane `a > b ? x : y`.
+    fn select_gt(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32;
+}

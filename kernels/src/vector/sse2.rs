@@ -1,0 +1,107 @@
+//! Four lanes: the x86-64 baseline.
+
+use super::Simd;
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Sse2(());
+
+impl Sse2 {
+    /// # Safety
+    /// The caller runs inside a function that enables this instruction set, on a CPU that has it.
+    #[inline(always)]
+    pub(crate) unsafe fn token() -> Self {
+        Sse2(())
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct F32(__m128);
+
+impl Add for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn add(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm_add_ps(self.0, b.0) })
+    }
+}
+
+impl Div for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn div(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm_div_ps(self.0, b.0) })
+    }
+}
+
+impl Mul for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn mul(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm_mul_ps(self.0, b.0) })
+    }
+}
+
+impl Sub for F32 {
+    type Output = F32;
+    #[inline(always)]
+    fn sub(self, b: F32) -> F32 {
+        // SAFETY: vectors come only from a token, whose maker enabled the instructions.
+        F32(unsafe { _mm_sub_ps(self.0, b.0) })
+    }
+}
+
+impl Simd for Sse2 {
+    const F32_LANES: usize = 4;
+    type F32 = F32;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm_set1_ps(x) })
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> F32 {
+        let x = &x[..4];
+        // SAFETY: `self` proves the instructions; the slice has all lanes.
+        F32(unsafe { _mm_loadu_ps(x.as_ptr()) })
+    }
+    #[inline(always)]
+    fn store(self, v: F32, out: &mut [f32]) {
+        let out = &mut out[..4];
+        // SAFETY: `self` proves the instructions; the slice has all lanes.
+        unsafe { _mm_storeu_ps(out.as_mut_ptr(), v.0) }
+    }
+    #[inline(always)]
+    fn min(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm_min_ps(a.0, b.0) })
+    }
+    #[inline(always)]
+    fn max(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm_max_ps(a.0, b.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm_sqrt_ps(a.0) })
+    }
+    #[inline(always)]
+    fn mul_add(self, a: F32, b: F32, c: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        F32(unsafe { _mm_add_ps(_mm_mul_ps(a.0, b.0), c.0) })
+    }
+    #[inline(always)]
+    fn select_gt(self, a: F32, b: F32, x: F32, y: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let m = _mm_cmpgt_ps(a.0, b.0);
+            F32(_mm_or_ps(_mm_and_ps(m, x.0), _mm_andnot_ps(m, y.0)))
+        }
+    }
+}

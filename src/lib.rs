@@ -1,0 +1,16 @@
+//! Tilefit: a neural image codec that fits a small model to one picture and ships it in the file.
+//!
+//! The decoder half builds alone (`--no-default-features`). Feature `fit` adds the encoder.
+#![forbid(unsafe_code)]
+
+pub mod error;
+#[cfg(feature = "fit")]
+pub mod fit;
+pub mod image;
+pub mod limits;
+pub mod models;
+
+pub use error::{Class, Error, Result};
+pub use image::{Picture, Rect};
+pub use kernels::Level;
+pub use limits::Limits;
