@@ -7,6 +7,8 @@ use crate::error::Result;
 use crate::image::Rect;
 use kernels::Level;
 
+pub mod pyramid;
+
 /// One grid of the latent field: `channels` planes of `ceil(height / 2^shift) x ceil(width / 2^shift)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GridSpec {
