@@ -5,7 +5,9 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+mod int16;
 mod scalar;
+pub(crate) use int16::Int16;
 pub(crate) use scalar::Scalar;
 
 #[cfg(target_arch = "x86_64")]
