@@ -1,5 +1,7 @@
 //! The encoder's half: fitting a model and its codes to pictures.
 
+pub mod pyramid;
+
 use crate::error::Result;
 use crate::image::Picture;
 use crate::models::{Codes, Encode};
