@@ -3,6 +3,7 @@
 //! The decoder half builds alone (`--no-default-features`). Feature `fit` adds the encoder.
 #![forbid(unsafe_code)]
 
+pub mod entropy;
 pub mod error;
 #[cfg(feature = "fit")]
 pub mod fit;

@@ -1,0 +1,254 @@
+//! The Laplace distribution over integers, all in integers.
+//!
+//! A code `q` has probability `F((q + 1/2 - mu)/b) - F((q - 1/2 - mu)/b)` with
+//! `F(t) = exp(t)/2` for `t < 0` and `1 - exp(-t)/2` otherwise. The edges of the bins are computed on
+//! demand from two small tables, so that `mu` and `b` keep the precision they come with.
+
+/// Fraction bits of `mu` and of the log-scale.
+pub const FRACTION: u32 = 6;
+/// `b = exp(index/64 - 5)` for `0 <= index <= MAX_SCALE`.
+pub const MAX_SCALE: i32 = 640;
+/// The second output `s` of the context network means `b = exp(s - 4)`.
+pub const SCALE_OFFSET: i32 = 4 << FRACTION;
+/// Codes further than this from the rounded location always escape.
+const MAX_WINDOW: u32 = 511;
+/// Escapes hold `2^17` values: any i16 from any location.
+pub const ESCAPE_BITS: u32 = 17;
+
+/// `RATE[i] = floor(2^16 * log2(e) / b)`: what one unit of `|q - mu|` costs in bits.
+static RATE: [u32; MAX_SCALE as usize + 1] = {
+    // e^5 * log2(e) with 52 fraction bits, then times exp(-1/64) a step.
+    let mut v: u64 = 0xd61_d6bf_69df_7b03;
+    let mut table = [0; MAX_SCALE as usize + 1];
+    let mut i = 0;
+    while i < table.len() {
+        table[i] = (v >> 36) as u32;
+        v = ((v as u128 * 0xfc07_f55f_f77d_2493) >> 64) as u64;
+        i += 1;
+    }
+    table
+};
+
+/// `TAIL[i] = round(2^15 * 2^(-i/1024))`.
+static TAIL: [u16; 1024] = {
+    let mut v: u64 = 1 << 63;
+    let mut table = [0; 1024];
+    let mut i = 0;
+    while i < table.len() {
+        table[i] = ((v + (1 << 47)) >> 48) as u16;
+        v = ((v as u128 * 0xffd3_a751_c0f7_e10b) >> 64) as u64;
+        i += 1;
+    }
+    table
+};
+
+/// The distribution of one code: symbols are `-window ..= window` around the mode, and an escape on
+/// each side. All intervals are of 2^16 and at least 1 wide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Laplace {
+    mode: i32,
+    /// Location minus mode, `-32 ..= 31` in 64ths.
+    offset: i32,
+    rate: u32,
+    window: i32,
+}
+
+/// Where a code stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Symbol {
+    pub low: u32,
+    pub width: u32,
+    /// Code minus mode; one beyond the window for an escape.
+    pub k: i32,
+}
+
+impl Laplace {
+    /// From the network's outputs, both with [`FRACTION`] fraction bits.
+    #[inline(always)]
+    pub fn new(mu: i16, scale: i16) -> Self {
+        let mode = (i32::from(mu) + 32) >> FRACTION;
+        let index = (i32::from(scale) - SCALE_OFFSET + 5 * 64).clamp(0, MAX_SCALE);
+        let rate = RATE[index as usize];
+        // A tail of 2^-16 needs 11 b. With this bound `x * rate` in `edge` stays below 2^31.
+        let window = (11 * 94548 / rate + 1).min(MAX_WINDOW) as i32;
+        Laplace { mode, offset: i32::from(mu) - (mode << FRACTION), rate, window }
+    }
+
+    /// Start of the interval of `k`, for `-window <= k <= window + 1`.
+    #[inline(always)]
+    fn edge(&self, k: i32) -> u32 {
+        let x = (k << FRACTION) - 32 - self.offset;
+        let bits = x.unsigned_abs() * self.rate;
+        let tail = u32::from(TAIL[(bits >> 12 & 1023) as usize]) >> (bits >> 22).min(31);
+        let cdf = if x < 0 { tail } else { (1 << 16) - tail };
+        let symbols = 2 * self.window as u32 + 3;
+        ((cdf * ((1 << 16) - symbols)) >> 16) + (k + self.window + 1) as u32
+    }
+
+    fn symbol(&self, k: i32) -> Symbol {
+        let low = if k < -self.window { 0 } else { self.edge(k) };
+        let end = if k > self.window { 1 << 16 } else { self.edge(k + 1) };
+        Symbol { low, width: end - low, k }
+    }
+
+    /// The symbol of `code`, and what an escape adds: how far it lies beyond the window.
+    #[inline(always)]
+    pub fn find_code(&self, code: i16) -> (Symbol, Option<u32>) {
+        let k = i32::from(code) - self.mode;
+        let beyond = k.abs() - self.window - 1;
+        let symbol = self.symbol(k.clamp(-self.window - 1, self.window + 1));
+        (symbol, (beyond >= 0).then_some(beyond as u32))
+    }
+
+    /// The interval of the mode, which most codes are.
+    #[inline(always)]
+    pub fn mode(&self) -> Symbol {
+        self.symbol(0)
+    }
+
+    /// The symbol whose interval has `target`, `target < 2^16`.
+    #[inline]
+    pub fn find(&self, target: u32) -> Symbol {
+        let mode = self.mode();
+        if target.wrapping_sub(mode.low) < mode.width {
+            return mode;
+        }
+        // Outwards, one step at a time: few are taken, and each is one edge.
+        if target < mode.low {
+            let mut end = mode.low;
+            for k in (-self.window..0).rev() {
+                let low = self.edge(k);
+                if target >= low {
+                    return Symbol { low, width: end - low, k };
+                }
+                end = low;
+            }
+            Symbol { low: 0, width: end, k: -self.window - 1 }
+        } else {
+            let mut low = mode.low + mode.width;
+            for k in 1..=self.window {
+                let end = self.edge(k + 1);
+                if target < end {
+                    return Symbol { low, width: end - low, k };
+                }
+                low = end;
+            }
+            Symbol { low, width: (1 << 16) - low, k: self.window + 1 }
+        }
+    }
+
+    pub fn is_escape(&self, symbol: &Symbol) -> bool {
+        symbol.k.abs() > self.window
+    }
+
+    /// The code of `symbol`, `beyond` the window for an escape; saturates.
+    #[inline(always)]
+    pub fn code(&self, symbol: &Symbol, beyond: u32) -> i16 {
+        let k = symbol.k + symbol.k.signum() * beyond.min(1 << ESCAPE_BITS) as i32;
+        (self.mode + k).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+    }
+
+    /// What coding `code` costs, exactly, in bits.
+    #[cfg(feature = "fit")]
+    #[inline]
+    pub fn bits(&self, costs: &[f32], code: i16) -> f32 {
+        let (symbol, beyond) = self.find_code(code);
+        costs[symbol.width as usize] + beyond.map_or(0.0, |e| (2 * (e + 1).ilog2() + 1) as f32)
+    }
+}
+
+/// `16 - log2(width)` for each width of an interval.
+#[cfg(feature = "fit")]
+pub fn costs() -> &'static [f32] {
+    static COSTS: std::sync::OnceLock<Vec<f32>> = std::sync::OnceLock::new();
+    COSTS.get_or_init(|| (0..=1 << 16).map(|w| 16.0 - (w as f64).log2() as f32).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_what_they_say() {
+        for (i, &r) in RATE.iter().enumerate() {
+            let want = 65536.0 * std::f64::consts::LOG2_E * (5.0 - i as f64 / 64.0).exp();
+            assert!((want - r as f64 - 0.5).abs() <= 0.501, "{i}: {r} {want}");
+        }
+        for (i, &t) in TAIL.iter().enumerate() {
+            assert_eq!(t, (32768.0 * (-(i as f64) / 1024.0).exp2()).round() as u16, "{i}");
+        }
+    }
+
+    fn every() -> impl Iterator<Item = Laplace> {
+        (-70..=70).flat_map(|mu| (-100..=600).map(move |s| Laplace::new(mu, s)))
+    }
+
+    #[test]
+    fn intervals_partition_the_range() {
+        for d in every() {
+            let mut at = 0;
+            for k in -d.window - 1..=d.window + 1 {
+                let s = d.symbol(k);
+                assert!(s.low == at && s.width >= 1 && s.low + s.width <= 1 << 16, "{d:?} {k}");
+                at += s.width;
+            }
+            assert_eq!(at, 1 << 16);
+        }
+    }
+
+    #[test]
+    fn every_target_is_found() {
+        for d in every().step_by(97) {
+            for target in (0..1 << 16).step_by(13) {
+                let s = d.find(target);
+                assert!(s.low <= target && target < s.low + s.width);
+                assert_eq!(s, d.symbol(s.k));
+            }
+        }
+    }
+
+    #[test]
+    fn codes_come_back() {
+        for mu in [i16::MIN, -400, -33, -32, -31, 0, 31, 32, 33, 5000, i16::MAX] {
+            for scale in [i16::MIN, 0, 200, 600, i16::MAX] {
+                let d = Laplace::new(mu, scale);
+                for code in [i16::MIN, -513, -1, 0, 1, 2, 40, 512, i16::MAX] {
+                    let (symbol, beyond) = d.find_code(code);
+                    assert_eq!(d.is_escape(&symbol), beyond.is_some());
+                    assert_eq!(d.code(&symbol, beyond.unwrap_or(0)), code);
+                    assert!(beyond.unwrap_or(0) + 1 < 1 << ESCAPE_BITS);
+                }
+            }
+        }
+    }
+
+    /// Mean code length under the true Laplace law, against its entropy.
+    #[test]
+    fn close_to_the_ideal_length() {
+        let costs: Vec<f64> = (0..=1 << 16).map(|w| 16.0 - f64::log2(w as f64)).collect();
+        let cdf = |t: f64| if t < 0.0 { t.exp() / 2.0 } else { 1.0 - (-t).exp() / 2.0 };
+        let (mut ideal_sum, mut real_sum) = (0.0, 0.0);
+        for mu in -32..32 {
+            // b from 0.018 to 20.
+            for s in (0..448).step_by(7) {
+                let d = Laplace::new(mu, s);
+                let (mu, b) = (mu as f64 / 64.0, (s as f64 / 64.0 - 4.0).exp());
+                let (mut ideal, mut real) = (0.0, 0.0);
+                for q in -400..=400i16 {
+                    let p = cdf((q as f64 + 0.5 - mu) / b) - cdf((q as f64 - 0.5 - mu) / b);
+                    if p > 0.0 {
+                        let (symbol, beyond) = d.find_code(q);
+                        ideal -= p * p.log2();
+                        let escape = beyond.map_or(0.0, |e| f64::from(2 * (e + 1).ilog2() + 1));
+                        real += p * (costs[symbol.width as usize] + escape);
+                    }
+                }
+                assert!(real < ideal * 1.003 + 1.2e-4, "mu {mu} b {b}: {real} bits, ideally {ideal}");
+                ideal_sum += ideal;
+                real_sum += real;
+            }
+        }
+        println!("loss {:.4} %", 100.0 * (real_sum / ideal_sum - 1.0));
+        assert!(real_sum < ideal_sum * 1.0015);
+    }
+}
