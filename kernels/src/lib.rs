@@ -18,6 +18,8 @@ pub mod exact;
 #[cfg(feature = "fit")]
 pub mod fast;
 mod level;
+mod shape;
 mod vector;
 
 pub use level::Level;
+pub use shape::{Conv2d, ConvTranspose2d};
