@@ -1,6 +1,8 @@
 //! The encoder's half: fitting a model and its codes to pictures.
 
 pub mod pyramid;
+pub mod soap;
+pub mod target;
 
 use crate::error::Result;
 use crate::image::Picture;

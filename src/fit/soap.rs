@@ -1,0 +1,367 @@
+//! SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024), for small dense layers.
+//!
+//! For a weight matrix with gradient G `[rows, cols]`: `L <- b2 L + (1-b2) G G^T`, `R <- b2 R + (1-b2) G^T G`,
+//! with eigenvectors QL and QR. Adam runs on `QL^T G QR` and its step is rotated back.
+//! Vectors (biases, filter taps) get plain Adam.
+
+/// One tensor of the flat parameter list: `rows x cols`, row-major, from `start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub start: usize,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// Hyper-parameters of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct SoapRate {
+    pub lr: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    /// Decoupled weight decay, times `lr`.
+    pub decay: f32,
+    /// Steps between two updates of the eigenbasis.
+    pub refresh: u32,
+}
+
+impl Default for SoapRate {
+    fn default() -> Self {
+        SoapRate { lr: 1e-2, beta1: 0.95, beta2: 0.95, eps: 1e-8, decay: 0.01, refresh: 10 }
+    }
+}
+
+/// One mode's preconditioner: the running Gram matrix and its eigenvectors (columns of `q`).
+#[derive(Clone)]
+struct Mode {
+    n: usize,
+    gram: Vec<f32>,
+    q: Vec<f32>,
+}
+
+/// Bound on one step in the eigenbasis, in units of `lr`.
+const LARGEST_STEP: f32 = 2.0;
+
+/// Modes wider than this keep the plain basis.
+const WIDEST: usize = 128;
+
+impl Mode {
+    fn new(n: usize) -> Option<Mode> {
+        (2..=WIDEST).contains(&n).then(|| Mode { n, gram: vec![0.0; n * n], q: identity(n) })
+    }
+}
+
+#[derive(Clone)]
+struct Tensor {
+    shape: Shape,
+    left: Option<Mode>,
+    right: Option<Mode>,
+}
+
+/// Optimiser state for a flat list of weights.
+#[derive(Clone)]
+pub struct Soap {
+    tensors: Vec<Tensor>,
+    /// First moment, in the plain basis between steps.
+    m: Vec<f32>,
+    /// Second moment, in the eigenbasis.
+    v: Vec<f32>,
+    steps: u32,
+    scratch: [Vec<f32>; 3],
+}
+
+impl Soap {
+    pub fn new(shapes: impl IntoIterator<Item = Shape>) -> Self {
+        let tensors: Vec<Tensor> = shapes
+            .into_iter()
+            .map(|shape| {
+                let matrix = shape.rows > 1 && shape.cols > 1;
+                let mode = |n| if matrix { Mode::new(n) } else { None };
+                Tensor { shape, left: mode(shape.rows), right: mode(shape.cols) }
+            })
+            .collect();
+        let n = tensors.iter().map(|t| t.shape.start + t.shape.rows * t.shape.cols).max().unwrap_or(0);
+        let widest = tensors.iter().map(|t| t.shape.rows * t.shape.cols).max().unwrap_or(0).max(WIDEST * WIDEST);
+        Soap {
+            tensors,
+            m: vec![0.0; n],
+            v: vec![0.0; n],
+            steps: 0,
+            scratch: std::array::from_fn(|_| vec![0.0; widest]),
+        }
+    }
+
+    /// One step on `weights` with gradient `grad` (flat lists). The first call only sets the bases up.
+    pub fn step(&mut self, weights: &mut [f32], grad: &[f32], rate: &SoapRate) {
+        let first = self.steps == 0;
+        self.steps += 1;
+        let t = self.steps as i32 - 1;
+        let correction = (1.0 - rate.beta2.powi(t)).sqrt() / (1.0 - rate.beta1.powi(t)).max(1e-12);
+        let refresh = self.steps % rate.refresh == 0;
+        for tensor in &mut self.tensors {
+            let Shape { start, rows, cols } = tensor.shape;
+            let g = &grad[start..start + rows * cols];
+            if !first {
+                let (m, v) = (&mut self.m[start..][..g.len()], &mut self.v[start..][..g.len()]);
+                let w = &mut weights[start..][..g.len()];
+                let [a, b, c] = &mut self.scratch;
+                for (m, g) in m.iter_mut().zip(g) {
+                    *m = rate.beta1 * *m + (1.0 - rate.beta1) * g;
+                }
+                rotate(tensor, g, a, c, true);
+                rotate(tensor, m, b, c, true);
+                for ((v, g), m) in v.iter_mut().zip(a.iter()).zip(b.iter_mut()) {
+                    *v = rate.beta2 * *v + (1.0 - rate.beta2) * g * g;
+                    // After a change of basis `v` may lag behind: no direction takes more than a few full steps.
+                    *m = (correction * *m / (v.sqrt() + rate.eps)).clamp(-LARGEST_STEP, LARGEST_STEP);
+                }
+                a[..g.len()].copy_from_slice(&b[..g.len()]);
+                rotate(tensor, &a[..g.len()], b, c, false);
+                for (w, s) in w.iter_mut().zip(b.iter()) {
+                    *w -= rate.lr * (s + rate.decay * *w);
+                }
+            }
+            let keep = if first { 0.0 } else { rate.beta2 };
+            if let Some(left) = &mut tensor.left {
+                accumulate(&mut left.gram, g, rows, cols, false, keep);
+            }
+            if let Some(right) = &mut tensor.right {
+                accumulate(&mut right.gram, g, rows, cols, true, keep);
+            }
+            if first {
+                for mode in [&mut tensor.left, &mut tensor.right].into_iter().flatten() {
+                    eigenvectors(mode);
+                }
+            } else if refresh {
+                let v = &mut self.v[start..][..rows * cols];
+                if let Some(left) = &mut tensor.left {
+                    let order = refresh_basis(left, &mut self.scratch[0]);
+                    permute(v, &mut self.scratch[0], |i, j| order[i] * cols + j, rows, cols);
+                }
+                if let Some(right) = &mut tensor.right {
+                    let order = refresh_basis(right, &mut self.scratch[0]);
+                    permute(v, &mut self.scratch[0], |i, j| i * cols + order[j], rows, cols);
+                }
+            }
+        }
+    }
+}
+
+fn identity(n: usize) -> Vec<f32> {
+    (0..n * n).map(|i| if i / n == i % n { 1.0 } else { 0.0 }).collect()
+}
+
+/// `gram <- keep * gram + (1-keep) * G G^T` (`G^T G` for the right mode).
+fn accumulate(gram: &mut [f32], g: &[f32], rows: usize, cols: usize, right: bool, keep: f32) {
+    let n = if right { cols } else { rows };
+    for i in 0..n {
+        for j in 0..n {
+            let dot: f32 = if right {
+                (0..rows).map(|r| g[r * cols + i] * g[r * cols + j]).sum()
+            } else {
+                (0..cols).map(|c| g[i * cols + c] * g[j * cols + c]).sum()
+            };
+            gram[i * n + j] = keep * gram[i * n + j] + (1.0 - keep) * dot;
+        }
+    }
+}
+
+/// `out = QL^T x QR` (`QL x QR^T` when not `forward`).
+fn rotate(t: &Tensor, x: &[f32], out: &mut [f32], scratch: &mut [f32], forward: bool) {
+    let (rows, cols) = (t.shape.rows, t.shape.cols);
+    let n = rows * cols;
+    match &t.left {
+        None => scratch[..n].copy_from_slice(x),
+        Some(Mode { q, .. }) => {
+            scratch[..n].fill(0.0);
+            for i in 0..rows {
+                for k in 0..rows {
+                    let f = if forward { q[k * rows + i] } else { q[i * rows + k] };
+                    for j in 0..cols {
+                        scratch[i * cols + j] += f * x[k * cols + j];
+                    }
+                }
+            }
+        }
+    }
+    match &t.right {
+        None => out[..n].copy_from_slice(&scratch[..n]),
+        Some(Mode { q, .. }) => {
+            out[..n].fill(0.0);
+            for i in 0..rows {
+                for k in 0..cols {
+                    let s = scratch[i * cols + k];
+                    for j in 0..cols {
+                        out[i * cols + j] += s * if forward { q[k * cols + j] } else { q[j * cols + k] };
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn permute(v: &mut [f32], scratch: &mut [f32], from: impl Fn(usize, usize) -> usize, rows: usize, cols: usize) {
+    scratch[..v.len()].copy_from_slice(v);
+    for i in 0..rows {
+        for j in 0..cols {
+            v[i * cols + j] = scratch[from(i, j)];
+        }
+    }
+}
+
+/// All eigenvectors by cyclic Jacobi rotations, in descending order of eigenvalue.
+fn eigenvectors(mode: &mut Mode) {
+    let n = mode.n;
+    let mut a: Vec<f64> = mode.gram.iter().map(|&x| x as f64).collect();
+    let mut q: Vec<f64> = identity(n).iter().map(|&x| x as f64).collect();
+    for _ in 0..12 {
+        for p in 0..n {
+            for r in p + 1..n {
+                let off = a[p * n + r];
+                if off.abs() <= 1e-12 * (a[p * n + p] * a[r * n + r]).abs().sqrt() {
+                    continue;
+                }
+                let theta = (a[r * n + r] - a[p * n + p]) / (2.0 * off);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let t = if theta == 0.0 { 1.0 } else { t };
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for k in 0..n {
+                    let (x, y) = (a[k * n + p], a[k * n + r]);
+                    a[k * n + p] = c * x - s * y;
+                    a[k * n + r] = s * x + c * y;
+                }
+                for k in 0..n {
+                    let (x, y) = (a[p * n + k], a[r * n + k]);
+                    a[p * n + k] = c * x - s * y;
+                    a[r * n + k] = s * x + c * y;
+                    let (x, y) = (q[k * n + p], q[k * n + r]);
+                    q[k * n + p] = c * x - s * y;
+                    q[k * n + r] = s * x + c * y;
+                }
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&i, &j| a[j * n + j].total_cmp(&a[i * n + i]));
+    for i in 0..n {
+        for (j, &from) in order.iter().enumerate() {
+            mode.q[i * n + j] = q[i * n + from] as f32;
+        }
+    }
+}
+
+/// One step of orthogonal iteration: `Q <- qr(A Q)` with the columns sorted by `diag(Q^T A Q)`, descending.
+/// Returns the old index of each new column.
+fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) -> Vec<usize> {
+    let n = mode.n;
+    let aq = &mut scratch[..n * n];
+    aq.fill(0.0);
+    for i in 0..n {
+        for k in 0..n {
+            let f = mode.gram[i * n + k];
+            for j in 0..n {
+                aq[i * n + j] += f * mode.q[k * n + j];
+            }
+        }
+    }
+    let strength: Vec<f32> = (0..n).map(|j| (0..n).map(|i| mode.q[i * n + j] * aq[i * n + j]).sum()).collect();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&i, &j| strength[j].total_cmp(&strength[i]));
+    // Gram-Schmidt. A column without a direction of its own keeps its old one, or takes any that is left.
+    let mut q: Vec<Vec<f64>> = Vec::with_capacity(n);
+    for &j in &order {
+        let column = |m: &[f32]| -> Vec<f64> { (0..n).map(|i| m[i * n + j] as f64).collect() };
+        let unit = |u: usize| -> Vec<f64> { (0..n).map(|i| f64::from(i == u)).collect() };
+        let fresh = [column(aq), column(&mode.q)].into_iter().chain((0..n).map(unit)).find_map(|c| remainder(c, &q));
+        q.push(fresh.expect("fewer than n columns leave a unit vector"));
+    }
+    for (j, column) in q.iter().enumerate() {
+        for (i, c) in column.iter().enumerate() {
+            mode.q[i * n + j] = *c as f32;
+        }
+    }
+    order
+}
+
+/// What is left of `column` beside the orthonormal `basis`, as a unit vector, if it is more than rounding noise.
+fn remainder(mut column: Vec<f64>, basis: &[Vec<f64>]) -> Option<Vec<f64>> {
+    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let length = norm(&column);
+    for _ in 0..2 {
+        for b in basis {
+            let dot: f64 = b.iter().zip(&column).map(|(a, b)| a * b).sum();
+            column.iter_mut().zip(b).for_each(|(c, b)| *c -= dot * b);
+        }
+    }
+    let left = norm(&column);
+    (left > 1e-5 * length && left > 0.0).then(|| column.iter().map(|c| c / left).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A badly scaled least-squares problem: `|A W B - C|^2`.
+    fn loss_and_grad(w: &[f32], g: &mut [f32]) -> f32 {
+        let (r, c) = (6, 5);
+        let a = |i: usize, j: usize| {
+            ((i * i * 7 + j * j * 3 + i * j) as f32 * 0.37).sin() * if j == 0 { 30.0 } else { 1.0 }
+        };
+        let mut loss = 0.0;
+        g.fill(0.0);
+        for i in 0..r {
+            for j in 0..c {
+                let p: f32 = (0..r).map(|k| a(i, k) * w[k * c + j]).sum();
+                let e = p - (i as f32 - j as f32);
+                loss += e * e;
+                for k in 0..r {
+                    g[k * c + j] += 2.0 * e * a(i, k);
+                }
+            }
+        }
+        loss
+    }
+
+    #[test]
+    fn bases_stay_orthogonal_and_loss_falls() {
+        let mut soap = Soap::new([Shape { start: 0, rows: 6, cols: 5 }]);
+        let mut w = vec![0.0; 30];
+        let mut g = vec![0.0; 30];
+        let start = loss_and_grad(&w, &mut g);
+        for i in 0..800 {
+            loss_and_grad(&w, &mut g);
+            let lr = 0.1 * (1.0 - i as f32 / 800.0);
+            soap.step(&mut w, &g, &SoapRate { lr, decay: 0.0, ..Default::default() });
+        }
+        let end = loss_and_grad(&w, &mut g);
+        assert!(end < 0.1 * start, "{start} -> {end}");
+        for mode in [soap.tensors[0].left.as_ref(), soap.tensors[0].right.as_ref()].into_iter().flatten() {
+            for i in 0..mode.n {
+                for j in 0..mode.n {
+                    let dot: f32 = (0..mode.n).map(|k| mode.q[k * mode.n + i] * mode.q[k * mode.n + j]).sum();
+                    let want = if i == j { 1.0 } else { 0.0 };
+                    assert!((dot - want).abs() < 1e-3, "{i} {j} {dot}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn eigenvectors_diagonalise() {
+        let n = 7;
+        let mut mode = Mode::new(n).unwrap();
+        for i in 0..n {
+            for j in 0..n {
+                mode.gram[i * n + j] = (0..4).map(|k| ((i * k + k) as f32).sin() * ((j * k + k) as f32).sin()).sum();
+            }
+        }
+        eigenvectors(&mut mode);
+        for a in 0..n {
+            for b in 0..n {
+                let form: f32 = (0..n * n).map(|k| mode.q[k / n * n + a] * mode.gram[k] * mode.q[k % n * n + b]).sum();
+                assert!(a == b || form.abs() < 1e-4, "{a} {b} {form}");
+            }
+        }
+    }
+}
