@@ -1,1 +1,4 @@
+//! From integers to bytes and back.
+
 pub mod laplace;
+pub mod range_coder;
