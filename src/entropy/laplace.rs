@@ -4,6 +4,10 @@
 //! `F(t) = exp(t)/2` for `t < 0` and `1 - exp(-t)/2` otherwise. The edges of the bins are computed on
 //! demand from two small tables, so that `mu` and `b` keep the precision they come with.
 
+use super::range_coder::RangeDecoder;
+#[cfg(feature = "fit")]
+use super::range_coder::RangeEncoder;
+
 /// Fraction bits of `mu` and of the log-scale.
 pub const FRACTION: u32 = 6;
 /// `b = exp(index/64 - 5)` for `0 <= index <= MAX_SCALE`.
@@ -12,8 +16,8 @@ pub const MAX_SCALE: i32 = 640;
 pub const SCALE_OFFSET: i32 = 4 << FRACTION;
 /// Codes further than this from the rounded location always escape.
 const MAX_WINDOW: u32 = 511;
-/// Escapes hold `2^17` values: any i16 from any location.
-pub const ESCAPE_BITS: u32 = 17;
+/// Escapes have at most this many bits after the first: any i16 from any location.
+const ESCAPE_BITS: u32 = 17;
 
 /// `RATE[i] = floor(2^16 * log2(e) / b)`: what one unit of `|q - mu|` costs in bits.
 static RATE: [u32; MAX_SCALE as usize + 1] = {
@@ -148,6 +152,27 @@ impl Laplace {
         (self.mode + k).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
+    #[inline]
+    pub fn decode(&self, decoder: &mut RangeDecoder) -> i16 {
+        let mode = self.mode();
+        if decoder.is_in(mode.low, mode.width) {
+            decoder.advance(mode.low, mode.width);
+            return self.code(&mode, 0);
+        }
+        let symbol = self.find(decoder.target());
+        decoder.advance(symbol.low, symbol.width);
+        self.code(&symbol, if self.is_escape(&symbol) { decode_escape(decoder) } else { 0 })
+    }
+
+    #[cfg(feature = "fit")]
+    pub fn encode(&self, encoder: &mut RangeEncoder, code: i16) {
+        let (symbol, beyond) = self.find_code(code);
+        encoder.encode(symbol.low, symbol.width);
+        if let Some(beyond) = beyond {
+            encode_escape(encoder, beyond);
+        }
+    }
+
     /// What coding `code` costs, exactly, in bits.
     #[cfg(feature = "fit")]
     #[inline]
@@ -155,6 +180,28 @@ impl Laplace {
         let (symbol, beyond) = self.find_code(code);
         costs[symbol.width as usize] + beyond.map_or(0.0, |e| (2 * (e + 1).ilog2() + 1) as f32)
     }
+}
+
+/// Exp-Golomb code of order 0 in raw bits: `n` zeros, a one (none after 17 zeros), the `n` low bits of
+/// `beyond + 1`.
+#[cfg(feature = "fit")]
+fn encode_escape(encoder: &mut RangeEncoder, beyond: u32) {
+    let v = beyond + 1;
+    let n = v.ilog2();
+    (0..n).for_each(|_| encoder.encode_bits(0, 1));
+    if n < ESCAPE_BITS {
+        encoder.encode_bits(1, 1);
+    }
+    (0..n).rev().for_each(|i| encoder.encode_bits(v >> i & 1, 1));
+}
+
+#[cold]
+fn decode_escape(decoder: &mut RangeDecoder) -> u32 {
+    let mut n = 0;
+    while n < ESCAPE_BITS && decoder.decode_bits(1) == 0 {
+        n += 1;
+    }
+    (0..n).fold(1, |v, _| v << 1 | decoder.decode_bits(1)) - 1
 }
 
 /// `16 - log2(width)` for each width of an interval.
@@ -216,7 +263,11 @@ mod tests {
                     let (symbol, beyond) = d.find_code(code);
                     assert_eq!(d.is_escape(&symbol), beyond.is_some());
                     assert_eq!(d.code(&symbol, beyond.unwrap_or(0)), code);
-                    assert!(beyond.unwrap_or(0) + 1 < 1 << ESCAPE_BITS);
+
+                    let mut encoder = RangeEncoder::default();
+                    d.encode(&mut encoder, code);
+                    let bytes = encoder.finish();
+                    assert_eq!(d.decode(&mut RangeDecoder::new(&bytes)), code);
                 }
             }
         }

@@ -2,3 +2,4 @@
 
 pub mod laplace;
 pub mod range_coder;
+pub mod weights;

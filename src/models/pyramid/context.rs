@@ -1,0 +1,317 @@
+//! The context network in integers, and the order in which it codes a grid.
+
+use super::spec::{Module, PyramidSpec, NEIGHBOURS};
+use crate::entropy::laplace::Laplace;
+use crate::error::Result;
+use crate::limits::try_vec;
+use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, FRACTION, LANES};
+use kernels::Level;
+
+/// How far neighbours reach up, left and right.
+const REACH: usize = 4;
+/// What kernels may read beyond the last lane.
+const SLACK: usize = LANES + REACH;
+/// Codes beyond this saturate in contexts.
+const MAX_CONTEXT: i16 = i16::MAX >> FRACTION;
+
+/// One grid of codes on its own: the tile is the whole world.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    pub width: usize,
+    pub height: usize,
+    pub scale: u32,
+    /// Row-major, `width * height`.
+    pub codes: &'a [i16],
+}
+
+/// The linear feature layer of one scale.
+#[derive(Clone, Debug)]
+struct FeatureLayer {
+    /// `[features][inputs]`, `shift` fraction bits.
+    w: Vec<i16>,
+    /// `shift` fraction bits.
+    b: Vec<i32>,
+}
+
+/// Feature maps at half the resolution of the grid that sees them: `[features][height][width]`.
+#[derive(Debug)]
+pub struct FeatureMaps {
+    width: usize,
+    height: usize,
+    maps: Vec<Vec<i16>>,
+}
+
+/// Integer networks of a pyramid: weights in, [`Laplace`] laws out.
+#[derive(Clone, Debug)]
+pub struct ContextModel {
+    spatial: usize,
+    features: usize,
+    net: IntContext,
+    feature_shift: u32,
+    /// By scale.
+    layers: Vec<FeatureLayer>,
+    skew: usize,
+}
+
+/// `v * 2^-from` in units of `2^-to`, halves up.
+fn rescale(v: i64, from: u32, to: u32) -> i64 {
+    match to.checked_sub(from) {
+        Some(up) => v << up,
+        None => (v + (1 << (from - to - 1))) >> (from - to),
+    }
+}
+
+fn sat32(v: i64) -> i32 {
+    v.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+}
+
+fn sat16(v: i64) -> i16 {
+    v.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+}
+
+/// Columns that a row of the wavefront lies right of the row below: the latents with equal
+/// `x + skew * y` do not depend on each other.
+pub fn skew(spatial: usize) -> usize {
+    let above = NEIGHBOURS[..spatial].iter().filter(|(dy, _)| *dy < 0);
+    let need = above.map(|&(dy, dx)| dx.div_euclid(-dy) + 1).max().unwrap_or(0);
+    need.max(0) as usize
+}
+
+impl ContextModel {
+    /// `weights` are the integers of all tensors of `spec`, flat; `exponents` gives the fraction bits of a
+    /// module's weights (`false`) or biases (`true`).
+    pub fn new(spec: &PyramidSpec, weights: &[i16], exponents: impl Fn(Module, bool) -> u32) -> Self {
+        let tensors = spec.tensors();
+        let find = |module: Module, bias: bool, name: &str| {
+            let t = tensors.iter().find(|t| t.module == module && t.bias == bias && t.name == name);
+            &weights[t.expect("every context tensor is in the spec").range.clone()]
+        };
+        // The kernel shifts by 1 to 15.
+        let exponent = exponents(Module::Context, false);
+        let shift = exponent.clamp(1, 15);
+        let w = |name| -> Vec<i32> {
+            let v = find(Module::Context, false, name).iter();
+            v.map(|&v| sat32(rescale(v.into(), exponent, shift))).collect()
+        };
+        let bias_exponent = exponents(Module::Context, true);
+        let b = |name| -> Vec<i64> {
+            let v = find(Module::Context, true, name).iter();
+            v.map(|&v| rescale(v.into(), bias_exponent, shift + FRACTION)).collect()
+        };
+        let b32 = |name| -> Vec<i32> { b(name).into_iter().map(sat32).collect() };
+        let (b3, bs) = (b("b3"), b("bs"));
+        let parts = Parts {
+            w1: &w("w1"),
+            w2: &w("w2"),
+            w3: &w("w3"),
+            ws: &w("ws"),
+            b1: &b32("b1"),
+            b2: &b32("b2"),
+            b3: [sat32(b3[0] + bs[0]), sat32(b3[1] + bs[1])],
+        };
+        let net = IntContext::new(spec.width(), shift, &parts);
+        let feature_shift = exponents(Module::Features, false);
+        let layers = (0..spec.feature_scales.min(spec.depth) as usize).filter(|_| spec.features > 0).map(|scale| {
+            let find = |bias| {
+                let t = tensors.iter().find(|t| t.module == Module::Features && t.bias == bias && t.index == scale);
+                &weights[t.expect("every feature layer is in the spec").range.clone()]
+            };
+            let bias_exponent = exponents(Module::Features, true);
+            FeatureLayer {
+                w: find(false).iter().map(|&v| sat16(v.into())).collect(),
+                b: find(true).iter().map(|&v| sat32(rescale(v.into(), bias_exponent, feature_shift))).collect(),
+            }
+        });
+        ContextModel {
+            spatial: spec.spatial,
+            features: spec.features,
+            feature_shift,
+            layers: layers.collect(),
+            net,
+            skew: skew(spec.spatial),
+        }
+    }
+
+    /// The features that a grid of `width x height` at `scale` sees; `coarser` has all grids coded before
+    /// it, the newest last. `None`: zeros.
+    pub fn feature_maps(
+        &self,
+        scale: u32,
+        width: usize,
+        height: usize,
+        coarser: &[Plane],
+    ) -> Result<Option<FeatureMaps>> {
+        let Some(layer) = self.layers.get(scale as usize) else { return Ok(None) };
+        // A hyper-grid of the same scale is no input.
+        let coarser = coarser.iter().filter(|p| p.scale > scale).enumerate();
+        let coarser: Vec<_> = coarser.filter(|(_, p)| !p.codes.is_empty()).collect();
+        let (w2, h2) = (width.div_ceil(2), height.div_ceil(2));
+        let inputs = layer.w.len() / self.features;
+        let mut maps = Vec::new();
+        for k in 0..self.features {
+            // From the coarsest scale down: sums are doubled in size and the next scale's terms added.
+            let (mut sums, mut at_scale, mut w, mut h) = (vec![layer.b[k]], u32::MAX, 1, 1);
+            for (i, plane) in &coarser {
+                let weight = i32::from(layer.w[k * inputs + inputs - 1 - i]);
+                if plane.scale != at_scale {
+                    let down = at_scale.wrapping_sub(plane.scale).min(31);
+                    let mut finer = try_vec(plane.width * plane.height)?;
+                    for (y, row) in finer.chunks_exact_mut(plane.width).enumerate() {
+                        let from = &sums[(y >> down).min(h - 1) * w..][..w];
+                        row.iter_mut().enumerate().for_each(|(x, v)| *v = from[(x >> down).min(w - 1)]);
+                    }
+                    (sums, at_scale, w, h) = (finer, plane.scale, plane.width, plane.height);
+                }
+                for (sum, &code) in sums.iter_mut().zip(plane.codes) {
+                    *sum = sum.wrapping_add(weight * i32::from(code));
+                }
+            }
+            let down = at_scale.wrapping_sub(scale + 1).min(31);
+            let mut map: Vec<i16> = try_vec(w2 * h2)?;
+            for (y, row) in map.chunks_exact_mut(w2).enumerate() {
+                let from = &sums[(y >> down).min(h - 1) * w..][..w];
+                row.iter_mut().enumerate().for_each(|(x, v)| {
+                    *v = sat16(rescale(from[(x >> down).min(w - 1)].into(), self.feature_shift, FRACTION))
+                });
+            }
+            maps.push(map);
+        }
+        Ok(Some(FeatureMaps { width: w2, height: h2, maps }))
+    }
+
+    /// Visits all positions of a grid in coding order, diagonal by diagonal (`t = x + skew * y` rising, then
+    /// `y` rising), with the law of the code at each. `visit(index, law)` gives the code.
+    pub fn wavefront(
+        &self,
+        level: Level,
+        width: usize,
+        height: usize,
+        features: Option<&FeatureMaps>,
+        mut visit: impl FnMut(usize, Laplace) -> Result<i16>,
+    ) -> Result<()> {
+        let skew = self.skew;
+        // Diagonals that contexts reach back to; one row of the ring each, indexed by y.
+        let back: Vec<usize> =
+            NEIGHBOURS[..self.spatial].iter().map(|&(dy, dx)| (-dx - skew as i32 * dy) as usize).collect();
+        let ring = back.iter().max().map_or(1, |m| m + 1);
+        let stride = REACH + height + SLACK;
+        let mut plane: Vec<i16> = try_vec(ring * stride)?;
+        let mut rows: Vec<i16> = try_vec(if features.is_some() { self.features * stride } else { stride })?;
+        let feature_stride = if features.is_some() { stride } else { 0 };
+        let skewed = features.map(|f| f.skewed(skew)).transpose()?;
+        let [mut mu, mut scale]: [Vec<i16>; 2] = [try_vec(height + SLACK)?, try_vec(height + SLACK)?];
+        let mut at = vec![0; self.spatial];
+        for t in 0..width + skew * (height - 1) {
+            let y0 = if t < width { 0 } else { (t + 1 - width).div_ceil(skew.max(1)) };
+            let y1 = if skew == 0 { height } else { (t / skew + 1).min(height) };
+            let row = t % ring;
+            plane[row * stride..][..stride].fill(0);
+            for (at, (&back, (dy, _))) in at.iter_mut().zip(back.iter().zip(NEIGHBOURS)) {
+                *at = (row + ring - back) % ring * stride + (REACH + y0).wrapping_add_signed(dy as isize);
+            }
+            if let Some(s) = &skewed {
+                s.fill_rows(t, skew, y0, y1, &mut rows, stride);
+            }
+            let first = if features.is_some() { y0 } else { 0 };
+            let contexts =
+                Contexts { plane: &plane, at: &at, features: &rows[first..], stride: feature_stride, lanes: y1 - y0 };
+            int_context(level, &self.net, contexts, &mut mu, &mut scale);
+            let out = &mut plane[row * stride + REACH..][..height];
+            for y in y0..y1 {
+                let code = visit(y * width + t - skew * y, Laplace::new(mu[y - y0], scale[y - y0]))?;
+                out[y] = code.clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
+            }
+        }
+        Ok(())
+    }
+
+    /// The law of each code of rows `y0 .. y1` of a known grid, row by row; equal to [`wavefront`](Self::wavefront)'s.
+    /// `padded` comes from [`pad`].
+    #[cfg(feature = "fit")]
+    pub fn rows(
+        &self,
+        level: Level,
+        plane: &Plane,
+        padded: &[i16],
+        features: Option<&FeatureMaps>,
+        rows: std::ops::Range<usize>,
+        mut visit: impl FnMut(i16, Laplace),
+    ) {
+        let width = plane.width;
+        let stride = width + SLACK + REACH;
+        let mut maps = vec![0i16; if features.is_some() { self.features * stride } else { stride }];
+        let feature_stride = if features.is_some() { stride } else { 0 };
+        let [mut mu, mut scale] = [vec![0i16; width + SLACK], vec![0i16; width + SLACK]];
+        let mut at = vec![0; self.spatial];
+        for y in rows {
+            for (at, (dy, dx)) in at.iter_mut().zip(NEIGHBOURS) {
+                *at = ((y + REACH) * stride + REACH).wrapping_add_signed(dy as isize * stride as isize + dx as isize);
+            }
+            if let Some(f) = features {
+                for (row, map) in maps.chunks_exact_mut(stride).zip(&f.maps) {
+                    let from = &map[y / 2 * f.width..][..f.width];
+                    row.chunks_mut(2).zip(from).for_each(|(pair, &v)| pair.fill(v));
+                }
+            }
+            let contexts = Contexts { plane: padded, at: &at, features: &maps, stride: feature_stride, lanes: width };
+            int_context(level, &self.net, contexts, &mut mu, &mut scale);
+            for (x, &code) in plane.codes[y * width..][..width].iter().enumerate() {
+                visit(code, Laplace::new(mu[x], scale[x]));
+            }
+        }
+    }
+}
+
+/// A grid as contexts see it, with zeros around.
+#[cfg(feature = "fit")]
+pub fn pad(plane: &Plane) -> Vec<i16> {
+    let stride = plane.width + SLACK + REACH;
+    let mut padded = vec![0; (plane.height + REACH) * stride + SLACK];
+    for (row, codes) in padded[REACH * stride..].chunks_exact_mut(stride).zip(plane.codes.chunks_exact(plane.width)) {
+        for (v, code) in row[REACH..].iter_mut().zip(codes) {
+            *v = (*code).clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
+        }
+    }
+    padded
+}
+
+/// Feature maps with each row shifted right by `skew * y`, stored column by column.
+struct Skewed {
+    height: usize,
+    columns: usize,
+    maps: Vec<Vec<i16>>,
+}
+
+impl FeatureMaps {
+    fn skewed(&self, skew: usize) -> Result<Skewed> {
+        let columns = self.width + skew * (self.height - 1);
+        let mut maps = Vec::new();
+        for map in &self.maps {
+            let mut out: Vec<i16> = try_vec(columns * self.height)?;
+            for (y, row) in map.chunks_exact(self.width).enumerate() {
+                for (x, &v) in row.iter().enumerate() {
+                    out[(x + skew * y) * self.height + y] = v;
+                }
+            }
+            maps.push(out);
+        }
+        Ok(Skewed { height: self.height, columns, maps })
+    }
+}
+
+impl Skewed {
+    /// The features of diagonal `t` of the finer grid, `y0 <= y < y1`: rows `2i` see column `t/2`, rows
+    /// `2i + 1` column `(t - skew)/2`, so that a diagonal is two columns interleaved.
+    fn fill_rows(&self, t: usize, skew: usize, y0: usize, y1: usize, rows: &mut [i16], stride: usize) {
+        let column = |t: usize| if t < self.columns { t } else { 0 };
+        let even = column(t >> 1) * self.height;
+        let odd = column(t.saturating_sub(skew) >> 1) * self.height;
+        let (first, end) = (y0 / 2, y1.div_ceil(2));
+        for (row, map) in rows.chunks_exact_mut(stride).zip(&self.maps) {
+            let pairs = row[2 * first..2 * end].chunks_exact_mut(2);
+            for (pair, (&a, &b)) in pairs.zip(map[even + first..even + end].iter().zip(&map[odd + first..odd + end])) {
+                pair.copy_from_slice(&[a, b]);
+            }
+        }
+    }
+}

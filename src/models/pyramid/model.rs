@@ -1,0 +1,301 @@
+//! A pyramid model as the decoder has it, and the tiles of codes it reads.
+
+use super::context::{ContextModel, Plane};
+use super::quantised::Quantised;
+use super::spec::PyramidSpec;
+use crate::entropy::laplace::Laplace;
+use crate::entropy::range_coder::RangeDecoder;
+#[cfg(feature = "fit")]
+use crate::entropy::range_coder::RangeEncoder;
+use crate::error::{Error, Result};
+use crate::models::{Codes, Grid, GridSpec};
+use kernels::Level;
+use std::ops::Range;
+
+/// Grids at this scale and coarser are layer 0 of a model with two layers: a preview at 1/8.
+const PREVIEW_SCALE: u32 = 3;
+
+/// Spec, weights, and the networks ready to run.
+#[derive(Clone, Debug)]
+pub struct PyramidModel {
+    spec: PyramidSpec,
+    quantised: Quantised,
+    weights: Vec<f32>,
+    grids: Vec<GridSpec>,
+    context: ContextModel,
+    split: bool,
+}
+
+impl PyramidModel {
+    /// A model from weights as the file has them. `split`: the coarse grids of a tile are a segment of their
+    /// own, which a preview needs; costs some bytes a tile.
+    pub fn from_quantised(spec: PyramidSpec, quantised: Quantised, split: bool) -> Self {
+        let context = ContextModel::new(&spec, &quantised.values, |module, bias| quantised.exponent(module, bias));
+        let weights = quantised.dequantise(&spec);
+        PyramidModel { grids: spec.grids(), weights, context, spec, quantised, split }
+    }
+
+    /// A model from the header's description and the weights section.
+    pub fn read(description: &[u8], weights: &[u8]) -> Result<Self> {
+        let (spec, split) = PyramidSpec::read(description)?;
+        let quantised = Quantised::read(&spec, weights)?;
+        Ok(Self::from_quantised(spec, quantised, split))
+    }
+
+    pub fn spec(&self) -> &PyramidSpec {
+        &self.spec
+    }
+
+    pub fn quantised(&self) -> &Quantised {
+        &self.quantised
+    }
+
+    /// The weights as numbers, flat in the spec's order.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// Grids in coding order.
+    pub fn grid_specs(&self) -> &[GridSpec] {
+        &self.grids
+    }
+
+    /// Segments a tile has.
+    pub fn layer_count(&self) -> usize {
+        if self.split_at() > 0 {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// Number of grids in layer 0 of two; 0: one layer.
+    fn split_at(&self) -> usize {
+        let coarse = self.grids.iter().filter(|g| g.shift >= PREVIEW_SCALE).count();
+        if self.split {
+            coarse
+        } else {
+            0
+        }
+    }
+
+    /// Grids that a segment codes.
+    pub fn grids_of_layer(&self, layer: usize) -> Range<usize> {
+        match (self.split_at(), layer) {
+            (0, _) => 0..self.grids.len(),
+            (n, 0) => 0..n,
+            (n, _) => n..self.grids.len(),
+        }
+    }
+
+    /// Multiplications a pixel of entropy decoding: network and features.
+    pub fn context_macs(&self) -> f64 {
+        let (d, k) = (self.spec.width() as f64, self.spec.features as f64);
+        let each = 2.0 * d * d + 4.0 * d;
+        let features = (0..self.spec.feature_scales.min(self.spec.depth))
+            .map(|s| k * self.spec.feature_inputs(s) as f64 / 4f64.powi(s as i32 + 1));
+        self.grids.iter().map(|g| each / 4f64.powi(g.shift as i32)).sum::<f64>() + features.sum::<f64>()
+    }
+
+    fn check_codes(&self, codes: &Codes) -> Result<()> {
+        let fits = |(g, s): (&Grid, &GridSpec)| g.channels == s.channels && g.codes.len() == g.rect.area();
+        if codes.len() != self.grids.len() || !codes.iter().zip(&self.grids).all(fits) {
+            return Err(Error::format("a tile's codes do not have the shape of the model's grids"));
+        }
+        Ok(())
+    }
+
+    /// Visits all codes of grid `i` in coding order, with their laws; see [`ContextModel::wavefront`].
+    fn visit(
+        &self,
+        level: Level,
+        codes: &Codes,
+        i: usize,
+        visit: impl FnMut(usize, Laplace) -> Result<i16>,
+    ) -> Result<()> {
+        let (width, height) = (codes[i].rect.width(), codes[i].rect.height());
+        let coarser: Vec<Plane> = self.planes(&codes[..i]).collect();
+        let features = self.context.feature_maps(self.grids[i].shift, width, height, &coarser)?;
+        self.context.wavefront(level, width, height, features.as_ref(), visit)
+    }
+
+    fn planes<'a>(&'a self, grids: &'a [Grid]) -> impl Iterator<Item = Plane<'a>> {
+        grids.iter().zip(&self.grids).map(|(g, s)| Plane {
+            width: g.rect.width(),
+            height: g.rect.height(),
+            scale: s.shift,
+            codes: &g.codes,
+        })
+    }
+
+    /// See [`Model::decode_tile`](crate::models::Model::decode_tile). A segment has for each grid a bit
+    /// (0: all codes are 0), then the codes.
+    pub fn decode_segment(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
+        self.check_codes(codes)?;
+        let mut decoder = RangeDecoder::new(segment);
+        for i in self.grids_of_layer(layer) {
+            let mut grid = std::mem::take(&mut codes[i].codes);
+            if decoder.decode_bits(1) == 0 || codes[i].rect.is_empty() {
+                grid.fill(0);
+            } else {
+                self.visit(level, codes, i, |at, law| {
+                    grid[at] = law.decode(&mut decoder);
+                    Ok(grid[at])
+                })?;
+            }
+            codes[i].codes = grid;
+        }
+        decoder.finish()
+    }
+
+    /// The inverse of [`decode_segment`](Self::decode_segment).
+    ///
+    /// # Panics
+    /// When `codes` do not have the shape of the model's grids.
+    #[cfg(feature = "fit")]
+    pub fn encode_segment(&self, level: Level, layer: usize, codes: &Codes) -> Vec<u8> {
+        self.check_codes(codes).expect("codes of this model");
+        let mut encoder = RangeEncoder::default();
+        for i in self.grids_of_layer(layer) {
+            let grid = &codes[i].codes;
+            let any = grid.iter().any(|c| *c != 0);
+            encoder.encode_bits(any.into(), 1);
+            if any {
+                let coded = self.visit(level, codes, i, |at, law| {
+                    law.encode(&mut encoder, grid[at]);
+                    Ok(grid[at])
+                });
+                coded.expect("a grid that is in memory");
+            }
+        }
+        encoder.finish()
+    }
+}
+
+#[cfg(feature = "fit")]
+mod bits {
+    use super::*;
+    use crate::entropy::laplace::costs;
+    use crate::models::pyramid::context::pad;
+    use rayon::prelude::*;
+
+    /// Rows that one task prices.
+    const BAND: usize = 32;
+
+    impl PyramidModel {
+        /// What each grid costs in the file, in bits, without coding it: `codes` is one tile (or a whole
+        /// picture as one).
+        pub fn code_bits(&self, level: Level, codes: &Codes) -> Vec<f64> {
+            self.context.code_bits(level, &self.planes(codes).collect::<Vec<_>>())
+        }
+    }
+
+    impl ContextModel {
+        /// See [`PyramidModel::code_bits`]; `planes` in coding order.
+        pub fn code_bits(&self, level: Level, planes: &[Plane]) -> Vec<f64> {
+            let bits = |i: usize| {
+                let plane = &planes[i];
+                if plane.codes.iter().all(|c| *c == 0) {
+                    return 1.0;
+                }
+                let features = self.feature_maps(plane.scale, plane.width, plane.height, &planes[..i]);
+                let features = features.expect("planes that are in memory");
+                let padded = pad(plane);
+                let bands: Vec<f64> = (0..plane.height.div_ceil(BAND))
+                    .into_par_iter()
+                    .map(|band| {
+                        let rows = band * BAND..((band + 1) * BAND).min(plane.height);
+                        let mut sum = 0f64;
+                        self.rows(level, plane, &padded, features.as_ref(), rows, |code, law| {
+                            sum += f64::from(law.bits(costs(), code));
+                        });
+                        sum
+                    })
+                    .collect();
+                1.0 + bands.iter().sum::<f64>()
+            };
+            (0..planes.len()).into_par_iter().map(bits).collect()
+        }
+    }
+}
+
+#[cfg(all(test, feature = "fit"))]
+mod tests {
+    use super::*;
+    use crate::image::Rect;
+    use crate::models::pyramid::quantised::GROUPS;
+    use proptest::prelude::*;
+
+    /// Repeatable noise.
+    pub struct Noise(pub u64);
+    impl Noise {
+        pub fn next(&mut self) -> u32 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) as u32
+        }
+        pub fn unit(&mut self) -> f32 {
+            self.next() as f32 / (1u32 << 30) as f32 - 1.0
+        }
+    }
+
+    pub fn codes_for(spec: &PyramidSpec, width: usize, height: usize, mut code: impl FnMut(u32) -> i16) -> Codes {
+        let mut codes = Codes::new();
+        for g in spec.grids() {
+            let mut grid = Grid::new(Rect::whole(width, height).shrunk(g.shift), 1);
+            grid.codes.iter_mut().for_each(|c| *c = code(g.shift));
+            codes.push(grid);
+        }
+        codes
+    }
+
+    fn small_model(noise: &mut Noise, spec: PyramidSpec, size: f32, split: bool) -> PyramidModel {
+        let weights: Vec<f32> = (0..spec.weights_count()).map(|_| noise.unit() * size).collect();
+        let exponents = [0; GROUPS.len()].map(|_| noise.next() % 16);
+        PyramidModel::from_quantised(spec.clone(), Quantised::new(&spec, &weights, exponents), split)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn tiles_come_back_at_their_price(
+            seed: u64, width in 1usize..70, height in 1usize..70, spatial in 1usize..=26, features in 0usize..=5,
+            scales in 0u32..4, hyper in 0u32..8, size in prop::sample::select(vec![0.05f32, 0.4, 30.0]),
+            reach in prop::sample::select(vec![1u32, 3, 40, 60000]), split: bool,
+        ) {
+            let mut noise = Noise(seed);
+            let mut spec = PyramidSpec::preset(3, 1, spatial, features, 8);
+            spec.feature_scales = scales;
+            spec.hyper_from = hyper.min(spec.depth + 1);
+            let model = small_model(&mut noise, spec.clone(), size, split);
+            let codes = codes_for(&spec, width, height, |shift| {
+                if shift == 2 { 0 } else { (noise.next() % (2 * reach - 1)) as i16 }.wrapping_sub(reach as i16 - 1)
+            });
+            let mut back = codes_for(&spec, width, height, |_| 7);
+            let mut bytes = 0;
+            for layer in 0..model.layer_count() {
+                let segment = model.encode_segment(Level::best(), layer, &codes);
+                for level in Level::available() {
+                    prop_assert_eq!(&model.encode_segment(level, layer, &codes), &segment);
+                    model.decode_segment(level, layer, &segment, &mut back).unwrap();
+                }
+                bytes += segment.len();
+            }
+            prop_assert_eq!(&back, &codes);
+            let bits: f64 = model.code_bits(Level::best(), &codes).iter().sum();
+            prop_assert!((bytes as f64 - bits / 8.0).abs() < 8.0 + bits * 1e-6, "{} bytes, {} bits", bytes, bits);
+        }
+
+        #[test]
+        fn any_segment_decodes_or_is_refused(
+            seed: u64, width in 1usize..40, height in 1usize..40, segment in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut noise = Noise(seed);
+            let spec = PyramidSpec::preset(1, 1, 1 + (seed % 26) as usize, 3, 8);
+            let model = small_model(&mut noise, spec.clone(), 1000.0, seed % 2 == 0);
+            for layer in 0..model.layer_count() {
+                let mut codes = codes_for(&spec, width, height, |_| 0);
+                let _ = model.decode_segment(Level::best(), layer, &segment, &mut codes);
+            }
+        }
+    }
+}

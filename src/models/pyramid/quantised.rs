@@ -1,0 +1,332 @@
+//! Weights as the file has them: integers and power-of-two steps.
+
+use super::spec::{Module, PyramidSpec, TensorSpec};
+use crate::entropy::range_coder::RangeDecoder;
+#[cfg(feature = "fit")]
+use crate::entropy::range_coder::RangeEncoder;
+use crate::entropy::weights;
+use crate::error::{Error, Result};
+
+/// Groups in file order: the weights or the biases (`true`) of a module share a step.
+pub const GROUPS: [(Module, bool); 7] = [
+    (Module::Context, false),
+    (Module::Context, true),
+    (Module::Features, false),
+    (Module::Features, true),
+    (Module::Upsampling, false),
+    (Module::Synthesis, false),
+    (Module::Synthesis, true),
+];
+
+/// Steps are `2^-exponent`, `exponent <= MAX_EXPONENT`.
+pub const MAX_EXPONENT: u32 = 15;
+const EXPONENT_BITS: u32 = 4;
+
+/// All weights of a spec as integers, flat in the spec's order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quantised {
+    /// One for each of [`GROUPS`].
+    pub exponents: [u32; 7],
+    pub values: Vec<i16>,
+}
+
+/// Index into [`GROUPS`] of a tensor.
+pub fn group_of(tensor: &TensorSpec) -> usize {
+    let group = GROUPS.iter().position(|g| *g == (tensor.module, tensor.bias));
+    group.expect("upsampling has no biases, and all else is listed")
+}
+
+/// The value, in 256ths, from which weight `i` of a tensor is coded: bicubic upsampling and a Dirac before
+/// it; 0 elsewhere.
+pub fn start_256(tensor: &TensorSpec, i: usize) -> i32 {
+    match tensor.name {
+        "up" => [-9, -27, 67, 225][i],
+        "pre" => [0, 0, 0, 256][i],
+        _ => 0,
+    }
+}
+
+/// [`start_256`] in units of the step.
+fn start(tensor: &TensorSpec, i: usize, exponent: u32) -> i16 {
+    // Steps down to 2^-15 keep 256/256 within 2^15; halves go up.
+    let v = ((start_256(tensor, i) << (exponent + 1)) + 256) >> 9;
+    v.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+}
+
+impl Quantised {
+    pub fn exponent(&self, module: Module, bias: bool) -> u32 {
+        GROUPS.iter().position(|g| *g == (module, bias)).map_or(0, |g| self.exponents[g])
+    }
+
+    /// The weights as numbers; all of them are exact in f32.
+    pub fn dequantise(&self, spec: &PyramidSpec) -> Vec<f32> {
+        let mut weights = vec![0f32; self.values.len()];
+        for t in spec.tensors() {
+            let step = 1.0 / (1u32 << self.exponents[group_of(&t)]) as f32;
+            for i in t.range {
+                weights[i] = f32::from(self.values[i]) * step;
+            }
+        }
+        weights
+    }
+
+    /// Reads a weights section of `spec`.
+    pub fn read(spec: &PyramidSpec, section: &[u8]) -> Result<Self> {
+        let mut decoder = RangeDecoder::new(section);
+        let mut q = Quantised { exponents: [0; 7], values: vec![0; spec.weights_count()] };
+        for group in 0..GROUPS.len() {
+            let mut list = group_list(spec, group);
+            if list.is_empty() {
+                continue;
+            }
+            q.exponents[group] = decoder.decode_bits(EXPONENT_BITS);
+            let mut values = vec![0; list.len()];
+            weights::decode_group(&mut decoder, &mut values);
+            for ((at, t, i), v) in list.drain(..).zip(values) {
+                q.values[at] = start(&t, i, q.exponents[group]).wrapping_add(v);
+            }
+        }
+        decoder.finish().map_err(|e| e.at("weights"))?;
+        Ok(q)
+    }
+
+    /// Rounds `weights` (flat, in the spec's order) to steps of `2^-exponents[group]`; saturates.
+    #[cfg(feature = "fit")]
+    pub fn new(spec: &PyramidSpec, weights: &[f32], exponents: [u32; 7]) -> Self {
+        assert!(exponents.iter().all(|&e| e <= MAX_EXPONENT) && weights.len() == spec.weights_count());
+        let mut q = Quantised { exponents, values: vec![0; weights.len()] };
+        for group in 0..GROUPS.len() {
+            q.requantise(spec, weights, group, exponents[group]);
+        }
+        q
+    }
+
+    /// Rounds the weights of one group anew.
+    #[cfg(feature = "fit")]
+    pub fn requantise(&mut self, spec: &PyramidSpec, weights: &[f32], group: usize, exponent: u32) {
+        self.exponents[group] = exponent;
+        let scale = (1u32 << exponent) as f32;
+        for t in spec.tensors().iter().filter(|t| group_of(t) == group) {
+            for i in t.range.clone() {
+                // `as` saturates and turns NaN into 0.
+                self.values[i] = (weights[i] * scale).round() as i16;
+            }
+        }
+    }
+
+    #[cfg(feature = "fit")]
+    fn differences(&self, spec: &PyramidSpec, group: usize) -> Vec<i16> {
+        let list = group_list(spec, group);
+        list.iter().map(|(at, t, i)| self.values[*at].wrapping_sub(start(t, *i, self.exponents[group]))).collect()
+    }
+
+    /// What one group costs in the file, in bits.
+    #[cfg(feature = "fit")]
+    pub fn group_bits(&self, spec: &PyramidSpec, group: usize) -> f64 {
+        let values = self.differences(spec, group);
+        if values.is_empty() {
+            return 0.0;
+        }
+        weights::best_scale(&values).1 + f64::from(EXPONENT_BITS)
+    }
+
+    #[cfg(feature = "fit")]
+    pub fn write(&self, spec: &PyramidSpec) -> Vec<u8> {
+        let mut encoder = RangeEncoder::default();
+        for group in 0..GROUPS.len() {
+            let values = self.differences(spec, group);
+            if !values.is_empty() {
+                encoder.encode_bits(self.exponents[group], EXPONENT_BITS);
+                weights::encode_group(&mut encoder, &values);
+            }
+        }
+        encoder.finish()
+    }
+}
+
+/// Weights of a group: place in the flat list, tensor, index in it.
+fn group_list(spec: &PyramidSpec, group: usize) -> Vec<(usize, TensorSpec, usize)> {
+    let tensors = spec.tensors().into_iter().filter(|t| group_of(t) == group);
+    tensors
+        .flat_map(|t| t.range.clone().enumerate().map(move |(i, at)| (at, t.clone(), i)).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The description of a spec in the header is 5 bytes, and 2 a layer for a trunk of no usual form.
+mod description {
+    use super::*;
+    use crate::models::pyramid::spec::SynthLayer;
+
+    /// Whether the trunk is `usual_trunk`; whether the picture has 3 channels; whether layer 0 is separate.
+    const USUAL: u8 = 0x80;
+    const COLOUR: u8 = 0x40;
+    const SPLIT: u8 = 0x20;
+
+    /// Hidden 1x1 with ReLU, 1x1 to the channels, `tail` residual 3x3 with ReLU between.
+    fn usual_trunk(channels: usize, hidden: usize, tail: usize) -> Vec<SynthLayer> {
+        let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
+        let head = [layer(hidden, 1, false, true), layer(channels, 1, false, false)];
+        head.into_iter().chain((1..=tail).map(|i| layer(channels, 3, true, i < tail))).collect()
+    }
+
+    impl PyramidSpec {
+        /// Bytes: flags and depth; neighbours and feature scales; features and layers after the second;
+        /// first layer's outputs; first hyper scale.
+        #[cfg(feature = "fit")]
+        pub fn write(&self, split: bool, out: &mut Vec<u8>) {
+            let tail = self.trunk.len() - 2;
+            let usual = self.trunk == usual_trunk(self.channels, self.trunk[0].outputs, tail);
+            let flag = |on, bit| if on { bit } else { 0 };
+            let flags = flag(usual, USUAL) | flag(self.channels == 3, COLOUR) | flag(split, SPLIT);
+            out.push(flags | self.depth as u8);
+            out.push(((self.feature_scales as u8) << 5) | self.spatial as u8);
+            out.push(((tail as u8) << 5) | self.features as u8);
+            out.push(self.trunk[0].outputs as u8);
+            out.push(self.hyper_from as u8);
+            if !usual {
+                for layer in &self.trunk {
+                    out.push(layer.outputs as u8);
+                    out.push(flag(layer.kernel == 3, 1) | flag(layer.residual, 2) | flag(layer.relu, 4));
+                }
+            }
+        }
+
+        /// Reads a description: the spec, and whether the coarse grids are a layer of their own.
+        pub fn read(bytes: &[u8]) -> Result<(Self, bool)> {
+            let short = || Error::format("the model description is cut short: the file is damaged");
+            let (&[flags, neighbours, features, hidden, hyper], rest) = bytes.split_first_chunk().ok_or_else(short)?;
+            let channels = if flags & COLOUR != 0 { 3 } else { 1 };
+            let tail = usize::from(features >> 5);
+            let trunk = if flags & USUAL != 0 {
+                if !rest.is_empty() {
+                    return Err(Error::format("the model description has bytes left: the file is damaged"));
+                }
+                usual_trunk(channels, hidden.into(), tail)
+            } else {
+                if rest.len() != 2 * (tail + 2) || rest.iter().skip(1).step_by(2).any(|f| *f > 7) {
+                    return Err(short());
+                }
+                let layer = |b: &[u8]| SynthLayer {
+                    outputs: b[0].into(),
+                    kernel: if b[1] & 1 != 0 { 3 } else { 1 },
+                    residual: b[1] & 2 != 0,
+                    relu: b[1] & 4 != 0,
+                };
+                rest.chunks_exact(2).map(layer).collect()
+            };
+            let spec = PyramidSpec {
+                channels,
+                depth: (flags & 0x1f).into(),
+                hyper_from: hyper.into(),
+                spatial: (neighbours & 0x1f).into(),
+                features: (features & 0x1f).into(),
+                feature_scales: (neighbours >> 5).into(),
+                trunk,
+            };
+            spec.check()?;
+            Ok((spec, flags & SPLIT != 0))
+        }
+
+        /// The format's limits.
+        pub fn check(&self) -> Result<()> {
+            let need = |ok: bool, what: &str| {
+                let refuse = || Error::format(format!("the model description asks for {what}: the file is damaged"));
+                ok.then_some(()).ok_or_else(refuse)
+            };
+            need(self.depth <= 10, "grids beyond 1/1024")?;
+            need(self.hyper_from <= self.depth + 1, "hyper-grids beyond the coarsest grid")?;
+            need((1..=26).contains(&self.spatial), "other than 1 to 26 neighbours")?;
+            need(self.features <= 16, "more than 16 features")?;
+            need(self.feature_scales <= 7 && self.feature_scales <= self.depth, "features of absent grids")?;
+            need((2..=9).contains(&self.trunk.len()), "other than 2 to 9 layers")?;
+            let first = self.trunk.iter().position(|l| l.kernel == 3).unwrap_or(self.trunk.len());
+            let picture = |l: Option<&SynthLayer>| l.is_some_and(|l| l.outputs == self.channels);
+            need(first >= 1 && picture(self.trunk.get(first - 1)) && picture(self.trunk.last()), "no picture")?;
+            need(self.trunk[first..].iter().all(|l| l.kernel == 3), "1x1 layers after 3x3 layers")?;
+            let mut inputs = self.maps();
+            for layer in &self.trunk {
+                need((1..=128).contains(&layer.outputs), "a layer of other than 1 to 128 outputs")?;
+                need(!layer.residual || layer.outputs == inputs, "a residual layer that changes its width")?;
+                inputs = layer.outputs;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(all(test, feature = "fit"))]
+mod tests {
+    use super::*;
+    use crate::models::pyramid::spec::SynthLayer;
+    use proptest::prelude::*;
+
+    fn specs() -> impl Strategy<Value = PyramidSpec> {
+        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<bool>(), 0usize..4).prop_map(
+            |(depth, hyper, spatial, features, scales, hidden, colour, odd)| {
+                let mut spec = PyramidSpec::preset(if colour { 3 } else { 1 }, 1, spatial, features, hidden);
+                spec.depth = depth;
+                spec.hyper_from = hyper.min(depth + 1);
+                spec.feature_scales = scales.min(depth);
+                if odd == 3 {
+                    spec.trunk.insert(1, SynthLayer { outputs: hidden, kernel: 1, residual: true, relu: true });
+                }
+                spec.trunk.truncate(spec.trunk.len() - odd % 3);
+                spec
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn descriptions_come_back(spec in specs(), split: bool) {
+            let mut bytes = Vec::new();
+            spec.write(split, &mut bytes);
+            prop_assert_eq!(PyramidSpec::read(&bytes).unwrap(), (spec, split));
+            prop_assert!(PyramidSpec::read(&bytes[..bytes.len() - 1]).is_err());
+        }
+
+        #[test]
+        fn any_description_is_checked(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
+            if let Ok((spec, _)) = PyramidSpec::read(&bytes) {
+                prop_assert!(spec.weights_count() < 1 << 20);
+            }
+        }
+
+        #[test]
+        fn weights_come_back_at_their_price(spec in specs(), seed: u64, exponents in prop::array::uniform7(0u32..=15)) {
+            let mut state = seed;
+            let weights: Vec<f32> = (0..spec.weights_count()).map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+            }).collect();
+            let mut q = Quantised::new(&spec, &weights, exponents);
+            for (w, d) in weights.iter().zip(q.dequantise(&spec)) {
+                prop_assert!((w - d).abs() <= 0.5);
+            }
+            for group in 0..GROUPS.len() {
+                if spec.tensors().iter().all(|t| group_of(t) != group) {
+                    q.exponents[group] = 0;
+                }
+            }
+            let bytes = q.write(&spec);
+            prop_assert_eq!(Quantised::read(&spec, &bytes).unwrap(), q.clone());
+            let bits: f64 = (0..GROUPS.len()).map(|g| q.group_bits(&spec, g)).sum();
+            prop_assert!((bytes.len() as f64 - bits / 8.0).abs() < 4.0);
+        }
+    }
+
+    #[test]
+    fn start_values_are_free_of_charge() {
+        let spec = PyramidSpec::preset(3, 1 << 18, 10, 4, 16);
+        let mut weights = vec![0.0; spec.weights_count()];
+        for t in spec.tensors() {
+            for (i, at) in t.range.clone().enumerate() {
+                weights[at] = start_256(&t, i) as f32 / 256.0;
+            }
+        }
+        for exponent in 5..=12 {
+            let q = Quantised::new(&spec, &weights, [exponent; 7]);
+            assert!(q.write(&spec).len() < 20, "{exponent}: {} bytes", q.write(&spec).len());
+        }
+    }
+}
