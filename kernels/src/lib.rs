@@ -17,9 +17,14 @@ mod dispatch;
 pub mod exact;
 #[cfg(feature = "fit")]
 pub mod fast;
+mod gather;
 mod level;
+#[cfg(test)]
+mod noise;
+mod panel;
+mod phases;
 mod shape;
 mod vector;
 
 pub use level::Level;
-pub use shape::{Conv2d, ConvTranspose2d};
+pub use shape::{Conv2d, ConvTranspose2d, Window};

@@ -119,3 +119,12 @@ impl ConvTranspose2d {
         }
     }
 }
+
+/// A rectangle of a feature map, in the map's own coordinates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    pub y0: usize,
+    pub x0: usize,
+    pub height: usize,
+    pub width: usize,
+}

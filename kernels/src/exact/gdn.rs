@@ -1,6 +1,7 @@
 //! Inverse generalised divisive normalisation (Balle, Laparra, Simoncelli 2016).
 
-use crate::Level;
+use crate::panel::{self, Pixels};
+use crate::vector::Simd;
 
 /// The definition: `n_i = beta_i`, then `gamma_ij * (x_j * x_j)` added for `j` ascending; `y_i = x_i * sqrt(n_i)`.
 ///
@@ -29,13 +30,72 @@ pub struct PackedGdn {
 impl PackedGdn {
     /// `beta` is `[channels]`, `gamma` is `[channels][channels]`.
     pub fn new(beta: &[f32], gamma: &[f32]) -> Self {
-        assert_eq!(gamma.len(), beta.len() * beta.len());
-        PackedGdn { beta: beta.to_vec(), gamma: gamma.to_vec() }
+        let n = beta.len();
+        assert_eq!(gamma.len(), n * n);
+        let mut packed = Vec::with_capacity(n * n);
+        panel::pack(n, n, &mut packed, |i, j| gamma[i * n + j]);
+        PackedGdn { beta: beta.to_vec(), gamma: packed }
     }
 }
 
-/// [`inverse_gdn_scalar`] at any level.
-pub fn inverse_gdn(level: Level, g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) {
-    let _ = level;
-    inverse_gdn_scalar(&g.beta, &g.gamma, pixels, x, y);
+kernel! {
+    /// [`inverse_gdn_scalar`] at any level.
+    pub fn inverse_gdn(g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) = lanes;
+}
+
+/// Pixels of a block: squares and norms of a few hundred channels stay in L2.
+const BLOCK: usize = 240;
+
+#[inline(always)]
+fn lanes<S: Simd>(s: S, g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) {
+    let channels = g.beta.len();
+    assert_eq!((x.len(), y.len()), (channels * pixels, channels * pixels));
+    let plane = panel::plane_pitch(BLOCK);
+    let mut squares = vec![0.0; channels * plane + panel::SLACK];
+    let mut norms = vec![0.0; channels * plane];
+    let taps: Vec<u32> = (0..channels).map(|j| (j * plane) as u32).collect();
+    for p in (0..pixels).step_by(BLOCK) {
+        let n = BLOCK.min(pixels - p);
+        for (j, (squares, norms)) in squares.chunks_exact_mut(plane).zip(norms.chunks_exact_mut(plane)).enumerate() {
+            squares.iter_mut().zip(&x[j * pixels + p..][..n]).for_each(|(to, &v)| *to = v * v);
+            norms[..n].fill(g.beta[j]);
+        }
+        let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
+        panel::accumulate::<S, false>(s, &g.gamma, channels, &taps, &squares, &block, &mut norms, plane);
+        for (j, norms) in norms.chunks_exact(plane).enumerate() {
+            let (x, y) = (&x[j * pixels + p..][..n], &mut y[j * pixels + p..][..n]);
+            for k in (0..n).step_by(S::F32_LANES) {
+                let lanes = S::F32_LANES.min(n - k);
+                let v = panel::load_part(s, &x[k..], lanes) * s.sqrt(s.load(&norms[k..]));
+                panel::store_part(s, v, &mut y[k..], lanes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::noise;
+    use crate::Level;
+
+    #[test]
+    fn levels_agree() {
+        for channels in [1, 2, 3, 7, 32] {
+            for pixels in [0, 1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 67, 240, 251, 500] {
+                let x: Vec<f32> = noise(channels * pixels, 1).iter().map(|v| 3.0 * v).collect();
+                let beta: Vec<f32> = noise(channels, 2).iter().map(|v| v.abs() + 1e-3).collect();
+                let gamma: Vec<f32> = noise(channels * channels, 3).iter().map(|v| v.abs()).collect();
+                let mut want = vec![0f32; x.len()];
+                inverse_gdn_scalar(&beta, &gamma, pixels, &x, &mut want);
+                let packed = PackedGdn::new(&beta, &gamma);
+                for level in Level::available() {
+                    let mut got = vec![f32::NAN; x.len()];
+                    inverse_gdn(level, &packed, pixels, &x, &mut got);
+                    let same = got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{level:?} {channels} {pixels}");
+                }
+            }
+        }
+    }
 }

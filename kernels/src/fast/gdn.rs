@@ -9,8 +9,11 @@
 //! `dL/dx_j = g_j dy_j/dx_j|n - x_j sum_i gamma_ij t_i`, `dL/dgamma_ij = -1/2 sum t_i x_j^2`,
 //! `dL/dbeta_i = -1/2 sum t_i`.
 
-use crate::fast::Scratch;
-use crate::Level;
+use crate::fast::scratch::grown;
+use crate::fast::{outer, Scratch};
+use crate::panel::{self, load_part, store_part, Pixels};
+use crate::phases::Buffers;
+use crate::vector::Simd;
 
 /// Sizes of one sample, and the direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,9 +71,33 @@ pub fn gdn_backward_scalar(
     }
 }
 
-/// `y = gdn(x)` for each sample in `x`; `norm` (as large as `y`) keeps `n` for [`gdn_backward`].
-pub fn gdn(
-    level: Level,
+/// Pixels of a block: whole vectors for all levels, and planes of a few hundred channels stay in L2.
+const BLOCK: usize = 240;
+
+kernel! {
+    /// `y = gdn(x)` for each sample in `x`; `norm` (as large as `y`) keeps `n` for [`gdn_backward`].
+    pub fn gdn(
+        g: &Gdn,
+        x: &[f32],
+        beta: &[f32],
+        gamma: &[f32],
+        y: &mut [f32],
+        norm: &mut [f32],
+        scratch: &mut Scratch,
+    ) = forward;
+}
+
+/// Squares of `n` pixels from `from` in planes `plane` apart, and the offsets of these planes.
+#[inline(always)]
+fn square(g: &Gdn, x: &[f32], from: usize, n: usize, plane: usize, image: &mut [f32]) {
+    for (j, to) in image.chunks_exact_mut(plane).enumerate().take(g.channels) {
+        to.iter_mut().zip(&x[j * g.pixels + from..][..n]).for_each(|(to, &v)| *to = v * v);
+    }
+}
+
+#[inline(always)]
+fn forward<S: Simd>(
+    s: S,
     g: &Gdn,
     x: &[f32],
     beta: &[f32],
@@ -79,13 +106,59 @@ pub fn gdn(
     norm: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let _ = (level, scratch);
-    gdn_scalar(g, x, beta, gamma, y, norm);
+    let Gdn { channels, pixels, inverse } = *g;
+    let sample = channels * pixels;
+    assert!(x.len() == y.len() && x.len() == norm.len() && x.len() % sample.max(1) == 0);
+    assert!(beta.len() == channels && gamma.len() == channels * channels);
+    let Scratch { buffers: Buffers { image, taps, .. }, weights, .. } = scratch;
+    let plane = panel::plane_pitch(BLOCK);
+    let image = grown(image, channels * plane + panel::SLACK);
+    taps.clear();
+    taps.extend((0..channels).map(|j| (j * plane) as u32));
+    weights.clear();
+    panel::pack(channels, channels, weights, |i, j| gamma[i * channels + j]);
+    for ((x, y), norm) in x.chunks_exact(sample).zip(y.chunks_exact_mut(sample)).zip(norm.chunks_exact_mut(sample)) {
+        for p in (0..pixels).step_by(BLOCK) {
+            let n = BLOCK.min(pixels - p);
+            square(g, x, p, n, plane, image);
+            for i in 0..channels {
+                norm[i * pixels + p..][..n].fill(beta[i]);
+            }
+            let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
+            panel::accumulate::<S, true>(s, weights, channels, taps, image, &block, &mut norm[p..], pixels);
+            for i in 0..channels {
+                let at = i * pixels + p;
+                let (x, norm, y) = (&x[at..][..n], &norm[at..][..n], &mut y[at..][..n]);
+                for k in (0..n).step_by(S::F32_LANES) {
+                    let lanes = S::F32_LANES.min(n - k);
+                    let (x, norm) = (load_part(s, &x[k..], lanes), load_part(s, &norm[k..], lanes));
+                    let r = s.rsqrt(norm);
+                    store_part(s, if inverse { x * norm * r } else { x * r }, &mut y[k..], lanes);
+                }
+            }
+        }
+    }
 }
 
-/// `dx`, `dbeta`, `dgamma` `+=` the gradients, from `dy = dL/dy` and the `norm` of [`gdn`].
-pub fn gdn_backward(
-    level: Level,
+kernel! {
+    /// `dx`, `dbeta`, `dgamma` `+=` the gradients, from `dy = dL/dy` and the `norm` of [`gdn`]; those of the
+    /// parameters are summed over the samples in their order.
+    pub fn gdn_backward(
+        g: &Gdn,
+        x: &[f32],
+        norm: &[f32],
+        gamma: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        dbeta: &mut [f32],
+        dgamma: &mut [f32],
+        scratch: &mut Scratch,
+    ) = backward;
+}
+
+#[inline(always)]
+fn backward<S: Simd>(
+    s: S,
     g: &Gdn,
     x: &[f32],
     norm: &[f32],
@@ -96,6 +169,149 @@ pub fn gdn_backward(
     dgamma: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let _ = (level, scratch);
-    gdn_backward_scalar(g, x, norm, gamma, dy, dx, dbeta, dgamma);
+    let Gdn { channels, pixels, .. } = *g;
+    let sample = channels * pixels;
+    assert!(x.len() == dy.len() && x.len() == norm.len() && x.len() == dx.len() && x.len() % sample.max(1) == 0);
+    assert!(dbeta.len() == channels && gamma.len() == channels * channels && dgamma.len() == gamma.len());
+    let Scratch { buffers: Buffers { image, phase, taps }, columns, sums, planes, weights } = scratch;
+    let plane = panel::plane_pitch(BLOCK);
+    let squares = grown(image, channels * plane + panel::SLACK);
+    let ts = grown(planes, channels * plane + panel::SLACK);
+    let mixed = grown(phase, channels * plane);
+    let lanes = channels.next_multiple_of(outer::block_channels::<S>());
+    let columns = grown(columns, lanes * BLOCK);
+    let sums = grown(sums, lanes * channels);
+    sums.fill(0.0);
+    taps.clear();
+    taps.extend((0..channels).map(|j| (j * plane) as u32));
+    weights.clear();
+    panel::pack(channels, channels, weights, |j, i| gamma[i * channels + j]);
+    for at in (0..x.len()).step_by(sample) {
+        let (x, norm) = (&x[at..][..sample], &norm[at..][..sample]);
+        let (dy, dx) = (&dy[at..][..sample], &mut dx[at..][..sample]);
+        for p in (0..pixels).step_by(BLOCK) {
+            let n = BLOCK.min(pixels - p);
+            square(g, x, p, n, plane, squares);
+            for i in 0..channels {
+                let at = i * pixels + p;
+                let row = [&x[at..][..n], &norm[at..][..n], &dy[at..][..n]];
+                dbeta[i] -= 0.5 * direct(s, g.inverse, row, &mut dx[at..][..n], &mut ts[i * plane..][..n]);
+            }
+            mixed.fill(0.0);
+            let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
+            panel::accumulate::<S, true>(s, weights, channels, taps, ts, &block, mixed, plane);
+            for j in 0..channels {
+                let at = j * pixels + p;
+                let pairs = x[at..][..n].iter().zip(&mixed[j * plane..]);
+                dx[at..][..n].iter_mut().zip(pairs).for_each(|(dx, (x, mixed))| *dx -= x * mixed);
+            }
+            outer::transpose::<S>(ts, channels, plane, n, columns);
+            outer::accumulate(s, taps, squares, 1, n, n, columns, channels, sums);
+        }
+    }
+    outer::add_to::<S>(sums, channels, channels, -0.5, dgamma);
+}
+
+/// One row of pixels: `dx += dy * dy/dx` at fixed norm, `ts = t`; returns the sum of `t`.
+#[inline(always)]
+fn direct<S: Simd>(s: S, inverse: bool, [x, norm, dy]: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 {
+    let mut total = s.splat(0.0);
+    for k in (0..x.len()).step_by(S::F32_LANES) {
+        let lanes = S::F32_LANES.min(x.len() - k);
+        let load = |from: &[f32]| load_part(s, &from[k..], lanes);
+        let (xk, nk, dk) = (load(x), load(norm), load(dy));
+        // A norm of 0 stands only in lanes beyond the row, where x is 0.
+        let r = s.rsqrt(s.max(nk, s.splat(f32::MIN_POSITIVE)));
+        let (slope, t) = if inverse { (nk * r, s.splat(0.0) - dk * xk * r) } else { (r, dk * xk * r * r * r) };
+        store_part(s, s.mul_add(dk, slope, load(dx)), &mut dx[k..], lanes);
+        store_part(s, t, &mut ts[k..], lanes);
+        total = total + t;
+    }
+    let mut buffer = [0f32; 16];
+    s.store(total, &mut buffer);
+    buffer.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conv2d::tests::distance;
+    use super::*;
+    use crate::noise::noise;
+    use crate::Level;
+
+    /// `x`, `dy`, `beta`, `gamma` of two samples.
+    fn values(g: &Gdn) -> [Vec<f32>; 4] {
+        let n = 2 * g.channels * g.pixels;
+        let beta = noise(g.channels, 3).iter().map(|v| v.abs() + 0.1).collect();
+        let gamma = noise(g.channels * g.channels, 4).iter().map(|v| 0.3 * v.abs()).collect();
+        [noise(n, 1).iter().map(|v| 2.0 * v).collect(), noise(n, 2), beta, gamma]
+    }
+
+    #[test]
+    fn levels_agree() {
+        let mut scratch = Scratch::default();
+        for (channels, inverse) in [(1, false), (3, true), (7, false), (32, true), (33, false)] {
+            for pixels in [1, 2, 7, 8, 15, 16, 17, 33, 67, 240, 241, 500] {
+                let g = Gdn { channels, pixels, inverse };
+                let [x, dy, beta, gamma] = values(&g);
+                let (mut y, mut norm) = (x.clone(), x.clone());
+                gdn_scalar(&g, &x, &beta, &gamma, &mut y, &mut norm);
+                let (mut dx, mut dbeta, mut dgamma) = (x.clone(), beta.clone(), gamma.clone());
+                gdn_backward_scalar(&g, &x, &norm, &gamma, &dy, &mut dx, &mut dbeta, &mut dgamma);
+                for level in Level::available() {
+                    let (mut got, mut got_norm) = (vec![f32::NAN; y.len()], vec![f32::NAN; y.len()]);
+                    gdn(level, &g, &x, &beta, &gamma, &mut got, &mut got_norm, &mut scratch);
+                    assert!(distance(&got, &y) < 2e-6, "{level:?} {g:?}");
+                    assert!(distance(&got_norm, &norm) < 2e-6, "{level:?} {g:?}");
+                    let (mut got, mut got_beta, mut got_gamma) = (x.clone(), beta.clone(), gamma.clone());
+                    let args = (&mut got, &mut got_beta, &mut got_gamma);
+                    gdn_backward(level, &g, &x, &norm, &gamma, &dy, args.0, args.1, args.2, &mut scratch);
+                    assert!(distance(&got, &dx) < 4e-6, "{level:?} {g:?}");
+                    assert!(distance(&got_beta, &dbeta) < 4e-6, "{level:?} {g:?}");
+                    assert!(distance(&got_gamma, &dgamma) < 4e-6, "{level:?} {g:?}");
+                }
+            }
+        }
+    }
+
+    /// `<dy, gdn(x)>` of all samples in f64.
+    fn value(g: &Gdn, x: &[f64], beta: &[f64], gamma: &[f64], dy: &[f32]) -> f64 {
+        let (c, p) = (g.channels, g.pixels);
+        let mut sum = 0.0;
+        for (at, dy) in dy.iter().enumerate() {
+            let (s, i, q) = (at / (c * p) * c * p, at / p % c, at % p);
+            let n = beta[i] + (0..c).map(|j| gamma[i * c + j] * x[s + j * p + q].powi(2)).sum::<f64>();
+            sum += *dy as f64 * x[at] * if g.inverse { n.sqrt() } else { 1.0 / n.sqrt() };
+        }
+        sum
+    }
+
+    #[test]
+    fn gradients() {
+        let mut scratch = Scratch::default();
+        for (channels, pixels, inverse) in [(4, 5, false), (3, 7, true)] {
+            let g = Gdn { channels, pixels, inverse };
+            let [x, dy, beta, gamma] = values(&g);
+            let (mut y, mut norm) = (x.clone(), x.clone());
+            gdn(Level::best(), &g, &x, &beta, &gamma, &mut y, &mut norm, &mut scratch);
+            let mut grads = [vec![0f32; x.len()], vec![0f32; beta.len()], vec![0f32; gamma.len()]];
+            let [dx, dbeta, dgamma] = &mut grads;
+            gdn_backward(Level::best(), &g, &x, &norm, &gamma, &dy, dx, dbeta, dgamma, &mut scratch);
+            let wide = |v: &[f32]| v.iter().map(|&v| v as f64).collect::<Vec<f64>>();
+            let mut at = [wide(&x), wide(&beta), wide(&gamma)];
+            for which in 0..3 {
+                for i in 0..at[which].len() {
+                    let keep = at[which][i];
+                    let mut side = |v: f64| {
+                        at[which][i] = v;
+                        value(&g, &at[0], &at[1], &at[2], &dy)
+                    };
+                    let slope = (side(keep + 1e-4) - side(keep - 1e-4)) / 2e-4;
+                    at[which][i] = keep;
+                    let got = grads[which][i] as f64;
+                    assert!((slope - got).abs() < 1e-4 * slope.abs().max(1.0), "{which} {i}: {got} {slope}");
+                }
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod gdn;
+mod outer;
+pub mod peak;
 mod scratch;
 pub mod ssim;
 

@@ -46,11 +46,25 @@ pub(crate) trait Simd: Copy {
     fn splat(self, x: f32) -> Self::F32;
     /// Reads the first `F32_LANES` of `x`; panics when `x` is shorter.
     fn load(self, x: &[f32]) -> Self::F32;
+    /// Reads `F32_LANES` values without a bounds check.
+    ///
+    /// # Safety
+    /// All of them lie in one initialised allocation.
+    #[inline(always)]
+    unsafe fn load_at(self, x: *const f32) -> Self::F32 {
+        // SAFETY: the caller's promise.
+        self.load(unsafe { std::slice::from_raw_parts(x, Self::F32_LANES) })
+    }
     /// Writes the first `F32_LANES` of `out`; panics when `out` is shorter.
     fn store(self, v: Self::F32, out: &mut [f32]);
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// `1 / sqrt(a)` to within a few units of the last place, for positive finite `a`; the fast contract only.
+    #[inline(always)]
+    fn rsqrt(self, a: Self::F32) -> Self::F32 {
+        self.splat(1.0) / self.sqrt(a)
+    }
     /// `a * b + c`; fused on levels that have FMA.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// Lane by lane `a > b ? x : y`.

@@ -92,6 +92,13 @@ impl Simd for Sse2 {
         F32(unsafe { _mm_sqrt_ps(a.0) })
     }
     #[inline(always)]
+    fn rsqrt(self, a: F32) -> F32 {
+        // SAFETY: `self` proves the instructions.
+        let r = F32(unsafe { _mm_rsqrt_ps(a.0) });
+        // One step of Newton doubles the estimate's digits.
+        r * (self.splat(1.5) - self.splat(0.5) * a * r * r)
+    }
+    #[inline(always)]
     fn mul_add(self, a: F32, b: F32, c: F32) -> F32 {
         // SAFETY: `self` proves the instructions.
         F32(unsafe { _mm_add_ps(_mm_mul_ps(a.0, b.0), c.0) })

@@ -1,0 +1,178 @@
+//! Speed of the kernels, one core: `cargo bench --bench kernels -- [FILTER]`.
+
+mod common;
+
+use common::Table;
+use kernels::exact::conv_transpose2d::{ConvTranspose, PackedConvTranspose};
+use kernels::exact::gdn::PackedGdn;
+use kernels::fast::gdn::Gdn;
+use kernels::fast::{conv2d as c2, conv_transpose2d as ct, gdn as g, ssim as sm, PackedConv, Scratch};
+use kernels::{exact, Conv2d, ConvTranspose2d, Level, Window};
+
+/// Values in [-0.5, 0.5) without a pattern.
+fn noise(n: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        })
+        .collect()
+}
+
+fn main() {
+    let table = Table::new();
+    for n in [32, 128] {
+        layers(&table, n);
+    }
+    similarity(&table);
+    decode(&table);
+}
+
+/// The three passes of each layer of the `gdn` family on 128x128 tiles, and the step that they make up.
+fn layers(table: &Table, n: usize) {
+    let level = Level::best();
+    let first = if n == 128 { 17 } else { 5 };
+    // Two tiles a call: one call of the fit takes a few samples.
+    let samples = 2;
+    let conv = |in_channels, kernel, side| Conv2d {
+        in_channels,
+        out_channels: n,
+        kernel,
+        stride: 2,
+        padding: kernel / 2,
+        in_height: side,
+        in_width: side,
+    };
+    let mut total = (0.0, 0);
+    let mut add = |time: f64, macs: usize| total = (total.0 + time, total.1 + macs);
+    let mut scratch = Scratch::default();
+    for conv in [conv(3, first, 128), conv(n, 5, 64), conv(n, 5, 32)] {
+        let (x, dy, w) =
+            (noise(samples * conv.input_len()), noise(samples * conv.output_len()), noise(conv.weights_len()));
+        let (mut y, mut dx, mut dw, mut db) = (dy.clone(), x.clone(), w.clone(), noise(n));
+        let bias = noise(n);
+        let mut packed = PackedConv::default();
+        packed.pack(&conv, &w);
+        let macs = samples * conv.macs();
+        let name = |pass: &str| format!("conv2d/{pass}/{}-{n}/k{}/{}", conv.in_channels, conv.kernel, conv.in_width);
+        let t =
+            table.row(&name("forward"), macs, || c2::conv2d(level, &conv, &x, &packed, &bias, &mut y, &mut scratch));
+        add(t, macs);
+        let t = table
+            .row(&name("data"), macs, || c2::conv2d_backward_data(level, &conv, &dy, &packed, &mut dx, &mut scratch));
+        if conv.in_channels > 3 {
+            add(t, macs);
+        }
+        let t = table.row(&name("weights"), macs, || {
+            c2::conv2d_backward_weights(level, &conv, &x, &dy, &mut dw, &mut db, &mut scratch)
+        });
+        add(t, macs);
+    }
+    let up = |out_channels, side| ConvTranspose2d {
+        in_channels: n,
+        out_channels,
+        kernel: 5,
+        stride: 2,
+        padding: 2,
+        output_padding: 1,
+        in_height: side,
+        in_width: side,
+    };
+    for conv in [up(n, 16), up(n, 32), up(3, 64)] {
+        let (x, dy, w) =
+            (noise(samples * conv.input_len()), noise(samples * conv.output_len()), noise(conv.weights_len()));
+        let (mut y, mut dx, mut dw, mut db) = (dy.clone(), x.clone(), w.clone(), noise(conv.out_channels));
+        let bias = db.clone();
+        let mut packed = PackedConv::default();
+        packed.pack(&conv.adjoint(), &w);
+        let macs = samples * conv.macs();
+        let name = |pass: &str| format!("conv_transpose2d/{pass}/{n}-{}/k5/{}", conv.out_channels, conv.in_width);
+        let t = table.row(&name("forward"), macs, || {
+            ct::conv_transpose2d(level, &conv, &x, &packed, &bias, &mut y, &mut scratch)
+        });
+        add(t, macs);
+        let t = table.row(&name("data"), macs, || {
+            ct::conv_transpose2d_backward_data(level, &conv, &dy, &packed, &mut dx, &mut scratch)
+        });
+        add(t, macs);
+        let t = table.row(&name("weights"), macs, || {
+            ct::conv_transpose2d_backward_weights(level, &conv, &x, &dy, &mut dw, &mut db, &mut scratch)
+        });
+        add(t, macs);
+    }
+    for (side, inverse) in [(64, false), (32, false), (32, true), (64, true)] {
+        let gdn = Gdn { channels: n, pixels: side * side, inverse };
+        let len = samples * n * gdn.pixels;
+        let (x, dy, mut y, mut norm, mut dx) = (noise(len), noise(len), noise(len), noise(len), noise(len));
+        let (beta, gamma) = (vec![1.0; n], vec![0.01; n * n]);
+        let (mut dbeta, mut dgamma) = (beta.clone(), gamma.clone());
+        let macs = n * len;
+        let name = |pass: &str| format!("{}gdn/{pass}/{n}/{side}", if inverse { "i" } else { "" });
+        let t = table
+            .row(&name("forward"), macs, || g::gdn(level, &gdn, &x, &beta, &gamma, &mut y, &mut norm, &mut scratch));
+        add(t, macs);
+        norm.fill(1.5);
+        let t = table.row(&name("backward"), 2 * macs, || {
+            g::gdn_backward(level, &gdn, &x, &norm, &gamma, &dy, &mut dx, &mut dbeta, &mut dgamma, &mut scratch)
+        });
+        add(t, 2 * macs);
+    }
+    if table.wants("") || total.0 > 0.0 {
+        let batch = 16 / samples;
+        table.print(&format!("all layers/{n}/16 tiles"), batch * total.1, batch as f64 * total.0);
+    }
+}
+
+fn similarity(table: &Table) {
+    let level = Level::best();
+    let mut scratch = Scratch::default();
+    for (name, side, weights) in [("ssim", 128, &[1.0][..]), ("ms-ssim", 256, &sm::MS_SSIM_WEIGHTS[..])] {
+        let a: Vec<f32> = noise(3 * side * side).iter().map(|v| v + 0.5).collect();
+        let b: Vec<f32> = a.iter().zip(noise(a.len())).map(|(a, n)| a + 0.1 * n).collect();
+        let mut db = vec![0.0; a.len()];
+        // Eight filterings of two passes of 11 taps at the finest scale.
+        let macs = 8 * 22 * a.len();
+        table.row(&format!("{name}/gradient/3x{side}x{side}"), macs, || {
+            sm::ms_ssim(level, side, side, weights, &a, &b, 1.0, &mut db, &mut scratch);
+        });
+    }
+}
+
+/// The decoder's exact synthesis of a 256x256 region with 32 channels.
+fn decode(table: &Table) {
+    let n = 32;
+    let layer = |out_channels| ConvTranspose { in_channels: n, out_channels, kernel: 5, stride: 2, padding: 2 };
+    let window = |side| Window { y0: 0, x0: 0, height: side, width: side };
+    let mut total = (0.0, 0);
+    for (out_channels, side) in [(n, 32), (n, 64), (3, 128)] {
+        let layer = layer(out_channels);
+        let packed = PackedConvTranspose::new(layer, &noise(n * out_channels * 25), &noise(out_channels));
+        let (x, mut y) = (noise(n * side * side), vec![0.0; out_channels * 4 * side * side]);
+        let macs = x.len() * out_channels * 25;
+        let t = table.row(&format!("exact/conv_transpose2d/{n}-{out_channels}/k5/{side}"), macs, || {
+            exact::conv_transpose2d::conv_transpose2d(
+                Level::best(),
+                &packed,
+                &window(side),
+                &x,
+                &window(2 * side),
+                &mut y,
+            )
+        });
+        total = (total.0 + t, total.1 + macs);
+    }
+    for side in [64, 128] {
+        let packed = PackedGdn::new(&vec![1.0; n], &vec![0.01; n * n]);
+        let (x, mut y) = (noise(n * side * side), vec![0.0; n * side * side]);
+        let macs = n * x.len();
+        let t = table.row(&format!("exact/igdn/{n}/{side}"), macs, || {
+            exact::gdn::inverse_gdn(Level::best(), &packed, side * side, &x, &mut y)
+        });
+        total = (total.0 + t, total.1 + macs);
+    }
+    if total.0 > 0.0 {
+        table.print("exact/synthesis/32/256x256", total.1, total.0);
+        println!("    {:.2} megapixels/s", 65536e-6 / total.0);
+    }
+}

@@ -1,0 +1,137 @@
+//! Transposed convolution as one ordinary convolution for each phase of the output: rows `Y` and columns
+//! `X` with the same remainders by the stride see the same taps.
+
+use crate::gather::Gather;
+use crate::panel::{self, Pixels};
+use crate::vector::Simd;
+use crate::Window;
+
+/// Channels and geometry; sizes are in the windows. Weights are `[in][out][kernel][kernel]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Transposed {
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+}
+
+/// Working memory: the gathered input, one phase of the output, tap offsets.
+#[derive(Default, Debug)]
+pub(crate) struct Buffers {
+    pub image: Vec<f32>,
+    pub phase: Vec<f32>,
+    pub taps: Vec<u32>,
+}
+
+impl Transposed {
+    /// Kernel positions `u` that reach outputs of phase `r`, ascending.
+    fn taps_of(&self, r: usize) -> impl Iterator<Item = usize> + Clone {
+        ((r + self.padding) % self.stride..self.kernel).step_by(self.stride)
+    }
+
+    /// How far the input of kernel position `u` lies from `Y / stride` for outputs `Y` of phase `r`.
+    fn shift(&self, r: usize, u: usize) -> isize {
+        (r as isize + self.padding as isize - u as isize).div_euclid(self.stride as isize)
+    }
+
+    /// Appends the weights phase by phase in the order of [`panel::accumulate`].
+    pub fn pack(&self, w: &[f32], out: &mut Vec<f32>) {
+        assert_eq!(w.len(), self.in_channels * self.out_channels * self.kernel * self.kernel);
+        for ra in 0..self.stride {
+            for rb in 0..self.stride {
+                let (nu, nv) = (self.taps_of(ra).count(), self.taps_of(rb).count());
+                panel::pack(self.out_channels, self.in_channels * nu * nv, out, |o, tap| {
+                    let (c, u, v) = (tap / (nu * nv), tap / nv.max(1) % nu, tap % nv);
+                    let u = (ra + self.padding) % self.stride + u * self.stride;
+                    let v = (rb + self.padding) % self.stride + v * self.stride;
+                    w[((c * self.out_channels + o) * self.kernel + u) * self.kernel + v]
+                });
+            }
+        }
+    }
+
+    /// `y = bias + T(x)`, or `y += bias + T(x)` when `ADD`; an empty bias is 0.
+    #[inline(always)]
+    pub fn run<S: Simd, const FUSED: bool, const ADD: bool>(
+        &self,
+        s: S,
+        packed: &[f32],
+        bias: &[f32],
+        xs: &Window,
+        x: &[f32],
+        ys: &Window,
+        y: &mut [f32],
+        buffers: &mut Buffers,
+    ) {
+        assert_eq!(x.len(), self.in_channels * xs.height * xs.width);
+        assert_eq!(y.len(), self.out_channels * ys.height * ys.width);
+        if y.is_empty() {
+            return;
+        }
+        let Buffers { image, phase, taps } = buffers;
+        let stride = self.stride;
+        // Inputs from the first output's last tap to the last output's first tap.
+        let reach = |from: usize, n: usize| {
+            let farthest = (self.kernel - 1) as isize - self.padding as isize;
+            let low = (from as isize - farthest).div_euclid(stride as isize);
+            let high = ((from + n - 1 + self.padding) / stride) as isize;
+            (low, (high - low + 1).max(1) as usize)
+        };
+        let ((top, rows), (left, cols)) = (reach(ys.y0, ys.height), reach(ys.x0, ys.width));
+        let gather = Gather { channels: self.in_channels, top, left, rows, cols, stride: 1 };
+        gather.fill(xs, x, image);
+        let mut rest = packed;
+        for ra in 0..stride {
+            let (m0, mh) = members(ra, stride, ys.y0, ys.height);
+            for rb in 0..stride {
+                let (n0, nw) = members(rb, stride, ys.x0, ys.width);
+                let taps_per_channel = self.taps_of(ra).count() * self.taps_of(rb).count();
+                let weights;
+                (weights, rest) = rest.split_at(self.out_channels * self.in_channels * taps_per_channel);
+                if mh * nw == 0 {
+                    continue;
+                }
+                taps.clear();
+                for c in 0..self.in_channels {
+                    for u in self.taps_of(ra) {
+                        for v in self.taps_of(rb) {
+                            let i = (m0 as isize + self.shift(ra, u) - top) as usize;
+                            let j = (n0 as isize + self.shift(rb, v) - left) as usize;
+                            taps.push((c * gather.plane_pitch() + gather.offset(i, j)) as u32);
+                        }
+                    }
+                }
+                let plane = panel::plane_pitch(mh * nw);
+                let need = self.out_channels * plane;
+                if phase.len() < need {
+                    phase.resize(need, 0.0);
+                }
+                for o in 0..self.out_channels {
+                    phase[o * plane..][..mh * nw].fill(bias.get(o).copied().unwrap_or(0.0));
+                }
+                let pixels = Pixels { height: mh, width: nw, image_pitch: gather.row_pitch(), out_pitch: nw };
+                panel::accumulate::<S, FUSED>(s, weights, self.out_channels, taps, image, &pixels, phase, plane);
+                let (dy, dx) = (m0 * stride + ra - ys.y0, n0 * stride + rb - ys.x0);
+                for o in 0..self.out_channels {
+                    for m in 0..mh {
+                        let from = &phase[o * plane + m * nw..][..nw];
+                        let row = (o * ys.height + dy + m * stride) * ys.width;
+                        let to = y[row + dx..row + ys.width].iter_mut().step_by(stride);
+                        if ADD {
+                            to.zip(from).for_each(|(to, &v)| *to += v);
+                        } else {
+                            to.zip(from).for_each(|(to, &v)| *to = v);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The coordinates `r + stride*m` within `from..from + n`: the first `m`, and how many.
+fn members(r: usize, stride: usize, from: usize, n: usize) -> (usize, usize) {
+    let below = |end: usize| (end + stride - 1).saturating_sub(r) / stride;
+    (below(from), below(from + n) - below(from))
+}
