@@ -1,0 +1,86 @@
+//! Entropy decoding of the pyramid: `cargo bench --bench decode`. Nanoseconds a pixel, one thread, for a
+//! model of about 1,000 multiplications a pixel and codes drawn from the model itself.
+
+use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, LANES};
+use std::time::Instant;
+use tilefit::models::pyramid::model::PyramidModel;
+use tilefit::models::pyramid::quantised::Quantised;
+use tilefit::models::pyramid::spec::PyramidSpec;
+use tilefit::models::{Codes, Grid};
+use tilefit::{Level, Rect};
+
+struct Noise(u64);
+impl Noise {
+    fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as u32
+    }
+    fn unit(&mut self) -> f32 {
+        self.bits() as f32 / (1u32 << 30) as f32 - 1.0
+    }
+}
+
+/// The best of a few runs, in nanoseconds.
+fn time(mut f: impl FnMut()) -> f64 {
+    let run = |f: &mut dyn FnMut()| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_nanos() as f64
+    };
+    (0..5).map(|_| run(&mut f)).fold(f64::MAX, f64::min)
+}
+
+fn model(noise: &mut Noise, log_b: f32) -> PyramidModel {
+    let spec = PyramidSpec::preset(3, 1, 10, 4, 16);
+    let mut weights = vec![0f32; spec.weights_count()];
+    for t in spec.tensors() {
+        let size = if matches!(t.name, "w3" | "ws") { 0.05 } else { 0.1 };
+        weights[t.range.clone()].iter_mut().for_each(|w| *w = noise.unit() * size * (-log_b.max(0.0)).exp());
+        if t.name == "bs" {
+            weights[t.range.start + 1] = 4.0 + log_b;
+        }
+    }
+    let quantised = Quantised::new(&spec, &weights, [7, 8, 7, 8, 8, 8, 8]);
+    PyramidModel::from_quantised(spec, quantised, false)
+}
+
+fn empty(model: &PyramidModel, width: usize, height: usize) -> Codes {
+    model.grid_specs().iter().map(|g| Grid::new(Rect::whole(width, height).shrunk(g.shift), 1)).collect()
+}
+
+fn main() {
+    let (width, height) = (768, 512);
+    let pixels = (width * height) as f64;
+    let mut noise = Noise(1);
+    for log_b in [-2.5, -1.5, -0.5, 0.5] {
+        let model = model(&mut noise, log_b);
+        let mut codes = empty(&model, width, height);
+        let bytes: Vec<u8> = (0..width * height * 2).map(|_| noise.bits() as u8).collect();
+        // Random bytes decode to codes of the model's own statistics.
+        let _ = model.decode_segment(Level::best(), 0, &bytes, &mut codes);
+        let segment = model.encode_segment(Level::best(), 0, &codes);
+        let bpp = segment.len() as f64 * 8.0 / pixels;
+        for level in Level::available() {
+            let ns = time(|| model.decode_segment(level, 0, &segment, &mut codes).expect("own segment"));
+            println!("decode_tile/{level:?}/{bpp:.2}bpp {:.1} ns/px", ns / pixels);
+        }
+        let ns = time(|| assert!(model.code_bits(Level::best(), &codes).len() == codes.len()));
+        println!("code_bits/{:?}/{bpp:.2}bpp {:.1} ns/px (all threads)", Level::best(), ns / pixels);
+    }
+    for width in [8usize, 14, 20, 26] {
+        let mut some = |n: usize| (0..n).map(|_| noise.bits() as i32 % 64 - 32).collect::<Vec<_>>();
+        let (w1, w2, w3, ws) = (some(width * width), some(width * width), some(2 * width), some(2 * width));
+        let (b1, b2) = (some(width), some(width));
+        let parts = Parts { w1: &w1, w2: &w2, w3: &w3, ws: &ws, b1: &b1, b2: &b2, b3: [0, 256] };
+        let net = IntContext::new(width, 7, &parts);
+        let plane: Vec<i16> = some(4096).iter().map(|v| *v as i16).collect();
+        let at: Vec<usize> = (0..width).map(|j| j * 37).collect();
+        let lanes = 8 * LANES;
+        let contexts = Contexts { plane: &plane, at: &at, features: &[], stride: 0, lanes };
+        let (mut mu, mut scale) = (vec![0; lanes], vec![0; lanes]);
+        for level in Level::available() {
+            let ns = time(|| (0..500).for_each(|_| int_context(level, &net, contexts, &mut mu, &mut scale)));
+            println!("int_context/{level:?}/D={width} {:.2} ns/latent", ns / (500 * lanes) as f64);
+        }
+    }
+}
