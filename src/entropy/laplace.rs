@@ -19,14 +19,25 @@ const MAX_WINDOW: u32 = 511;
 /// Escapes have at most this many bits after the first: any i16 from any location.
 const ESCAPE_BITS: u32 = 17;
 
-/// `RATE[i] = floor(2^16 * log2(e) / b)`: what one unit of `|q - mu|` costs in bits.
-static RATE: [u32; MAX_SCALE as usize + 1] = {
+/// What one scale stands for.
+#[derive(Clone, Copy)]
+struct Scale {
+    /// `floor(2^16 * log2(e) / b)`: what one unit of `|q - mu|` costs in bits.
+    rate: u32,
+    /// A tail of 2^-16 needs `11 b`. With this bound `x * rate` in `tail` stays below 2^31.
+    window: u32,
+}
+
+static SCALES: [Scale; MAX_SCALE as usize + 1] = {
     // e^5 * log2(e) with 52 fraction bits, then times exp(-1/64) a step.
     let mut v: u64 = 0xd61_d6bf_69df_7b03;
-    let mut table = [0; MAX_SCALE as usize + 1];
+    let mut table = [Scale { rate: 0, window: 0 }; MAX_SCALE as usize + 1];
     let mut i = 0;
     while i < table.len() {
-        table[i] = (v >> 36) as u32;
+        let rate = (v >> 36) as u32;
+        // 94548 = floor(2^16 * log2(e))
+        let window = 11 * 94548 / rate + 1;
+        table[i] = Scale { rate, window: if window < MAX_WINDOW { window } else { MAX_WINDOW } };
         v = ((v as u128 * 0xfc07_f55f_f77d_2493) >> 64) as u64;
         i += 1;
     }
@@ -72,21 +83,28 @@ impl Laplace {
     pub fn new(mu: i16, scale: i16) -> Self {
         let mode = (i32::from(mu) + 32) >> FRACTION;
         let index = (i32::from(scale) - SCALE_OFFSET + 5 * 64).clamp(0, MAX_SCALE);
-        let rate = RATE[index as usize];
-        // A tail of 2^-16 needs 11 b. With this bound `x * rate` in `edge` stays below 2^31.
-        let window = (11 * 94548 / rate + 1).min(MAX_WINDOW) as i32;
-        Laplace { mode, offset: i32::from(mu) - (mode << FRACTION), rate, window }
+        let Scale { rate, window } = SCALES[index as usize];
+        Laplace { mode, offset: i32::from(mu) - (mode << FRACTION), rate, window: window as i32 }
     }
 
-    /// Start of the interval of `k`, for `-window <= k <= window + 1`.
+    /// `2^15 exp(-x/b)`, `x` in 64ths.
     #[inline(always)]
-    fn edge(&self, k: i32) -> u32 {
-        let x = (k << FRACTION) - 32 - self.offset;
-        let bits = x.unsigned_abs() * self.rate;
-        let tail = u32::from(TAIL[(bits >> 12 & 1023) as usize]) >> (bits >> 22).min(31);
-        let cdf = if x < 0 { tail } else { (1 << 16) - tail };
+    fn tail(&self, x: u32) -> u32 {
+        let bits = x * self.rate;
+        u32::from(TAIL[(bits >> 12 & 1023) as usize]) >> (bits >> 22).min(31)
+    }
+
+    /// Start of the interval of `k`, for `-window <= k <= window + 1`, where the distribution function is `cdf`.
+    #[inline(always)]
+    fn start(&self, k: i32, cdf: u32) -> u32 {
         let symbols = 2 * self.window as u32 + 3;
         ((cdf * ((1 << 16) - symbols)) >> 16) + (k + self.window + 1) as u32
+    }
+
+    fn edge(&self, k: i32) -> u32 {
+        let x = (k << FRACTION) - 32 - self.offset;
+        let tail = self.tail(x.unsigned_abs());
+        self.start(k, if x < 0 { tail } else { (1 << 16) - tail })
     }
 
     fn symbol(&self, k: i32) -> Symbol {
@@ -107,11 +125,12 @@ impl Laplace {
     /// The interval of the mode, which most codes are.
     #[inline(always)]
     pub fn mode(&self) -> Symbol {
-        self.symbol(0)
+        let low = self.start(0, self.tail((32 + self.offset) as u32));
+        let end = self.start(1, (1 << 16) - self.tail((32 - self.offset) as u32));
+        Symbol { low, width: end - low, k: 0 }
     }
 
     /// The symbol whose interval has `target`, `target < 2^16`.
-    #[inline]
     pub fn find(&self, target: u32) -> Symbol {
         let mode = self.mode();
         if target.wrapping_sub(mode.low) < mode.width {
@@ -152,13 +171,18 @@ impl Laplace {
         (self.mode + k).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn decode(&self, decoder: &mut RangeDecoder) -> i16 {
         let mode = self.mode();
         if decoder.is_in(mode.low, mode.width) {
             decoder.advance(mode.low, mode.width);
             return self.code(&mode, 0);
         }
+        self.decode_other(decoder)
+    }
+
+    #[inline(never)]
+    fn decode_other(&self, decoder: &mut RangeDecoder) -> i16 {
         let symbol = self.find(decoder.target());
         decoder.advance(symbol.low, symbol.width);
         self.code(&symbol, if self.is_escape(&symbol) { decode_escape(decoder) } else { 0 })
@@ -217,7 +241,7 @@ mod tests {
 
     #[test]
     fn tables_are_what_they_say() {
-        for (i, &r) in RATE.iter().enumerate() {
+        for (i, &Scale { rate: r, .. }) in SCALES.iter().enumerate() {
             let want = 65536.0 * std::f64::consts::LOG2_E * (5.0 - i as f64 / 64.0).exp();
             assert!((want - r as f64 - 0.5).abs() <= 0.501, "{i}: {r} {want}");
         }
@@ -250,6 +274,7 @@ mod tests {
                 let s = d.find(target);
                 assert!(s.low <= target && target < s.low + s.width);
                 assert_eq!(s, d.symbol(s.k));
+                assert_eq!(d.mode(), d.symbol(0));
             }
         }
     }

@@ -19,11 +19,11 @@ pub const LANES: usize = 32;
 pub struct IntContext {
     width: usize,
     shift: i32,
-    /// `w1`, `w2`, then `w3`; rows of `pairs` words, each two i16: input `2j` low, `2j + 1` high.
+    /// `W1`, `W2`: rows of words of two i16: input `2j` low, `2j + 1` high.
     w: [Vec<i32>; 2],
     b: [Vec<i32>; 2],
-    /// Rows `mu`, `s` over the hidden activations, then over the inputs.
-    head: [Vec<i32>; 4],
+    /// Rows `mu`, `s` over the hidden activations, then both over the inputs.
+    head: Vec<i32>,
     head_bias: [i32; 2],
 }
 
@@ -85,7 +85,7 @@ impl IntContext {
             shift: shift as i32,
             w: [pack_rows(parts.w1, width, width, 1 << shift), pack_rows(parts.w2, width, width, 1 << shift)],
             b: [bias(parts.b1), bias(parts.b2)],
-            head: [head(parts.w3, 0), head(parts.w3, 1), head(parts.ws, 0), head(parts.ws, 1)],
+            head: [head(parts.w3, 0), head(parts.w3, 1), head(parts.ws, 0), head(parts.ws, 1)].concat(),
             head_bias: parts.b3.map(|v| v.wrapping_add(half)),
         }
     }
@@ -136,8 +136,8 @@ pub fn int_context_scalar(net: &IntContext, x: Contexts, mu: &mut [i16], scale: 
             }
         }
         let out = |row: usize| {
-            let sum = net.head_bias[row].wrapping_add(dot(&net.head[row], &h));
-            narrow(sum.wrapping_add(dot(&net.head[row + 2], &c)))
+            let sum = net.head_bias[row].wrapping_add(dot(&net.head[row * pairs..][..pairs], &h));
+            narrow(sum.wrapping_add(dot(&net.head[(row + 2) * pairs..][..pairs], &c)))
         };
         mu[i] = out(0);
         scale[i] = out(1);
@@ -161,56 +161,87 @@ fn int_context_lanes<S: Int16>(s: S, net: &IntContext, x: Contexts, mu: &mut [i1
     }
 }
 
+/// Sums of `N` outputs for all lanes, the shift and the saturation.
+///
+/// No closure holds vectors here: a closure does not inherit the instructions of its function.
+#[inline(always)]
+fn rows<S: Int16, const N: usize>(
+    s: S,
+    parts: [(&[i32], &[(S::I16, S::I16)]); 2],
+    bias: &[i32],
+    shift: i32,
+) -> [S::I16; N] {
+    let mut sum = [(s.splat_i32(0), s.splat_i32(0)); N];
+    for o in 0..N {
+        sum[o] = (s.splat_i32(bias[o]), s.splat_i32(bias[o]));
+    }
+    for (w, v) in parts {
+        let pairs = v.len();
+        let w = &w[..N * pairs];
+        for j in 0..pairs {
+            for o in 0..N {
+                let w = s.splat_i32(w[o * pairs + j]);
+                sum[o].0 = s.add_i32(sum[o].0, s.dot(v[j].0, w));
+                sum[o].1 = s.add_i32(sum[o].1, s.dot(v[j].1, w));
+            }
+        }
+    }
+    let mut out = [s.zero_i16(); N];
+    for o in 0..N {
+        out[o] = s.narrow(s.shift_i32(sum[o].0, shift), s.shift_i32(sum[o].1, shift));
+    }
+    out
+}
+
+#[inline(always)]
+fn input<S: Int16>(s: S, net: &IntContext, x: &Contexts, i: usize, j: usize) -> S::I16 {
+    if j < x.at.len() {
+        s.load_i16(&x.plane[x.at[j] + i..])
+    } else if j < net.width {
+        s.load_i16(&x.features[(j - x.at.len()) * x.stride + i..])
+    } else {
+        s.zero_i16()
+    }
+}
+
 /// `P` pairs; 0: as many as the network has.
 #[inline(always)]
 fn lanes<S: Int16, const P: usize>(s: S, net: &IntContext, x: Contexts, mu: &mut [i16], scale: &mut [i16]) {
     let pairs = if P > 0 { P } else { net.width.div_ceil(2) };
     let zero = s.zero_i16();
-    for i in (0..x.lanes).step_by(S::I16_LANES) {
-        let mut c = [(zero, zero); MAX_WIDTH / 2];
-        let input = |j: usize| match j.checked_sub(x.at.len()) {
-            None => s.load_i16(&x.plane[x.at[j] + i..]),
-            Some(k) if j < net.width => s.load_i16(&x.features[k * x.stride + i..]),
-            _ => zero,
-        };
+    let mut c = [(zero, zero); MAX_WIDTH / 2];
+    let mut h1 = c;
+    let mut h2 = c;
+    let mut i = 0;
+    while i < x.lanes {
         for j in 0..pairs {
-            c[j] = s.interleave(input(2 * j), input(2 * j + 1));
+            c[j] = s.interleave(input(s, net, &x, i, 2 * j), input(s, net, &x, i, 2 * j + 1));
         }
-        let mut h = c;
-        for (w, b) in net.w.iter().zip(&net.b) {
-            let from = h;
-            for (quad, (w, b)) in w.chunks_exact(4 * pairs).zip(b.chunks_exact(4)).enumerate() {
-                let mut sum = [(s.splat_i32(0), s.splat_i32(0)); 4];
-                for o in 0..4 {
-                    sum[o] = (s.splat_i32(b[o]), s.splat_i32(b[o]));
-                }
-                for j in 0..pairs {
-                    for o in 0..4 {
-                        let w = s.splat_i32(w[o * pairs + j]);
-                        sum[o].0 = s.add_i32(sum[o].0, s.dot(from[j].0, w));
-                        sum[o].1 = s.add_i32(sum[o].1, s.dot(from[j].1, w));
-                    }
-                }
-                let out = |o: usize| {
-                    let v = s.narrow(s.shift_i32(sum[o].0, net.shift), s.shift_i32(sum[o].1, net.shift));
-                    s.max_i16(v, zero)
-                };
-                h[2 * quad] = s.interleave(out(0), out(1));
-                h[2 * quad + 1] = s.interleave(out(2), out(3));
-            }
-        }
-        let head = |row: usize| {
-            let mut sum = (s.splat_i32(net.head_bias[row]), s.splat_i32(net.head_bias[row]));
-            for (v, w) in [(&h, &net.head[row]), (&c, &net.head[row + 2])] {
-                for j in 0..pairs {
-                    let w = s.splat_i32(w[j]);
-                    sum = (s.add_i32(sum.0, s.dot(v[j].0, w)), s.add_i32(sum.1, s.dot(v[j].1, w)));
-                }
-            }
-            s.narrow(s.shift_i32(sum.0, net.shift), s.shift_i32(sum.1, net.shift))
-        };
-        s.store_i16(head(0), &mut mu[i..]);
-        s.store_i16(head(1), &mut scale[i..]);
+        hidden::<S>(s, &net.w[0], &net.b[0], &c[..pairs], &mut h1, net.shift);
+        hidden::<S>(s, &net.w[1], &net.b[1], &h1[..pairs], &mut h2, net.shift);
+        let parts = [(&net.head[..], &h2[..pairs]), (&net.head[2 * pairs..], &c[..pairs])];
+        let out = rows::<S, 2>(s, parts, &net.head_bias, net.shift);
+        s.store_i16(out[0], &mut mu[i..]);
+        s.store_i16(out[1], &mut scale[i..]);
+        i += S::I16_LANES;
+    }
+}
+
+/// A hidden layer: four outputs at a time, two of them a pair of the next layer's inputs.
+#[inline(always)]
+fn hidden<S: Int16>(
+    s: S,
+    w: &[i32],
+    b: &[i32],
+    from: &[(S::I16, S::I16)],
+    to: &mut [(S::I16, S::I16); MAX_WIDTH / 2],
+    shift: i32,
+) {
+    let zero = s.zero_i16();
+    for (quad, (w, b)) in w.chunks_exact(4 * from.len()).zip(b.chunks_exact(4)).enumerate() {
+        let out = rows::<S, 4>(s, [(w, from), (&[], &[])], b, shift);
+        to[2 * quad] = s.interleave(s.max_i16(out[0], zero), s.max_i16(out[1], zero));
+        to[2 * quad + 1] = s.interleave(s.max_i16(out[2], zero), s.max_i16(out[3], zero));
     }
 }
 

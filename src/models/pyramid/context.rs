@@ -187,7 +187,7 @@ impl ContextModel {
         width: usize,
         height: usize,
         features: Option<&FeatureMaps>,
-        mut visit: impl FnMut(usize, Laplace) -> Result<i16>,
+        mut visit: impl FnMut(usize, Laplace) -> i16,
     ) -> Result<()> {
         let skew = self.skew;
         // Diagonals that contexts reach back to; one row of the ring each, indexed by y.
@@ -218,7 +218,7 @@ impl ContextModel {
             int_context(level, &self.net, contexts, &mut mu, &mut scale);
             let out = &mut plane[row * stride + REACH..][..height];
             for y in y0..y1 {
-                let code = visit(y * width + t - skew * y, Laplace::new(mu[y - y0], scale[y - y0]))?;
+                let code = visit(y * width + t - skew * y, Laplace::new(mu[y - y0], scale[y - y0]));
                 out[y] = code.clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
             }
         }
@@ -419,7 +419,7 @@ mod tests {
                 let maps = model.feature_maps(scale, w, h, &planes).unwrap();
                 let decode = |at: usize, law: Laplace| {
                     grid[at] = law.decode(&mut decoder);
-                    Ok(grid[at])
+                    grid[at]
                 };
                 model.wavefront(Level::best(), w, h, maps.as_ref(), decode).unwrap();
                 grids.push(grid);

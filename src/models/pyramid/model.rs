@@ -106,13 +106,7 @@ impl PyramidModel {
     }
 
     /// Visits all codes of grid `i` in coding order, with their laws; see [`ContextModel::wavefront`].
-    fn visit(
-        &self,
-        level: Level,
-        codes: &Codes,
-        i: usize,
-        visit: impl FnMut(usize, Laplace) -> Result<i16>,
-    ) -> Result<()> {
+    fn visit(&self, level: Level, codes: &Codes, i: usize, visit: impl FnMut(usize, Laplace) -> i16) -> Result<()> {
         let (width, height) = (codes[i].rect.width(), codes[i].rect.height());
         let coarser: Vec<Plane> = self.planes(&codes[..i]).collect();
         let features = self.context.feature_maps(self.grids[i].shift, width, height, &coarser)?;
@@ -140,7 +134,7 @@ impl PyramidModel {
             } else {
                 self.visit(level, codes, i, |at, law| {
                     grid[at] = law.decode(&mut decoder);
-                    Ok(grid[at])
+                    grid[at]
                 })?;
             }
             codes[i].codes = grid;
@@ -163,7 +157,7 @@ impl PyramidModel {
             if any {
                 let coded = self.visit(level, codes, i, |at, law| {
                     law.encode(&mut encoder, grid[at]);
-                    Ok(grid[at])
+                    grid[at]
                 });
                 coded.expect("a grid that is in memory");
             }
