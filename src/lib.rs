@@ -3,12 +3,16 @@
 //! The decoder half builds alone (`--no-default-features`). Feature `fit` adds the encoder.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod entropy;
 pub mod error;
 #[cfg(feature = "fit")]
 pub mod fit;
 pub mod image;
 pub mod limits;
+#[cfg(feature = "fit")]
+pub mod metrics;
 pub mod models;
 
 pub use error::{Class, Error, Result};

@@ -1,0 +1,288 @@
+//! PNG in and out, JPEG in: the only place that knows them.
+//!
+//! What cannot be represented yet is refused by name; nothing of the picture is dropped in silence.
+
+use crate::error::{Class, Error, Result};
+use crate::image::Picture;
+use crate::limits::{try_vec, Limits};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
+use std::path::Path;
+use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+
+const SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
+
+/// Pixels that reading may allocate for.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    pub max_pixels: u64,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        ReadLimits { max_pixels: Limits::default().max_pixels }
+    }
+}
+
+/// A picture as it was read.
+#[derive(Debug)]
+pub struct Source {
+    pub picture: Picture,
+    /// Size of the file that it came from.
+    pub bytes: u64,
+    /// Colour and camera metadata in the file, by name; the picture above knows nothing of them.
+    pub extras: Vec<&'static str>,
+}
+
+/// Reads a PNG; `-` is stdin.
+pub fn read_file(path: &Path, limits: &ReadLimits) -> Result<Source> {
+    let read = || {
+        if path == Path::new("-") {
+            read_png(Cursor::new(read_bytes(path)?), limits)
+        } else {
+            read_png(BufReader::with_capacity(1 << 16, open(path)?), limits)
+        }
+    };
+    read().map_err(|e| e.at(path.display()))
+}
+
+/// A PNG or a JPEG, by its first bytes.
+pub fn read_any(data: &[u8], limits: &ReadLimits) -> Result<Source> {
+    if data.starts_with(&[0xff, 0xd8, 0xff]) {
+        read_jpeg(data, limits)
+    } else {
+        read_png(Cursor::new(data), limits)
+    }
+}
+
+/// All bytes of a file; `-` is stdin.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut data).map_err(cannot_read)?;
+    } else {
+        open(path)?.read_to_end(&mut data).map_err(cannot_read)?;
+    }
+    Ok(data)
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = File::open(path).map_err(cannot_read)?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(bad("this is a folder, not a file"));
+    }
+    Ok(file)
+}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error::new(Class::Io, message)
+}
+
+/// The system's reason without its error number.
+pub fn reason(e: &io::Error) -> String {
+    let text = e.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}
+
+fn cannot_read(e: io::Error) -> Error {
+    bad(format!("cannot read: {}", reason(&e)))
+}
+
+/// Reads a PNG of 8-bit grey or RGB samples. Palettes become RGB, grey of 1, 2 and 4 bits becomes 8-bit
+/// grey (the same picture in other samples); interlaced files are read like any other.
+///
+/// # Errors
+/// One line that names what is wrong or not supported; class `Limit` for more pixels than `limits` allow.
+pub fn read_png<R: BufRead + Seek>(mut reader: R, limits: &ReadLimits) -> Result<Source> {
+    let bytes = reader.seek(io::SeekFrom::End(0)).map_err(cannot_read)?;
+    reader.rewind().map_err(cannot_read)?;
+    let mut head = Vec::new();
+    reader.by_ref().take(29).read_to_end(&mut head).map_err(cannot_read)?;
+    check_header(&head, limits)?;
+    reader.rewind().map_err(cannot_read)?;
+
+    let mut decoder = png::Decoder::new(reader);
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    let info = reader.info();
+    if info.animation_control.is_some() {
+        return Err(bad("animated PNG is not supported: extract the frame that you want"));
+    }
+    if info.trns.is_some() {
+        return Err(bad("transparency (a tRNS chunk) is not supported: flatten the picture onto a background first"));
+    }
+    let channels = reader.output_color_type().0.samples();
+    let (width, height) = (info.width as usize, info.height as usize);
+    let mut samples = try_vec(width * height * channels)?;
+    reader.next_frame(&mut samples).map_err(damaged)?;
+    reader.finish().map_err(damaged)?;
+    let info = reader.info();
+    let mut extras = Vec::new();
+    if info.icc_profile.is_some() {
+        extras.push("an ICC profile");
+    }
+    if info.exif_metadata.is_some() {
+        extras.push("EXIF");
+    }
+    if info.coding_independent_code_points.is_some() {
+        extras.push("CICP colour");
+    }
+    Ok(Source { picture: Picture { width, height, channels, samples }, bytes, extras })
+}
+
+/// Checks signature and IHDR by hand, so that each refusal can name its reason.
+fn check_header(head: &[u8], limits: &ReadLimits) -> Result<()> {
+    if head.is_empty() {
+        return Err(bad("the file is empty, a PNG was expected"));
+    }
+    if !SIGNATURE.starts_with(&head[..head.len().min(8)]) {
+        let found = match head {
+            [0xff, 0xd8, ..] => " (it is a JPEG)",
+            [b'G', b'I', b'F', b'8', ..] => " (it is a GIF)",
+            [b'R', b'I', b'F', b'F', ..] => " (it may be a WebP)",
+            _ => "",
+        };
+        return Err(bad(format!("not a PNG{found}: convert the picture to PNG first")));
+    }
+    if head.len() < 29 {
+        return Err(bad("truncated PNG: the file ends in its header"));
+    }
+    if &head[12..16] != b"IHDR" {
+        return Err(bad("damaged PNG: the header chunk is missing"));
+    }
+    let side = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as u64;
+    let (width, height, depth, colour) = (side(16), side(20), head[24], head[25]);
+    if width == 0 || height == 0 {
+        return Err(bad(format!("the picture has no pixels ({width}x{height})")));
+    }
+    if colour & 4 != 0 {
+        return Err(bad("an alpha channel is not supported: flatten the picture onto a background first"));
+    }
+    if depth == 16 {
+        return Err(bad("16-bit samples are not supported: convert the picture to 8 bits first"));
+    }
+    // The sides are below 2^32, so this does not overflow.
+    if width * height > limits.max_pixels {
+        return Err(Error::new(
+            Class::Limit,
+            format!(
+                "{width}x{height} is {} pixels, the limit is {}: raise it with --max-pixels",
+                width * height,
+                limits.max_pixels
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn damaged(e: png::DecodingError) -> Error {
+    match e {
+        png::DecodingError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            bad("truncated PNG: the file ends before the picture does")
+        }
+        png::DecodingError::IoError(e) => cannot_read(e),
+        e => bad(format!("damaged PNG: {e}")),
+    }
+}
+
+/// Reads a baseline or progressive JPEG of grey or YCbCr samples.
+pub fn read_jpeg(data: &[u8], limits: &ReadLimits) -> Result<Source> {
+    let damaged = |e| bad(format!("damaged JPEG: {e:?}").replace('\n', " "));
+    let options = DecoderOptions::default().set_max_width(1 << 16).set_max_height(1 << 16);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(data), options);
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| bad("damaged JPEG: it has no size"))?;
+    Limits { max_pixels: limits.max_pixels, ..Limits::NONE }.check_pixels(width as u64 * height as u64)?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let (space, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
+    decoder.set_options(options.jpeg_set_out_colorspace(space));
+    let mut samples = try_vec(width * height * channels)?;
+    decoder.decode_into(&mut samples).map_err(damaged)?;
+    Ok(Source { picture: Picture { width, height, channels, samples }, bytes: data.len() as u64, extras: Vec::new() })
+}
+
+/// Writes a PNG of 8-bit samples.
+pub fn write_png(picture: &Picture, out: impl Write) -> Result<()> {
+    let side = |n: usize| u32::try_from(n).map_err(|_| bad("the picture is too large for a PNG"));
+    let mut encoder = png::Encoder::new(out, side(picture.width)?, side(picture.height)?);
+    encoder.set_color(if picture.channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    // Rows go out as they come; the whole-picture call would hold a second copy.
+    let failed = |e: png::EncodingError| match e {
+        png::EncodingError::IoError(e) => cannot_write(&e),
+        e => bad(format!("cannot write the PNG: {e}")),
+    };
+    let mut writer = encoder.write_header().map_err(failed)?;
+    let mut stream = writer.stream_writer_with_size(1 << 16).map_err(failed)?;
+    stream.write_all(&picture.samples).map_err(|e| cannot_write(&e))?;
+    stream.finish().map_err(failed)?;
+    writer.finish().map_err(failed)
+}
+
+pub fn cannot_write(e: &io::Error) -> Error {
+    bad(format!("cannot write: {}", reason(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(colour: png::ColorType, depth: png::BitDepth, data: &[u8], palette: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut encoder = png::Encoder::new(&mut out, 4, 2);
+        encoder.set_color(colour);
+        encoder.set_depth(depth);
+        if palette {
+            encoder.set_palette(vec![1, 2, 3, 250, 251, 252]);
+        }
+        encoder.write_header().unwrap().write_image_data(data).unwrap();
+        out
+    }
+
+    fn read(data: &[u8]) -> Result<Source> {
+        read_any(data, &ReadLimits::default())
+    }
+
+    #[test]
+    fn grey_of_few_bits_and_palettes_keep_their_picture() {
+        let grey =
+            read(&encode(png::ColorType::Grayscale, png::BitDepth::Two, &[0b00011011, 0b11100100], false)).unwrap();
+        assert_eq!((grey.picture.channels, &grey.picture.samples[..]), (1, &[0, 85, 170, 255, 255, 170, 85, 0][..]));
+        let palette = read(&encode(png::ColorType::Indexed, png::BitDepth::One, &[0b0101_0000, 0], true)).unwrap();
+        assert_eq!(palette.picture.channels, 3);
+        assert_eq!(palette.picture.samples[..9], [1, 2, 3, 250, 251, 252, 1, 2, 3]);
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let samples: Vec<u8> = (0..3 * 70 * 41).map(|i| (i * i % 251) as u8).collect();
+        let picture = Picture { width: 70, height: 41, channels: 3, samples };
+        let mut out = Vec::new();
+        write_png(&picture, &mut out).unwrap();
+        assert_eq!(read(&out).unwrap().picture, picture);
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let mut out = Vec::new();
+        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &mut out).unwrap();
+        for n in 0..out.len() {
+            let e = read(&out[..n]).unwrap_err();
+            assert_eq!(e.exit_code(), 1, "{n}");
+            assert!(e.message.contains("truncated") || n == 0, "{n}: {e}");
+        }
+    }
+
+    #[test]
+    fn pixels_over_the_limit_are_refused_before_they_are_read() {
+        let mut out = Vec::new();
+        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &mut out).unwrap();
+        let e = read_any(&out, &ReadLimits { max_pixels: 80 }).unwrap_err();
+        assert_eq!(e.class, Class::Limit);
+        assert!(e.message.contains("--max-pixels"));
+    }
+}

@@ -1,0 +1,270 @@
+//! What a decoded picture is worth: PSNR, MS-SSIM, bits a pixel.
+//!
+//! PSNR is over all 8-bit samples: `10 log10(255^2 / mean((a - b)^2))`, infinite for equal pictures.
+//!
+//! MS-SSIM is the five-scale form of Wang, Simoncelli and Bovik ("Multiscale structural similarity for
+//! image quality assessment", 2003): 11x11 Gaussian window with sigma 1.5, valid positions only, on each
+//! of R, G and B, the three results averaged. Between scales a picture shrinks by the mean of 2x2 samples;
+//! an odd side first gets one row or column of zeros at its low edge.
+//!
+//! Grey counts as three equal channels, so a grey picture can be held against an RGB one.
+
+use crate::image::Picture;
+use rayon::prelude::*;
+
+/// Exponents of the five scales, finest first.
+const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
+const TAPS: usize = 11;
+/// Window positions that are worked on at a time: what is read for them stays in the second-level cache.
+const BLOCK: (usize, usize) = (64, 128);
+
+/// PSNR in dB over all samples; infinite for equal pictures.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn psnr(a: &Picture, b: &Picture) -> f64 {
+    mse_to_psnr(mse(a, b))
+}
+
+/// `10 log10(255^2 / mse)` of a mean squared error of 8-bit samples.
+pub fn mse_to_psnr(mse: f64) -> f64 {
+    10.0 * (255.0 * 255.0 / mse).log10()
+}
+
+/// Mean squared difference of the 8-bit samples.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn mse(a: &Picture, b: &Picture) -> f64 {
+    same_size(a, b);
+    let channels = a.channels.max(b.channels);
+    let sum: u64 = (0..a.height)
+        .into_par_iter()
+        .map(|y| {
+            let (ra, rb) = (row(a, y), row(b, y));
+            let square = |p: u8, q: u8| (p.abs_diff(q) as u32).pow(2);
+            if a.channels == b.channels {
+                ra.iter().zip(rb).map(|(p, q)| square(*p, *q) as u64).sum::<u64>()
+            } else {
+                let (one, many) = if a.channels < b.channels { (ra, rb) } else { (rb, ra) };
+                many.chunks_exact(channels).zip(one).flat_map(|(m, o)| m.iter().map(|q| square(*o, *q) as u64)).sum()
+            }
+        })
+        .sum();
+    sum as f64 / (a.pixels() * channels) as f64
+}
+
+/// MS-SSIM, at most 1.
+///
+/// Five scales need sides of at least 161 pixels. A smaller picture has as many scales as its shorter
+/// side allows (81: four, 41: three, 21: two, 11: one), their exponents raised to the sum that all five
+/// have; below 11 pixels no window fits and the answer is `None`.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
+    same_size(a, b);
+    let scales = scales(a.width.min(a.height));
+    if scales == 0 {
+        return None;
+    }
+    let channels = a.channels.max(b.channels);
+    let sum: f64 = (0..channels).map(|c| ms_ssim_channel(a, b, c, scales)).sum();
+    Some(sum / channels as f64)
+}
+
+/// Bits a pixel.
+pub fn bpp(bytes: u64, pixels: usize) -> f64 {
+    8.0 * bytes as f64 / pixels as f64
+}
+
+fn same_size(a: &Picture, b: &Picture) {
+    assert_eq!((a.width, a.height), (b.width, b.height), "pictures of different sizes");
+}
+
+fn row(p: &Picture, y: usize) -> &[u8] {
+    &p.samples[y * p.width * p.channels..][..p.width * p.channels]
+}
+
+/// How many scales have room for a window.
+fn scales(side: usize) -> usize {
+    std::iter::successors(Some(side), |s| Some(s.div_ceil(2))).take(WEIGHTS.len()).take_while(|s| *s >= TAPS).count()
+}
+
+fn gaussian() -> [f64; TAPS] {
+    let mut g = [0f64; TAPS];
+    for (i, v) in g.iter_mut().enumerate() {
+        *v = (-(i as f64 - 5.0).powi(2) / (2.0 * 1.5 * 1.5)).exp();
+    }
+    let sum: f64 = g.iter().sum();
+    g.map(|v| v / sum)
+}
+
+/// One channel at one scale. The shrunk ones are f32: means of 8-bit samples over at most 16x16 pixels
+/// need 16 bits.
+enum Plane<'a> {
+    Samples { picture: &'a Picture, channel: usize },
+    Means { width: usize, samples: Vec<f32> },
+}
+
+impl Plane<'_> {
+    /// Copies `out.len()` samples of row `y` from column `x` on.
+    fn read(&self, x: usize, y: usize, out: &mut [f64]) {
+        match self {
+            Plane::Samples { picture, channel } => {
+                let from = row(picture, y)[x * picture.channels + channel..].iter().step_by(picture.channels);
+                out.iter_mut().zip(from).for_each(|(o, v)| *o = *v as f64);
+            }
+            Plane::Means { width, samples } => {
+                out.iter_mut().zip(&samples[y * width + x..]).for_each(|(o, v)| *o = *v as f64);
+            }
+        }
+    }
+
+    fn half(&self, width: usize, height: usize) -> Plane<'static> {
+        let (w2, h2) = (width.div_ceil(2), height.div_ceil(2));
+        let mut samples = vec![0f32; w2 * h2];
+        samples.par_chunks_mut(w2).enumerate().for_each_init(
+            || vec![0f64; 2 * w2],
+            |line, (y, out)| {
+                let (px, py) = (width % 2, height % 2);
+                let mut sums = vec![0f64; w2];
+                for source in [2 * y, 2 * y + 1] {
+                    // Row 0 of an odd height is the padding.
+                    if source < py {
+                        continue;
+                    }
+                    self.read(0, source - py, &mut line[px..px + width]);
+                    sums.iter_mut().zip(line.chunks_exact(2)).for_each(|(s, p)| *s += p[0] + p[1]);
+                }
+                out.iter_mut().zip(sums).for_each(|(o, s)| *o = (s / 4.0) as f32);
+            },
+        );
+        Plane::Means { width: w2, samples }
+    }
+}
+
+fn ms_ssim_channel(a: &Picture, b: &Picture, c: usize, scales: usize) -> f64 {
+    let channel = |p: &Picture| c.min(p.channels - 1);
+    let mut x = Plane::Samples { picture: a, channel: channel(a) };
+    let mut y = Plane::Samples { picture: b, channel: channel(b) };
+    let (mut width, mut height) = (a.width, a.height);
+    let share = WEIGHTS[..scales].iter().sum::<f64>() / WEIGHTS.iter().sum::<f64>();
+    let mut product = 1.0;
+    for scale in 0..scales {
+        let (ssim, contrast) = ssim_terms(&x, &y, width, height);
+        let last = scale + 1 == scales;
+        product *= (if last { ssim } else { contrast }).max(0.0).powf(WEIGHTS[scale] / share);
+        if !last {
+            (x, y) = (x.half(width, height), y.half(width, height));
+            (width, height) = (width.div_ceil(2), height.div_ceil(2));
+        }
+    }
+    product
+}
+
+/// Means of SSIM and of its contrast-structure factor over all window positions. Blocks are summed in
+/// their order, so the result does not depend on the number of threads.
+fn ssim_terms(x: &Plane, y: &Plane, width: usize, height: usize) -> (f64, f64) {
+    let (w, h) = (width - TAPS + 1, height - TAPS + 1);
+    let (rows, columns) = (h.div_ceil(BLOCK.0), w.div_ceil(BLOCK.1));
+    let g = gaussian();
+    let sums: Vec<(f64, f64)> = (0..rows * columns)
+        .into_par_iter()
+        .map_init(Scratch::default, |scratch, i| {
+            let (y0, x0) = (i / columns * BLOCK.0, i % columns * BLOCK.1);
+            scratch.block(x, y, &g, (x0, y0), BLOCK.1.min(w - x0), BLOCK.0.min(h - y0))
+        })
+        .collect();
+    let (s, cs) = sums.iter().fold((0.0, 0.0), |t, v| (t.0 + v.0, t.1 + v.1));
+    let n = (w * h) as f64;
+    (s / n, cs / n)
+}
+
+/// Blurred along rows: x, y, x^2 + y^2, x y (SSIM needs the variances only as a sum).
+#[derive(Default)]
+struct Scratch {
+    lines: [Vec<f64>; 4],
+    blurred: [Vec<f64>; 4],
+}
+
+impl Scratch {
+    fn block(&mut self, x: &Plane, y: &Plane, g: &[f64; TAPS], at: (usize, usize), w: usize, h: usize) -> (f64, f64) {
+        let rows = h + TAPS - 1;
+        self.lines.iter_mut().for_each(|l| l.resize(w + TAPS - 1, 0.0));
+        self.blurred.iter_mut().for_each(|b| b.resize(rows * w, 0.0));
+        for r in 0..rows {
+            let [lx, ly, squares, product] = &mut self.lines;
+            x.read(at.0, at.1 + r, lx);
+            y.read(at.0, at.1 + r, ly);
+            for i in 0..lx.len() {
+                squares[i] = lx[i] * lx[i] + ly[i] * ly[i];
+                product[i] = lx[i] * ly[i];
+            }
+            for (line, out) in self.lines.iter().zip(&mut self.blurred) {
+                let out = &mut out[r * w..][..w];
+                for (i, o) in out.iter_mut().enumerate() {
+                    *o = symmetric(g, |t| line[i + t]);
+                }
+            }
+        }
+        let (c1, c2) = ((0.01f64 * 255.0).powi(2), (0.03f64 * 255.0).powi(2));
+        let (mut sum_s, mut sum_cs) = (0.0, 0.0);
+        for r in 0..h {
+            let columns = self.blurred.each_ref().map(|b| &b[r * w..][..TAPS * w]);
+            for i in 0..w {
+                let [mx, my, squares, product] = columns.map(|b| symmetric(g, |t| b[t * w + i]));
+                let cs = (2.0 * (product - mx * my) + c2) / (squares - mx * mx - my * my + c2);
+                sum_s += (2.0 * mx * my + c1) / (mx * mx + my * my + c1) * cs;
+                sum_cs += cs;
+            }
+        }
+        (sum_s, sum_cs)
+    }
+}
+
+/// The window applied to `v(0..11)`, its equal taps folded together.
+#[inline(always)]
+fn symmetric(g: &[f64; TAPS], v: impl Fn(usize) -> f64) -> f64 {
+    (0..TAPS / 2).fold(g[TAPS / 2] * v(TAPS / 2), |sum, t| sum + g[t] * (v(t) + v(TAPS - 1 - t)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(width: usize, height: usize, channels: usize, f: impl Fn(usize) -> u8) -> Picture {
+        Picture { width, height, channels, samples: (0..width * height * channels).map(f).collect() }
+    }
+
+    #[test]
+    fn equal_pictures() {
+        let p = picture(30, 20, 3, |i| (i * 37 % 251) as u8);
+        assert_eq!(psnr(&p, &p), f64::INFINITY);
+        assert!((ms_ssim(&p, &p).unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn psnr_of_a_constant_difference() {
+        let (a, b) = (picture(5, 7, 3, |_| 100), picture(5, 7, 3, |_| 110));
+        assert!((psnr(&a, &b) - 10.0 * (255.0f64 * 255.0 / 100.0).log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn grey_counts_as_three_equal_channels() {
+        let g = picture(33, 21, 1, |i| (i * i % 253) as u8);
+        let other = picture(33, 21, 3, |i| (i * 7 % 255) as u8);
+        let rgb = picture(33, 21, 3, |i| g.samples[i / 3]);
+        assert_eq!(psnr(&g, &other), psnr(&rgb, &other));
+        assert_eq!(psnr(&other, &g), psnr(&rgb, &other));
+        assert_eq!(ms_ssim(&g, &other), ms_ssim(&rgb, &other));
+    }
+
+    #[test]
+    fn scales_follow_the_shorter_side() {
+        let sides = [10, 11, 20, 21, 40, 41, 80, 81, 160, 161, 5000];
+        assert_eq!(sides.map(scales), [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
+        let p = picture(300, 10, 1, |_| 0);
+        assert_eq!(ms_ssim(&p, &p), None);
+    }
+}

@@ -1,0 +1,42 @@
+//! PSNR and MS-SSIM against numbers of an independent implementation (numpy and scipy, f64).
+#![cfg(feature = "cli")]
+
+use std::path::Path;
+use tilefit::cli::png_io::{read_file, ReadLimits};
+use tilefit::{metrics, Picture};
+
+fn fixture(name: &str) -> Picture {
+    read_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name), &ReadLimits::default())
+        .unwrap()
+        .picture
+}
+
+fn check(a: &Picture, b: &Picture, psnr: f64, ms_ssim: f64) {
+    let (p, m) = (metrics::psnr(a, b), metrics::ms_ssim(a, b).unwrap());
+    assert!((p - psnr).abs() < 1e-8, "PSNR {p}, expected {psnr}");
+    assert!((m - ms_ssim).abs() < 1e-8, "MS-SSIM {m}, expected {ms_ssim}");
+}
+
+#[test]
+fn five_scales() {
+    check(&fixture("text.png"), &fixture("text-coarse.png"), 12.707804504755671, 0.8673547262644861);
+}
+
+/// Two scales, their exponents raised to the sum of all five.
+#[test]
+fn small_picture() {
+    check(&fixture("odd.png"), &fixture("odd-coarse.png"), 14.302745519087011, 0.7246861500038682);
+}
+
+/// Sides that are odd at several scales.
+#[test]
+fn odd_sides() {
+    let whole = fixture("nebula.png");
+    let (width, height) = (257, 333);
+    let mut crop = Picture { width, height, channels: 3, samples: Vec::new() };
+    for y in 0..height {
+        crop.samples.extend(&whole.samples[y * whole.width * 3..][..width * 3]);
+    }
+    let coarse = Picture { samples: crop.samples.iter().map(|v| v / 16 * 16 + 8).collect(), ..crop.clone() };
+    check(&crop, &coarse, 35.03099023044901, 0.9325662459215053);
+}
