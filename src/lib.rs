@@ -5,6 +5,10 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "fit")]
+pub mod codec;
+pub mod container;
+pub mod decoder;
 pub mod entropy;
 pub mod error;
 #[cfg(feature = "fit")]

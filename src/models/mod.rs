@@ -3,7 +3,7 @@
 //! A model is data read from the file: a latent layout, an entropy model, a synthesis network. The
 //! container, the tiling, the range coder and the command line know nothing beyond [`Model`].
 
-use crate::error::Result;
+use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use kernels::Level;
 
@@ -52,6 +52,9 @@ pub type Codes = Vec<Grid>;
 pub trait Model: Send + Sync {
     /// The family's name as `--model` and `info` know it.
     fn name(&self) -> &'static str;
+
+    /// Channels of the picture, 1 or 3.
+    fn channels(&self) -> usize;
 
     /// The latent layout, in coding order.
     fn grids(&self) -> &[GridSpec];
@@ -122,4 +125,29 @@ pub trait Encode: Model {
 
     /// The decoder's view.
     fn as_model(&self) -> &dyn Model;
+}
+
+/// Family bytes of the header.
+pub const GDN: u8 = 1;
+pub const PYRAMID: u8 = 3;
+#[cfg(test)]
+pub const TEST: u8 = 255;
+
+/// The model that a header describes.
+#[allow(unreachable_code, unused_variables)] // until a family implements `Model`
+pub fn read_model(family: u8, channels: usize, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
+    let model: Box<dyn Model> = match family {
+        #[cfg(all(test, feature = "fit"))]
+        TEST => Box::new(crate::decoder::tests::Echo::read(description)),
+        _ => {
+            return Err(Error::new(
+                Class::Unsupported,
+                format!("model family {family}: this program knows gdn ({GDN}) and pyramid ({PYRAMID})"),
+            ))
+        }
+    };
+    if model.channels() != channels {
+        return Err(Error::format(format!("the model has {} channels, the header {channels}", model.channels())));
+    }
+    Ok(model)
 }

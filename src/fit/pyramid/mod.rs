@@ -2,4 +2,5 @@
 
 pub mod grid;
 mod plain;
+pub mod plan;
 pub mod synth;

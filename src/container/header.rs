@@ -1,0 +1,242 @@
+//! Header, weights section and index: all that stands before the segments.
+
+use super::crc::crc32;
+#[cfg(feature = "fit")]
+use super::reader::write_varint;
+use super::reader::Reader;
+use crate::error::{Class, Error, Result};
+use crate::image::Rect;
+
+/// A byte that no text starts with, the name, and a line end that text-mode transfers would break.
+pub const MAGIC: [u8; 5] = [0x8b, b'T', b'F', 0x0d, 0x0a];
+/// The version that this build writes, and the highest that it reads.
+pub const VERSION: u8 = 1;
+
+pub const MAX_SIDE: u64 = 1 << 30;
+pub const MAX_PIXELS: u64 = 1 << 40;
+pub const MAX_PICTURES: u64 = 1 << 16;
+pub const MAX_TILES: u64 = 1 << 24;
+pub const MAX_DESCRIPTION: u64 = 1 << 12;
+pub const MAX_WEIGHTS: u64 = 1 << 26;
+pub const MAX_METADATA: u64 = 1 << 26;
+/// Tile sides are `2^k`, `k` in this range.
+pub const TILE_LOG2: std::ops::RangeInclusive<u8> = 6..=15;
+
+/// One picture of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PictureInfo {
+    pub width: usize,
+    pub height: usize,
+    /// CRC-32 of the decoded samples, interleaved.
+    pub digest: u32,
+}
+
+/// One entropy-coded segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// From the start of the file.
+    pub offset: usize,
+    pub length: usize,
+    pub crc: u32,
+}
+
+/// All before the segments.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub family: u8,
+    pub channels: usize,
+    pub pictures: Vec<PictureInfo>,
+    /// Side of a tile in pixels; 0: each picture is one tile.
+    pub tile: usize,
+    pub description: Vec<u8>,
+    pub weights: Vec<u8>,
+    pub metadata: Vec<u8>,
+    /// Layers of segments: all tiles' layer 0 come before any layer 1.
+    pub layers: usize,
+    pub segments: Vec<Segment>,
+    /// Bytes before the first segment.
+    pub length: usize,
+}
+
+impl Header {
+    /// Tiles a row and a column of a picture.
+    pub fn tile_grid(&self, picture: usize) -> (usize, usize) {
+        let p = &self.pictures[picture];
+        match self.tile {
+            0 => (1, 1),
+            side => (p.width.div_ceil(side), p.height.div_ceil(side)),
+        }
+    }
+
+    /// The pixels of tile `index` (row by row) of a picture.
+    pub fn tile_rect(&self, picture: usize, index: usize) -> Rect {
+        let p = &self.pictures[picture];
+        if self.tile == 0 {
+            return Rect::whole(p.width, p.height);
+        }
+        let (columns, _) = self.tile_grid(picture);
+        let (x, y) = (index % columns * self.tile, index / columns * self.tile);
+        Rect::new(x, y, (x + self.tile).min(p.width), (y + self.tile).min(p.height))
+    }
+
+    pub fn tiles(&self, picture: usize) -> usize {
+        let (columns, rows) = self.tile_grid(picture);
+        columns * rows
+    }
+
+    /// The segment of a tile's layer. Segments stand layer by layer, in each picture by picture, tile by tile.
+    pub fn segment(&self, layer: usize, picture: usize, tile: usize) -> Segment {
+        let before: usize = (0..picture).map(|p| self.tiles(p)).sum();
+        let all: usize = (0..self.pictures.len()).map(|p| self.tiles(p)).sum();
+        self.segments[layer * all + before + tile]
+    }
+
+    /// Parses all before the segments.
+    pub fn read(bytes: &[u8]) -> Result<Header> {
+        let mut r = Reader::new(bytes);
+        if r.take(MAGIC.len(), "the signature").ok() != Some(&MAGIC[..]) {
+            return Err(Error::format("not a Tilefit file: the first bytes are not its signature"));
+        }
+        let version = r.u8("the version")?;
+        if version == 0 || version > VERSION {
+            return Err(Error::new(
+                Class::Unsupported,
+                format!("format version {version}, this program reads up to {VERSION}: a newer program is needed"),
+            ));
+        }
+        let family = r.u8("the model family")?;
+        let flags = r.u8("the flags")?;
+        if flags & !FLAGS != 0 {
+            return Err(Error::new(
+                Class::Unsupported,
+                format!("unknown feature flags {:#04x}: a newer program is needed", flags & !FLAGS),
+            ));
+        }
+        let count = if flags & GROUP != 0 { r.varint(MAX_PICTURES, "the number of pictures")?.max(1) } else { 1 };
+        let mut pictures = Vec::new();
+        for _ in 0..count {
+            let mut side = |what| -> Result<usize> {
+                match r.varint(MAX_SIDE, what)? {
+                    0 => Err(Error::format(format!("{what} is 0"))),
+                    n => Ok(n as usize),
+                }
+            };
+            let (width, height) = (side("a width")?, side("a height")?);
+            if width as u64 * height as u64 > MAX_PIXELS {
+                return Err(Error::format(format!("a picture of {width}x{height} has over 2^40 pixels")));
+            }
+            let digest = r.u32("a picture's digest")?;
+            pictures.push(PictureInfo { width, height, digest });
+        }
+        let tile = if flags & TILED != 0 {
+            let log2 = r.u8("the tile size")?;
+            if !TILE_LOG2.contains(&log2) {
+                return Err(Error::format(format!("a tile of 2^{log2} pixels: 2^6 to 2^15 are allowed")));
+            }
+            1usize << log2
+        } else {
+            0
+        };
+        let metadata = if flags & METADATA != 0 {
+            let n = r.varint(MAX_METADATA, "the metadata's length")?;
+            r.take(n as usize, "the metadata")?.to_vec()
+        } else {
+            Vec::new()
+        };
+        let n = r.varint(MAX_DESCRIPTION, "the model description's length")?;
+        let description = r.take(n as usize, "the model description")?.to_vec();
+        let n = r.varint(MAX_WEIGHTS, "the weights' length")?;
+        let weights = r.take(n as usize, "the weights")?.to_vec();
+        let channels = if flags & GREY != 0 { 1 } else { 3 };
+
+        let layers = if flags & LAYERED != 0 { 2 } else { 1 };
+        let mut header = Header {
+            family,
+            channels,
+            pictures,
+            tile,
+            description,
+            weights,
+            metadata,
+            layers,
+            segments: Vec::new(),
+            length: 0,
+        };
+        let tiles: u64 = (0..count as usize).map(|p| header.tiles(p) as u64).sum();
+        if tiles > MAX_TILES {
+            return Err(Error::format(format!("{tiles} tiles, at most 2^24 are allowed")));
+        }
+        // Each entry takes five bytes at least, so a short file cannot ask for a long index.
+        let entries = tiles as usize * layers;
+        let mut lengths = Vec::new();
+        for _ in 0..entries {
+            let length = r.varint(u32::MAX as u64, "a segment's length")? as usize;
+            lengths.push((length, r.u32("a segment's checksum")?));
+        }
+        let end = r.position();
+        let sum = r.u32("the header's checksum")?;
+        if sum != crc32(&bytes[..end]) {
+            return Err(Error::format("the header's checksum does not hold: the file is damaged"));
+        }
+        let mut offset = r.position();
+        header.length = offset;
+        for (length, crc) in lengths {
+            header.segments.push(Segment { offset, length, crc });
+            offset = offset.saturating_add(length);
+        }
+        Ok(header)
+    }
+
+    /// The bytes before the segments: the inverse of [`Self::read`]. Offsets of `segments` are not written.
+    #[cfg(feature = "fit")]
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend([VERSION, self.family]);
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        out.push(
+            flag(self.pictures.len() > 1, GROUP)
+                | flag(self.tile > 0, TILED)
+                | flag(!self.metadata.is_empty(), METADATA)
+                | flag(self.channels == 1, GREY)
+                | flag(self.layers == 2, LAYERED),
+        );
+        if self.pictures.len() > 1 {
+            write_varint(&mut out, self.pictures.len() as u64);
+        }
+        for p in &self.pictures {
+            write_varint(&mut out, p.width as u64);
+            write_varint(&mut out, p.height as u64);
+            out.extend(p.digest.to_le_bytes());
+        }
+        if self.tile > 0 {
+            out.push(self.tile.trailing_zeros() as u8);
+        }
+        if !self.metadata.is_empty() {
+            write_varint(&mut out, self.metadata.len() as u64);
+            out.extend(&self.metadata);
+        }
+        for section in [&self.description, &self.weights] {
+            write_varint(&mut out, section.len() as u64);
+            out.extend(section);
+        }
+        for s in &self.segments {
+            write_varint(&mut out, s.length as u64);
+            out.extend(s.crc.to_le_bytes());
+        }
+        let sum = crc32(&out);
+        out.extend(sum.to_le_bytes());
+        out
+    }
+}
+
+/// More than one picture: a count follows.
+const GROUP: u8 = 1;
+/// A tile size follows the pictures; without it each picture is one tile.
+const TILED: u8 = 2;
+/// Metadata follow.
+const METADATA: u8 = 4;
+/// One channel instead of three.
+const GREY: u8 = 8;
+/// Two segments a tile instead of one: the coarse grids are a layer of their own.
+const LAYERED: u8 = 16;
+const FLAGS: u8 = GROUP | TILED | METADATA | GREY | LAYERED;

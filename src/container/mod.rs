@@ -1,0 +1,5 @@
+//! The `.tfit` file around the model and the codes: docs/FORMAT.md, sections 1 to 4.
+
+pub mod crc;
+pub mod header;
+pub mod reader;

@@ -1,0 +1,95 @@
+//! Bounded reading of the header, and its mirror.
+
+use crate::error::{Error, Result};
+
+/// Reads fields from the front of a slice; knows where it is for messages.
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, at: 0 }
+    }
+
+    /// Offset of the next byte.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next `n` bytes; `what` names the field in the error.
+    pub fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        if n > rest.len() {
+            let (at, left) = (self.at, rest.len());
+            return Err(Error::format(format!(
+                "{what} at byte {at} needs {n} bytes, {left} are left: the file is cut short"
+            )));
+        }
+        self.at += n;
+        Ok(&rest[..n])
+    }
+
+    pub fn u8(&mut self, what: &str) -> Result<u8> {
+        Ok(self.take(1, what)?[0])
+    }
+
+    pub fn u32(&mut self, what: &str) -> Result<u32> {
+        let b = self.take(4, what)?;
+        Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    /// A LEB128 number of at most `max`, in its shortest form.
+    pub fn varint(&mut self, max: u64, what: &str) -> Result<u64> {
+        let at = self.at;
+        let mut value = 0u64;
+        for shift in (0..63).step_by(7) {
+            let b = self.u8(what)?;
+            value |= ((b & 0x7f) as u64) << shift;
+            if b & 0x80 == 0 {
+                if b == 0 && shift > 0 {
+                    return Err(Error::format(format!("{what} at byte {at} is not in its shortest form")));
+                }
+                if value > max {
+                    return Err(Error::format(format!("{what} at byte {at} is {value}, at most {max} is allowed")));
+                }
+                return Ok(value);
+            }
+        }
+        Err(Error::format(format!("{what} at byte {at} is too long a number")))
+    }
+}
+
+/// Appends the LEB128 form of `value`.
+pub fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn varints_round_trip(v in 0u64..1 << 62) {
+            let mut out = Vec::new();
+            write_varint(&mut out, v);
+            let mut r = Reader::new(&out);
+            prop_assert_eq!(r.varint(u64::MAX, "v").unwrap(), v);
+            prop_assert_eq!(r.position(), out.len());
+            prop_assert!(Reader::new(&out[..out.len() - 1]).varint(u64::MAX, "v").is_err());
+            prop_assert!(v == 0 || Reader::new(&out).varint(v - 1, "v").is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_a_number_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+            let _ = Reader::new(&bytes).varint(1000, "v");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! From bytes to pictures: whole, a region, or a preview.
+//!
+//! Tiles are units of entropy coding, not of synthesis: the codes that a region depends on are gathered from
+//! all tiles that hold them, so that a region equals the same part of the whole picture.
+
+use crate::container::crc::crc32;
+use crate::container::header::{Header, PictureInfo, Segment};
+use crate::error::{Error, Result};
+use crate::image::{Picture, Rect};
+use crate::limits::{try_vec, Limits};
+use crate::models::{self, Codes, Grid, Model};
+use kernels::Level;
+#[cfg(feature = "threads")]
+use rayon::prelude::*;
+
+/// Largest preview: `1/2^MAX_SCALE`.
+pub const MAX_SCALE: u32 = 3;
+
+/// Pixels that are synthesised at once, about.
+const BLOCK: usize = 1 << 16;
+
+/// An opened file.
+pub struct Decoder<'a> {
+    bytes: &'a [u8],
+    header: Header,
+    model: Box<dyn Model>,
+    limits: Limits,
+    level: Level,
+}
+
+/// What the header tells without decoding.
+#[derive(Clone, Debug)]
+pub struct Info {
+    pub version: u8,
+    pub model: &'static str,
+    pub channels: usize,
+    pub pictures: Vec<PictureInfo>,
+    pub bytes: usize,
+    pub header_bytes: usize,
+    pub weights_bytes: usize,
+    pub codes_bytes: usize,
+    pub metadata_bytes: usize,
+    pub weights_count: usize,
+    pub macs_per_pixel: f64,
+    /// Side of a tile; 0: each picture is one.
+    pub tile: usize,
+    pub tiles: usize,
+    pub layers: usize,
+    pub segments: Vec<Segment>,
+    /// Most that decoding one picture holds at once, the picture included.
+    pub decode_memory_bytes: u64,
+}
+
+/// Reads all but the segments.
+pub fn probe(bytes: &[u8]) -> Result<Info> {
+    Ok(Decoder::new(bytes, Limits::NONE)?.info())
+}
+
+/// What a partial decode could not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub tile: usize,
+    pub layer: usize,
+    pub reason: String,
+}
+
+impl<'a> Decoder<'a> {
+    /// Opens a file: header, model and index are read and checked, nothing is decoded.
+    pub fn new(bytes: &'a [u8], limits: Limits) -> Result<Self> {
+        let header = Header::read(bytes)?;
+        let model = models::read_model(header.family, header.channels, &header.description, &header.weights)?;
+        if model.layers() != header.layers {
+            return Err(Error::format(format!(
+                "{} layers of segments, the model has {}",
+                header.layers,
+                model.layers()
+            )));
+        }
+        let coarsest = model.grids().iter().map(|g| g.shift).max().unwrap_or(0);
+        if header.tile != 0 && header.tile >> coarsest == 0 {
+            return Err(Error::format(format!("tiles of {} pixels cut codes of 2^{coarsest} pixels", header.tile)));
+        }
+        Ok(Decoder { bytes, header, model, limits, level: Level::best() })
+    }
+
+    /// Decodes with the instructions of `level`; the pixels are the same.
+    pub fn with_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    pub fn pictures(&self) -> &[PictureInfo] {
+        &self.header.pictures
+    }
+
+    pub fn info(&self) -> Info {
+        let h = &self.header;
+        let codes = h.segments.iter().map(|s| s.length).sum();
+        Info {
+            version: crate::container::header::VERSION,
+            model: self.model.name(),
+            channels: h.channels,
+            pictures: h.pictures.clone(),
+            bytes: self.bytes.len(),
+            header_bytes: h.length - h.weights.len() - h.metadata.len(),
+            weights_bytes: h.weights.len(),
+            codes_bytes: codes,
+            metadata_bytes: h.metadata.len(),
+            weights_count: self.model.weights_count(),
+            macs_per_pixel: self.model.macs_per_pixel(),
+            tile: h.tile,
+            tiles: (0..h.pictures.len()).map(|p| h.tiles(p)).sum(),
+            layers: h.layers,
+            segments: h.segments.clone(),
+            decode_memory_bytes: (0..h.pictures.len()).map(|p| self.memory(p, self.area(p, 0))).max().unwrap_or(0),
+        }
+    }
+
+    /// The metadata section, as it was given to the encoder.
+    pub fn metadata(&self) -> &[u8] {
+        &self.header.metadata
+    }
+
+    fn area(&self, picture: usize, scale: u32) -> Rect {
+        let p = &self.header.pictures[picture];
+        Rect::whole(p.width.div_ceil(1 << scale), p.height.div_ceil(1 << scale))
+    }
+
+    /// Bytes that decoding `region` holds at once, at most: samples, codes, and working memory.
+    fn memory(&self, picture: usize, region: Rect) -> u64 {
+        let samples = region.area() as u64 * self.header.channels as u64;
+        let per_pixel: f64 = self.model.grids().iter().map(|g| g.channels as f64 / 4f64.powi(g.shift as i32)).sum();
+        let tile = match self.header.tile {
+            0 => self.area(picture, 0).area(),
+            side => side * side,
+        };
+        let codes = region.area() as f64 * 2.0 * per_pixel;
+        let tiles = tile.min(1 << 22) as f64 * 8.0 * per_pixel;
+        samples + (codes + tiles) as u64 + (24 << 20)
+    }
+
+    /// The whole picture.
+    pub fn decode(&self, picture: usize) -> Result<Picture> {
+        self.decode_scaled(picture, 0, None)
+    }
+
+    /// `region` in pixels: the same samples as that part of the whole picture.
+    pub fn decode_region(&self, picture: usize, region: Rect) -> Result<Picture> {
+        self.decode_scaled(picture, 0, Some(region))
+    }
+
+    /// The picture at `1/2^scale`, or a region of it in pixels of that scale.
+    pub fn decode_scaled(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<Picture> {
+        let (out, damage) = self.window(picture, scale, region, false)?;
+        debug_assert!(damage.is_empty());
+        Ok(out)
+    }
+
+    /// As [`Self::decode_scaled`]; segments that cannot be read count as zeros and are reported.
+    pub fn decode_partial(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<(Picture, Vec<Damage>)> {
+        self.window(picture, scale, region, true)
+    }
+
+    /// Checks every checksum, decodes everything, compares the digests.
+    pub fn verify(&self) -> Result<()> {
+        let end = self.header.segments.last().map_or(self.header.length, |s| s.offset.saturating_add(s.length));
+        if end < self.bytes.len() {
+            return Err(Error::format(format!("{} bytes stand after the last segment", self.bytes.len() - end)));
+        }
+        for (i, p) in self.header.pictures.iter().enumerate() {
+            let digest = crc32(&self.decode(i)?.samples);
+            if digest != p.digest {
+                return Err(Error::format(format!(
+                    "picture {i} decodes to digest {digest:08x}, the file promises {:08x}",
+                    p.digest
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn window(
+        &self,
+        picture: usize,
+        scale: u32,
+        region: Option<Rect>,
+        partial: bool,
+    ) -> Result<(Picture, Vec<Damage>)> {
+        let Some(info) = self.header.pictures.get(picture) else {
+            return Err(Error::new(
+                crate::Class::Usage,
+                format!("there is no picture {picture}: the file has {}", self.header.pictures.len()),
+            ));
+        };
+        if scale > MAX_SCALE {
+            return Err(Error::new(
+                crate::Class::Usage,
+                format!("scale 1/{}: 1/2, 1/4 and 1/8 are there", 1u64 << scale.min(63)),
+            ));
+        }
+        let area = self.area(picture, scale);
+        let region = region.unwrap_or(area);
+        if region.is_empty() || region.x1 > area.x1 || region.y1 > area.y1 {
+            return Err(Error::new(
+                crate::Class::Usage,
+                format!("the region is not inside the picture of {}x{}", area.x1, area.y1),
+            ));
+        }
+        self.limits.check_pixels(region.area() as u64)?;
+        self.limits.check_memory(self.memory(picture, region))?;
+        let (codes, damage) = self.codes(picture, scale, region, partial)?;
+        let size = (info.width, info.height);
+        let (width, channels) = (region.width(), self.header.channels);
+        let mut samples = try_vec(region.area() * channels)?;
+        let rows = (BLOCK / width).clamp(16, 1024);
+        let block = |(i, out): (usize, &mut [u8])| {
+            let y0 = region.y0 + i * rows;
+            let part = Rect::new(region.x0, y0, region.x1, (y0 + rows).min(region.y1));
+            self.model.synthesise(self.level, &codes, size, part, scale, out)
+        };
+        let step = rows * width * channels;
+        #[cfg(feature = "threads")]
+        samples.par_chunks_mut(step).enumerate().try_for_each(block)?;
+        #[cfg(not(feature = "threads"))]
+        samples.chunks_mut(step).enumerate().try_for_each(block)?;
+        Ok((Picture { width, height: region.height(), channels, samples }, damage))
+    }
+
+    /// All codes that `region` depends on.
+    fn codes(&self, picture: usize, scale: u32, region: Rect, partial: bool) -> Result<(Codes, Vec<Damage>)> {
+        let info = &self.header.pictures[picture];
+        let specs = self.model.grids();
+        let support = self.model.support(region, (info.width, info.height), scale);
+        let mut codes = Codes::new();
+        for (rect, spec) in support.iter().zip(specs) {
+            let rect = if rect.is_empty() { Rect::default() } else { *rect };
+            codes.push(Grid { rect, channels: spec.channels, codes: try_vec(rect.area() * spec.channels)? });
+        }
+        // The finest layer that has a needed code in the tile; coarser layers are its context.
+        let needed = |tile: usize| -> Option<usize> {
+            let r = self.header.tile_rect(picture, tile);
+            let holds =
+                |g: usize| !support[g].is_empty() && !r.shrunk(specs[g].shift).intersect(&support[g]).is_empty();
+            (0..self.header.layers).rev().find(|&l| self.model.layer_grids(l).any(holds))
+        };
+        let tiles: Vec<(usize, usize)> =
+            (0..self.header.tiles(picture)).filter_map(|t| needed(t).map(|l| (t, l))).collect();
+        // A few at a time: what is decoded is pasted before more is.
+        #[cfg(feature = "threads")]
+        let at_once = 2 * rayon::current_num_threads();
+        #[cfg(not(feature = "threads"))]
+        let at_once = 1;
+        let mut damage = Vec::new();
+        for some in tiles.chunks(at_once) {
+            let decode = |&(tile, layer): &(usize, usize)| self.tile(picture, tile, layer, partial);
+            #[cfg(feature = "threads")]
+            let decoded: Vec<_> = some.par_iter().map(decode).collect();
+            #[cfg(not(feature = "threads"))]
+            let decoded: Vec<_> = some.iter().map(decode).collect();
+            for result in decoded {
+                let (tile, bad) = result?;
+                damage.extend(bad);
+                codes.iter_mut().zip(&tile).for_each(|(to, from)| to.paste(from));
+            }
+        }
+        Ok((codes, damage))
+    }
+
+    /// The codes of one tile, layers `0 ..= last`.
+    fn tile(&self, picture: usize, tile: usize, last: usize, partial: bool) -> Result<(Codes, Vec<Damage>)> {
+        let rect = self.header.tile_rect(picture, tile);
+        let mut codes = Codes::new();
+        for spec in self.model.grids() {
+            let rect = rect.shrunk(spec.shift);
+            codes.push(Grid { rect, channels: spec.channels, codes: try_vec(rect.area() * spec.channels)? });
+        }
+        let mut damage = Vec::new();
+        for layer in 0..=last {
+            let result = self
+                .segment(self.header.segment(layer, picture, tile))
+                .and_then(|bytes| self.model.decode_tile(self.level, layer, bytes, &mut codes));
+            match result {
+                Ok(()) => {}
+                Err(e) if partial => {
+                    damage.push(Damage { tile, layer, reason: e.message });
+                    // What follows has this layer as its context.
+                    for g in self.model.layer_grids(layer) {
+                        codes[g].codes.fill(0);
+                    }
+                    break;
+                }
+                Err(e) => return Err(e.at(format!("tile {tile}"))),
+            }
+        }
+        Ok((codes, damage))
+    }
+
+    fn segment(&self, s: Segment) -> Result<&'a [u8]> {
+        let end = s.offset.checked_add(s.length).filter(|end| *end <= self.bytes.len());
+        let Some(end) = end else {
+            return Err(Error::format(format!(
+                "the segment of {} bytes at byte {} ends after the file: the file is cut short",
+                s.length, s.offset
+            )));
+        };
+        let bytes = &self.bytes[s.offset..end];
+        if crc32(bytes) != s.crc {
+            return Err(Error::format(format!(
+                "the checksum of the segment at byte {} does not hold: the file is damaged",
+                s.offset
+            )));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(all(test, feature = "fit"))]
+pub(crate) mod tests;

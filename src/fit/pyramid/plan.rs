@@ -1,0 +1,85 @@
+//! What an effort buys: the size of the networks and the number of steps.
+
+use crate::models::pyramid::spec::PyramidSpec;
+
+/// Fitting at `1/2^finest` of the picture for `steps` steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    pub finest: u32,
+    pub steps: u32,
+}
+
+/// The course of one fit.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub spec: PyramidSpec,
+    /// Coarse to fine; the last is the picture itself.
+    pub stages: Vec<Stage>,
+}
+
+/// `(spatial neighbours, features, hidden channels, full-size steps)` of efforts 1 to 9.
+const EFFORTS: [(usize, usize, usize, u32); 9] = [
+    (6, 2, 8, 260),
+    (6, 2, 8, 600),
+    (10, 4, 16, 600),
+    (10, 4, 16, 1000),
+    (10, 4, 16, 1600),
+    (14, 6, 32, 1800),
+    (14, 6, 48, 3000),
+    (14, 6, 48, 6000),
+    (14, 6, 48, 11000),
+];
+
+impl Plan {
+    /// `pixels` of all pictures together; `smallest` is the shortest side of any.
+    pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
+        let (spatial, features, hidden, steps) = EFFORTS[effort.clamp(1, 9) as usize - 1];
+        // Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file.
+        let dear = lambda * 2e6 / pixels as f64;
+        let (spatial, features, hidden) =
+            if dear > 0.02 { (spatial.min(6), features.min(2), hidden.min(8)) } else { (spatial, features, hidden) };
+        let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
+        // Grids of less than two codes a side describe nothing that the next finer one does not.
+        spec.depth = spec.depth.min((smallest.max(2) as f64).log2() as u32);
+        spec.hyper_from = spec.hyper_from.min(spec.depth + 1);
+        // Networks are learned once: beyond a megapixel each doubling needs fewer passes.
+        let size = (pixels as f64 / (1 << 20) as f64).max(1.0);
+        let full = ((steps as f64 / size.powf(0.2)) as u32).max(100);
+        let stages = (0..=3.min(spec.depth))
+            .rev()
+            .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full / 2 } })
+            .collect();
+        Plan { spec, stages }
+    }
+
+    /// Cost in full-size steps.
+    pub fn cost(&self) -> f64 {
+        self.stages.iter().map(|s| s.steps as f64 / 4f64.powi(s.finest as i32)).sum()
+    }
+}
+
+/// What changes from step to step.
+#[derive(Clone, Copy, Debug)]
+pub struct Anneal {
+    pub lr: f32,
+    /// Soft-rounding temperature.
+    pub temperature: f32,
+    /// Standard deviation of the noise, in quantisation steps.
+    pub sigma: f32,
+    pub betas: (f32, f32),
+}
+
+impl Anneal {
+    /// Stages before the last keep the first values; the last runs a cosine to zero.
+    pub fn at(progress: f64, last: bool) -> Anneal {
+        let p = if last { progress } else { 0.0 };
+        let mix = |a: f64, b: f64| (a + (b - a) * p) as f32;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * p).cos());
+        Anneal {
+            lr: (1e-5 + (1e-2 - 1e-5) * cosine) as f32,
+            temperature: mix(0.35, 0.08),
+            sigma: mix(0.22, 0.15),
+            betas: if last { (0.9, 0.999) } else { (0.8, 0.98) },
+        }
+    }
+}
