@@ -1,10 +1,16 @@
 //! Kernels of the fit: equal to their scalar twins within a tolerance.
 
+pub mod adam;
+pub mod context;
+mod context_net;
 pub mod conv2d;
 pub mod conv_transpose2d;
+pub mod features;
 pub mod gdn;
+mod math;
 mod outer;
 pub mod peak;
+pub mod quantise;
 mod scratch;
 pub mod ssim;
 

@@ -17,7 +17,7 @@ impl Avx2 {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct F32(__m256);
+pub(crate) struct F32(pub(super) __m256);
 
 impl Add for F32 {
     type Output = F32;

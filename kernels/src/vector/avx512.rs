@@ -17,7 +17,7 @@ impl Avx512 {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct F32(__m512);
+pub(crate) struct F32(pub(super) __m512);
 
 impl Add for F32 {
     type Output = F32;

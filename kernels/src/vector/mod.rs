@@ -5,8 +5,12 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+#[cfg(feature = "fit")]
+mod bits;
 mod int16;
 mod scalar;
+#[cfg(feature = "fit")]
+pub(crate) use bits::Bits;
 pub(crate) use int16::Int16;
 pub(crate) use scalar::Scalar;
 

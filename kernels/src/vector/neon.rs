@@ -17,7 +17,7 @@ impl Neon {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct F32(float32x4_t);
+pub(crate) struct F32(pub(super) float32x4_t);
 
 macro_rules! binary {
     ($($tr:ident $method:ident $intrinsic:ident),*) => {$(

@@ -17,7 +17,7 @@ impl Simd128 {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct F32(v128);
+pub(crate) struct F32(pub(super) v128);
 
 macro_rules! binary {
     ($($tr:ident $method:ident $intrinsic:ident),*) => {$(

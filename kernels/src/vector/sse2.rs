@@ -17,7 +17,7 @@ impl Sse2 {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct F32(__m128);
+pub(crate) struct F32(pub(super) __m128);
 
 impl Add for F32 {
     type Output = F32;

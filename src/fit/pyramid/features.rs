@@ -1,0 +1,178 @@
+//! The feature layer of one grid: a pyramid of maps from the coarsest grid to half the grid's resolution.
+
+use super::grid_buf::GridBuf;
+use crate::models::pyramid::spec::{Module, PyramidSpec, TensorSpec};
+use kernels::fast::context::{feature_stride, PAD};
+use kernels::fast::features::{features_backward, features_forward, FeatureRow, FeatureRowGradients};
+use kernels::Level;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows of a parallel piece (even, so that pieces own the coarser rows under them).
+const ROWS: usize = 32;
+
+/// The layer for grids of one scale, see [`kernels::fast::features`].
+pub(super) struct FeatureLayer {
+    maps: usize,
+    inputs: usize,
+    weights: Range<usize>,
+    bias: Range<usize>,
+    /// From the coarsest resolution to the one of the layer.
+    steps: Vec<Step>,
+}
+
+/// One resolution.
+struct Step {
+    width: usize,
+    stride: usize,
+    /// Numbers of the grids of this resolution in coding order.
+    grids: [Option<usize>; 2],
+    /// `[height][maps][stride]`
+    values: Vec<f32>,
+    gradient: Vec<f32>,
+    /// For each piece: `[maps][inputs]`, then `[maps]`.
+    dweights: Vec<f32>,
+}
+
+impl FeatureLayer {
+    /// `None` where the context network sees zeros.
+    pub fn new(spec: &PyramidSpec, scale: u32, width: usize, height: usize) -> Option<Self> {
+        let tensors = spec.tensors();
+        let find = |bias| {
+            let mine = |t: &&TensorSpec| t.module == Module::Features && t.index == scale as usize && t.bias == bias;
+            tensors.iter().find(mine).map(|t| t.range.clone())
+        };
+        let (weights, bias) = (find(false)?, find(true)?);
+        let (maps, inputs) = (spec.features, spec.feature_inputs(scale));
+        let order = spec.coding_order();
+        let step = |at: u32| {
+            let size = |n: usize, shift: u32| n.div_ceil(1 << shift);
+            let (w, h) = (size(width, at), size(height, at));
+            let stride = feature_stride(size(width, at - 1));
+            let mut numbers = (0..order.len()).filter(|g| order[*g].scale == at);
+            let len = h * maps * stride;
+            Step {
+                width: w,
+                stride,
+                grids: [numbers.next(), numbers.next()],
+                values: vec![0.0; len],
+                gradient: vec![0.0; len],
+                dweights: vec![0.0; h.div_ceil(ROWS) * maps * (inputs + 1)],
+            }
+        };
+        Some(FeatureLayer { maps, inputs, weights, bias, steps: (scale + 1..=spec.depth).rev().map(step).collect() })
+    }
+
+    /// Maps at half the resolution of the grid, `[height][maps][stride]`.
+    pub fn maps(&self) -> &[f32] {
+        &self.steps.last().expect("at least one step").values
+    }
+
+    pub fn forward(&mut self, level: Level, weights: &[f32], q: &[GridBuf]) {
+        let (w, bias) = (&weights[self.weights.clone()], &weights[self.bias.clone()]);
+        let (maps, inputs) = (self.maps, self.inputs);
+        for n in 0..self.steps.len() {
+            let (coarser, rest) = self.steps.split_at_mut(n);
+            let coarse = coarser.last();
+            let Step { width, stride, grids, values, .. } = &mut rest[0];
+            let row_len = maps * *stride;
+            values.par_chunks_mut(ROWS * row_len).enumerate().for_each(|(piece, rows)| {
+                for (r, out) in rows.chunks_exact_mut(row_len).enumerate() {
+                    let y = piece * ROWS + r;
+                    let coarse_stride = coarse.map_or(0, |c| c.stride);
+                    let row = feature_row(q, w, inputs, y, *width, *stride, coarse_stride, *grids);
+                    let below = coarse.map(|c| &c.values[y / 2 * maps * c.stride..][..maps * c.stride]);
+                    features_forward(level, &row, below.ok_or(bias), out);
+                }
+            });
+        }
+    }
+
+    /// Takes the gradient of [`maps`](Self::maps) from pieces that follow each other.
+    pub fn set_gradient<'a>(&mut self, pieces: impl Iterator<Item = &'a [f32]>) {
+        let mut to = &mut self.steps.last_mut().expect("at least one step").gradient[..];
+        for piece in pieces {
+            let (these, rest) = to.split_at_mut(piece.len());
+            these.copy_from_slice(piece);
+            to = rest;
+        }
+    }
+
+    pub fn backward(
+        &mut self,
+        level: Level,
+        weights: &[f32],
+        q: &[GridBuf],
+        dq: &mut [GridBuf],
+        mut dweights: Option<&mut [f32]>,
+    ) {
+        let w = &weights[self.weights.clone()];
+        let (maps, inputs) = (self.maps, self.inputs);
+        let with_weights = dweights.is_some();
+        for n in (0..self.steps.len()).rev() {
+            let (coarser, rest) = self.steps.split_at_mut(n);
+            let step = &mut rest[0];
+            step.dweights.fill(0.0);
+            let Step { width, stride, gradient, dweights: partial, .. } = step;
+            let (width, stride, dmaps_len) = (*width, *stride, maps * *stride);
+            let row = |y, coarse_stride, grids| feature_row(q, w, inputs, y, width, stride, coarse_stride, grids);
+            for (slot, grid) in step.grids.iter().enumerate() {
+                let Some(grid) = *grid else { continue };
+                let dq_stride = dq[grid].stride;
+                let pieces = dq[grid].rows_mut().par_chunks_mut(ROWS * dq_stride);
+                let pieces = pieces.zip(gradient.par_chunks(ROWS * dmaps_len));
+                let pieces = pieces.zip(partial.par_chunks_mut(maps * (inputs + 1)));
+                pieces.enumerate().for_each(|(piece, ((dq, dmaps), partial))| {
+                    let (dw, db) = partial.split_at_mut(maps * inputs);
+                    let rows = dq.chunks_exact_mut(dq_stride).zip(dmaps.chunks_exact(dmaps_len));
+                    for (r, (dq, dmaps)) in rows.enumerate() {
+                        let mut g = FeatureRowGradients {
+                            dgrids: [Some(&mut dq[PAD..PAD + width]), None],
+                            dcoarse: None,
+                            dweights: with_weights.then_some(&mut *dw),
+                            dbias: (with_weights && n == 0 && slot == 0).then_some(&mut *db),
+                        };
+                        features_backward(level, &row(piece * ROWS + r, 0, [Some(grid), None]), dmaps, &mut g);
+                    }
+                });
+            }
+            let Some(coarse) = coarser.last_mut() else { continue };
+            coarse.gradient.fill(0.0);
+            let coarse_stride = coarse.stride;
+            let pieces = coarse.gradient.par_chunks_mut(ROWS / 2 * maps * coarse_stride);
+            pieces.zip(gradient.par_chunks(ROWS * dmaps_len)).for_each(|(dcoarse, dmaps)| {
+                for (r, dmaps) in dmaps.chunks_exact(dmaps_len).enumerate() {
+                    let under = &mut dcoarse[r / 2 * maps * coarse_stride..][..maps * coarse_stride];
+                    let mut g =
+                        FeatureRowGradients { dgrids: [None, None], dcoarse: Some(under), dweights: None, dbias: None };
+                    features_backward(level, &row(0, coarse_stride, [None, None]), dmaps, &mut g);
+                }
+            });
+        }
+        if let Some(dweights) = &mut dweights {
+            for step in &self.steps {
+                for piece in step.dweights.chunks_exact(maps * (inputs + 1)) {
+                    let (dw, db) = piece.split_at(maps * inputs);
+                    dweights[self.weights.clone()].iter_mut().zip(dw).for_each(|(d, p)| *d += p);
+                    dweights[self.bias.clone()].iter_mut().zip(db).for_each(|(d, p)| *d += p);
+                }
+            }
+        }
+    }
+}
+
+/// Row `y` of one resolution, with those `grids` of it.
+fn feature_row<'a>(
+    q: &'a [GridBuf],
+    weights: &'a [f32],
+    inputs: usize,
+    y: usize,
+    width: usize,
+    stride: usize,
+    coarse_stride: usize,
+    grids: [Option<usize>; 2],
+) -> FeatureRow<'a> {
+    // The newest grid has the first column; `inputs` grids come before the layer's own.
+    let grids = grids.map(|g| g.map(|g| (inputs - 1 - g, q[g].row(y))));
+    FeatureRow { width, stride, coarse_stride, weights, inputs, grids }
+}

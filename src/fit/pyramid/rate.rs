@@ -1,0 +1,205 @@
+//! Bits of all grids under the context network and the feature layers, with gradients, in parallel.
+//!
+//! The partition into bands and the order of all sums depend on the sizes only, never on the threads.
+
+use super::features::FeatureLayer;
+use super::grid_buf::GridBuf;
+use super::latents::grid_sizes;
+use crate::models::pyramid::spec::{Module, PyramidSpec, NEIGHBOURS};
+use kernels::fast::context::{
+    context, feature_stride, ContextBand, ContextGradients, ContextNet, ContextScratch, PAD, SLACK,
+};
+use kernels::Level;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Latents of a band, at least about; an even number of rows, and no fewer than `PAD` of them so that what a
+/// band adds above itself stays within its neighbour.
+const BAND: usize = 2048;
+const BAND_ROWS: usize = 16;
+
+/// The rate of one picture's grids. All working memory is here: calls allocate nothing once each thread has run.
+pub struct RateModel {
+    spec: PyramidSpec,
+    sizes: Vec<(usize, usize)>,
+    bands: Vec<Band>,
+    /// For each grid: its feature layer.
+    features: Vec<Option<FeatureLayer>>,
+    net: Option<(Level, ContextNet)>,
+    context_weights: Range<usize>,
+    bits: Vec<f64>,
+    scratch: Mutex<Vec<ContextScratch>>,
+}
+
+/// Rows of one grid, and what they add to gradients.
+struct Band {
+    grid: usize,
+    rows: Range<usize>,
+    bits: f64,
+    /// Rows `rows.start - PAD .. rows.end`, padded.
+    dq: Vec<f32>,
+    dfeatures: Vec<f32>,
+    dweights: Vec<f32>,
+}
+
+impl RateModel {
+    /// For a picture of `width` x `height`; grids of scales below `finest` are absent.
+    pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
+        let sizes = grid_sizes(spec, width, height, finest);
+        let context = spec.tensors().iter().filter(|t| t.module == Module::Context).map(|t| t.range.len()).sum();
+        let order = spec.coding_order();
+        let features: Vec<_> =
+            (0..sizes.len()).map(|g| FeatureLayer::new(spec, order[g].scale, width, height)).collect();
+        let mut bands = Vec::new();
+        // The large grids first: the small bands fill the gaps at the end.
+        for (grid, &(w, h)) in sizes.iter().enumerate().rev() {
+            let rows = BAND.div_ceil(w).max(BAND_ROWS).next_multiple_of(2);
+            let maps = features[grid].is_some() as usize * spec.features * feature_stride(w);
+            for start in (0..h).step_by(rows) {
+                let rows = start..h.min(start + rows);
+                bands.push(Band {
+                    grid,
+                    bits: 0.0,
+                    dq: vec![0.0; (rows.len() + PAD) * (w + 2 * PAD) + SLACK],
+                    dfeatures: vec![0.0; rows.len().div_ceil(2) * maps],
+                    dweights: vec![0.0; context],
+                    rows,
+                });
+            }
+        }
+        RateModel {
+            spec: spec.clone(),
+            bits: vec![0.0; sizes.len()],
+            sizes,
+            bands,
+            features,
+            net: None,
+            context_weights: 0..context,
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// Width and height of each grid, in coding order.
+    pub fn sizes(&self) -> &[(usize, usize)] {
+        &self.sizes
+    }
+
+    /// Bits of each grid at the last call.
+    pub fn grid_bits(&self) -> &[f64] {
+        &self.bits
+    }
+
+    /// Bits of all grids `q`, in coding order. `weights` are all weights of the spec, flat.
+    pub fn forward(&mut self, level: Level, weights: &[f32], q: &[GridBuf]) -> f64 {
+        self.run(level, weights, q, None, None)
+    }
+
+    /// Bits; adds their gradients by the codes and, if asked for, by the weights.
+    pub fn forward_backward(
+        &mut self,
+        level: Level,
+        weights: &[f32],
+        q: &[GridBuf],
+        dq: &mut [GridBuf],
+        dweights: Option<&mut [f32]>,
+    ) -> f64 {
+        self.run(level, weights, q, Some(dq), dweights)
+    }
+
+    fn run(
+        &mut self,
+        level: Level,
+        weights: &[f32],
+        q: &[GridBuf],
+        dq: Option<&mut [GridBuf]>,
+        mut dweights: Option<&mut [f32]>,
+    ) -> f64 {
+        assert_eq!(q.len(), self.sizes.len());
+        let net = match &mut self.net {
+            Some((at, net)) if *at == level => net,
+            net => &mut net.insert((level, ContextNet::new(level, self.spec.spatial, self.spec.features))).1,
+        };
+        net.set(&weights[self.context_weights.clone()]);
+        let net = &*net;
+        for layer in self.features.iter_mut().flatten() {
+            layer.forward(level, weights, q);
+        }
+
+        let (features, scratch, gradients) = (&self.features, &self.scratch, dq.is_some());
+        let with_weights = dweights.is_some();
+        self.bands.par_iter_mut().for_each(|band| {
+            let mut own = scratch.lock().expect("no panic holds it").pop().unwrap_or_default();
+            let grid = &q[band.grid];
+            let maps = features[band.grid].as_ref().map(|f| f.maps());
+            let job = ContextBand {
+                net,
+                neighbours: &NEIGHBOURS,
+                q: &grid.data,
+                stride: grid.stride,
+                width: grid.width,
+                rows: band.rows.clone(),
+                features: maps,
+            };
+            if gradients {
+                band.dq.fill(0.0);
+                band.dfeatures.fill(0.0);
+                band.dweights.fill(0.0);
+                let mut g = ContextGradients {
+                    dq: &mut band.dq,
+                    dfeatures: maps.map(|_| &mut band.dfeatures[..]),
+                    dweights: with_weights.then_some(&mut band.dweights[..]),
+                };
+                band.bits = context(level, &job, Some(&mut g), &mut own);
+            } else {
+                band.bits = context(level, &job, None, &mut own);
+            }
+            scratch.lock().expect("no panic holds it").push(own);
+        });
+
+        self.bits.fill(0.0);
+        for band in &self.bands {
+            self.bits[band.grid] += band.bits;
+            if let Some(dw) = dweights.as_deref_mut() {
+                dw[self.context_weights.clone()].iter_mut().zip(&band.dweights).for_each(|(d, b)| *d += b);
+            }
+        }
+        if let Some(dq) = dq {
+            let bands = &self.bands;
+            dq.par_iter_mut().enumerate().for_each(|(grid, dq)| gather_bands(bands, grid, dq));
+            for (grid, layer) in self.features.iter_mut().enumerate() {
+                let Some(layer) = layer else { continue };
+                let mine = self.bands.iter().filter(|b| b.grid == grid);
+                layer.set_gradient(mine.map(|b| &b.dfeatures[..]));
+                layer.backward(level, weights, q, dq, dweights.as_deref_mut());
+            }
+        }
+        self.bits.iter().sum()
+    }
+}
+
+/// Adds to one grid's gradient what its bands hold: each its own rows, and the rows above it.
+fn gather_bands(bands: &[Band], grid: usize, dq: &mut GridBuf) {
+    let (width, stride) = (dq.width, dq.stride);
+    let first = bands.iter().position(|b| b.grid == grid).expect("each grid has a band");
+    let mine = &bands[first..][..bands[first..].iter().take_while(|b| b.grid == grid).count()];
+    let chunk = mine[0].rows.len() * stride;
+    dq.rows_mut().par_chunks_mut(chunk).enumerate().for_each(|(i, rows)| {
+        let add = |to: &mut [f32], from: &[f32]| {
+            to[PAD..PAD + width].iter_mut().zip(&from[PAD..]).for_each(|(t, f)| *t += f);
+        };
+        for (to, from) in rows.chunks_exact_mut(stride).zip(mine[i].dq[PAD * stride..].chunks_exact(stride)) {
+            add(to, from);
+        }
+        if let Some(below) = mine.get(i + 1) {
+            let end = rows.len() - PAD * stride;
+            for (to, from) in rows[end..].chunks_exact_mut(stride).zip(below.dq.chunks_exact(stride)) {
+                add(to, from);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+#[path = "rate_tests.rs"]
+mod tests;
