@@ -1,5 +1,6 @@
 //! From integers to bytes and back.
 
+pub mod cdf;
 pub mod laplace;
 pub mod range_coder;
 pub mod weights;

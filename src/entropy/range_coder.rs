@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 
 /// Intervals are parts of `2^PRECISION`.
 pub const PRECISION: u32 = 16;
+/// Escaped numbers stay below `2^GOLOMB_BITS`: any difference of two i16.
+pub const GOLOMB_BITS: u32 = 17;
 
 /// Writes symbols; [`finish`](RangeEncoder::finish) gives the bytes.
 #[derive(Clone, Debug)]
@@ -45,6 +47,16 @@ impl RangeEncoder {
     pub fn encode_bits(&mut self, value: u32, count: u32) {
         debug_assert!(count <= PRECISION && value >> count == 0);
         self.encode(value << (PRECISION - count), 1 << (PRECISION - count));
+    }
+
+    /// Exp-Golomb code of order 0 in raw bits, for `value < 2^GOLOMB_BITS`: `n` zeros, a one, the `n` low bits of
+    /// `value + 1`, highest first.
+    pub fn encode_golomb(&mut self, value: u32) {
+        debug_assert!(value < 1 << GOLOMB_BITS);
+        let v = value + 1;
+        let n = v.ilog2();
+        (0..n).for_each(|_| self.encode_bits(0, 1));
+        (0..=n).rev().for_each(|i| self.encode_bits(v >> i & 1, 1));
     }
 
     fn carry(&mut self) {
@@ -139,6 +151,18 @@ impl<'a> RangeDecoder<'a> {
         let value = self.target() >> (PRECISION - count);
         self.advance(value << (PRECISION - count), 1 << (PRECISION - count));
         value
+    }
+
+    /// Inverse of [`RangeEncoder::encode_golomb`].
+    pub fn decode_golomb(&mut self) -> Result<u32> {
+        let mut n = 0;
+        while self.decode_bits(1) == 0 {
+            n += 1;
+            if n > GOLOMB_BITS {
+                return Err(Error::format("an escaped number is too long: the file is damaged"));
+            }
+        }
+        Ok((0..n).fold(1, |v, _| v << 1 | self.decode_bits(1)) - 1)
     }
 
     /// Refuses a segment that ended before its symbols did, or that has bytes left.
