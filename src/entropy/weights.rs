@@ -4,6 +4,155 @@ use super::laplace::{Laplace, FRACTION, SCALE_OFFSET};
 use super::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use super::{laplace::costs, range_coder::RangeEncoder};
+use crate::error::{Error, Result};
+
+/// Largest magnitude of a weight in units of its step: f16 has 11 significant bits.
+pub const MAX_VALUE: i16 = 2047;
+/// Steps are `2^exponent` with `exponent` in this range: from the smallest f16 to the one at which
+/// [`MAX_VALUE`] steps are the largest.
+pub const EXPONENTS: std::ops::RangeInclusive<i8> = -24..=5;
+const EXPONENT_BITS: u32 = 5;
+
+/// First byte of a section: integers are range-coded, or plain f16.
+const CODED: u8 = 0;
+const F16: u8 = 1;
+
+/// Weights that share a step: weight `i` is `values[i] * 2^exponent`, exactly an f16.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WeightGroup {
+    pub exponent: i8,
+    pub values: Vec<i16>,
+}
+
+impl WeightGroup {
+    /// The nearest multiples of `2^exponent` to `weights`; saturates at [`MAX_VALUE`], NaN becomes 0.
+    #[cfg(feature = "fit")]
+    pub fn round(weights: &[f32], exponent: i8) -> Self {
+        let scale = 2f32.powi(-i32::from(exponent));
+        let max = f32::from(MAX_VALUE);
+        let values = weights.iter().map(|w| (w * scale).round().clamp(-max, max) as i16).collect();
+        WeightGroup { exponent, values }
+    }
+
+    /// The weights as numbers, exact.
+    pub fn dequantise(&self) -> impl Iterator<Item = f32> + '_ {
+        let step = power(self.exponent);
+        self.values.iter().map(move |&v| f32::from(v) * step)
+    }
+
+    /// Bits of this group in a coded section, exactly but for the section's rounding to bytes.
+    #[cfg(feature = "fit")]
+    pub fn bits(&self) -> f64 {
+        best_scale(&self.values).1 + f64::from(EXPONENT_BITS)
+    }
+
+    fn check(self) -> Result<Self> {
+        if !EXPONENTS.contains(&self.exponent) || self.values.iter().any(|v| v.unsigned_abs() > MAX_VALUE as u16) {
+            return Err(Error::format("weights: a value is no f16: the file is damaged"));
+        }
+        Ok(self)
+    }
+}
+
+/// `2^exponent`, exact, without the platform's `powi`.
+fn power(exponent: i8) -> f32 {
+    f32::from_bits(((127 + i32::from(exponent)) as u32) << 23)
+}
+
+#[cfg(feature = "fit")]
+fn assert_f16(groups: &[WeightGroup]) {
+    groups.iter().for_each(|g| assert!(g.clone().check().is_ok(), "weights that are exactly f16"));
+}
+
+/// The weights section, range-coded. The partition into groups is the model's: the section does not carry it.
+///
+/// # Panics
+/// When a value is not exactly an f16: see [`MAX_VALUE`] and [`EXPONENTS`].
+#[cfg(feature = "fit")]
+pub fn encode_weights(groups: &[WeightGroup]) -> Vec<u8> {
+    assert_f16(groups);
+    let mut encoder = RangeEncoder::default();
+    for g in groups {
+        encoder.encode_bits((g.exponent - EXPONENTS.start()) as u32, EXPONENT_BITS);
+        encode_group(&mut encoder, &g.values);
+    }
+    [vec![CODED], encoder.finish()].concat()
+}
+
+/// The weights section in plain f16, to show what coding saves.
+///
+/// # Panics
+/// As [`encode_weights`].
+#[cfg(feature = "fit")]
+pub fn encode_weights_f16(groups: &[WeightGroup]) -> Vec<u8> {
+    assert_f16(groups);
+    let mut out = vec![F16];
+    for g in groups {
+        out.push((g.exponent - EXPONENTS.start()) as u8);
+        out.extend(g.dequantise().flat_map(|w| half::f16::from_f32(w).to_le_bytes()));
+    }
+    out
+}
+
+/// Reads a section of groups of these lengths.
+pub fn decode_weights(section: &[u8], lengths: &[usize]) -> Result<Vec<WeightGroup>> {
+    let damaged = |what: &str| Error::format(format!("weights: {what}: the file is damaged"));
+    let (mode, rest) = section.split_first().ok_or_else(|| damaged("the section is empty"))?;
+    let exponent = |code: u32| code as i8 + EXPONENTS.start();
+    match *mode {
+        CODED => {
+            let mut decoder = RangeDecoder::new(rest);
+            let mut groups = Vec::new();
+            for &n in lengths {
+                let exponent = exponent(decoder.decode_bits(EXPONENT_BITS));
+                let mut values = crate::limits::try_vec(n)?;
+                decode_group(&mut decoder, &mut values);
+                groups.push(WeightGroup { exponent, values }.check()?);
+            }
+            decoder.finish().map_err(|e| e.at("weights"))?;
+            Ok(groups)
+        }
+        F16 => {
+            let need: usize =
+                lengths.iter().fold(0, |sum, n| n.saturating_mul(2).saturating_add(1).saturating_add(sum));
+            if rest.len() != need {
+                return Err(damaged(&format!("{} bytes of f16, the model needs {need}", rest.len())));
+            }
+            let mut rest = rest;
+            let mut groups = Vec::new();
+            for &n in lengths {
+                let (bytes, behind) = rest.split_at(1 + 2 * n);
+                rest = behind;
+                let exponent = exponent(u32::from(bytes[0] & 31));
+                let values = bytes[1..].chunks_exact(2).map(|b| {
+                    let steps = half_to_f32(u16::from_le_bytes([b[0], b[1]])) / power(exponent);
+                    (steps == steps.trunc() && steps.abs() <= f32::from(MAX_VALUE)).then_some(steps as i16)
+                });
+                let values: Option<Vec<i16>> = values.collect();
+                let values =
+                    values.filter(|_| bytes[0] < 32).ok_or_else(|| damaged("an f16 is no multiple of its step"))?;
+                groups.push(WeightGroup { exponent, values }.check()?);
+            }
+            Ok(groups)
+        }
+        other => Err(damaged(&format!("coding {other}, 0 and 1 are known"))),
+    }
+}
+
+/// Finite f16 to f32; infinities and NaN become NaN, which no check lets through.
+fn half_to_f32(h: u16) -> f32 {
+    let (e, m) = (i32::from(h >> 10 & 31), f32::from(h & 1023));
+    let magnitude = match e {
+        0 => m * power(-24),
+        31 => f32::NAN,
+        _ => (m + 1024.0) * power((e - 25) as i8),
+    };
+    if h >> 15 == 1 {
+        -magnitude
+    } else {
+        magnitude
+    }
+}
 
 /// Bits of a scale's index.
 const SCALE_BITS: u32 = 5;
@@ -41,6 +190,41 @@ mod tests {
 
     proptest! {
         #[test]
+        fn sections_come_back(
+            groups in prop::collection::vec((EXPONENTS, 0u32..=11, prop::collection::vec(-MAX_VALUE..=MAX_VALUE, 0..60)), 0..6), plain: bool,
+        ) {
+            let group = |(exponent, bits, values): (i8, u32, Vec<i16>)| WeightGroup {
+                exponent,
+                values: values.iter().map(|v| v >> bits).collect(),
+            };
+            let groups: Vec<_> = groups.into_iter().map(group).collect();
+            let lengths: Vec<_> = groups.iter().map(|g| g.values.len()).collect();
+            let section = if plain { encode_weights_f16(&groups) } else { encode_weights(&groups) };
+            prop_assert_eq!(&decode_weights(&section, &lengths).unwrap(), &groups);
+            for g in &groups {
+                let floats: Vec<f32> = g.dequantise().collect();
+                prop_assert!(floats.iter().all(|&w| half::f16::from_f32(w).to_f32() == w));
+                prop_assert_eq!(&WeightGroup::round(&floats, g.exponent), g);
+            }
+            if !plain {
+                let bits: f64 = groups.iter().map(|g| g.bits()).sum();
+                prop_assert!((section.len() as f64 - bits / 8.0).abs() < 4.0);
+            }
+        }
+
+        #[test]
+        fn any_section_is_weights_or_refused(
+            mode in 0u8..3, bytes in prop::collection::vec(any::<u8>(), 0..80), lengths in prop::collection::vec(0usize..20, 0..4),
+        ) {
+            let section: Vec<u8> = [mode].into_iter().chain(bytes).collect();
+            for section in [&section[..], &section[..1], &[]] {
+                if let Ok(groups) = decode_weights(section, &lengths) {
+                    prop_assert_eq!(encode_weights_f16(&groups).len(), 1 + lengths.iter().map(|n| 1 + 2 * n).sum::<usize>());
+                }
+            }
+        }
+
+        #[test]
         fn groups_come_back_at_their_price(bits in 0u32..=15, values in prop::collection::vec(any::<i16>(), 0..100)) {
             let values: Vec<i16> = values.iter().map(|v| v >> bits).collect();
             let mut encoder = RangeEncoder::default();
@@ -50,6 +234,40 @@ mod tests {
             decode_group(&mut RangeDecoder::new(&bytes), &mut back);
             prop_assert_eq!(&back, &values);
             prop_assert!((bytes.len() as f64 - best_scale(&values).1 / 8.0).abs() < 2.0);
+        }
+    }
+
+    #[test]
+    fn halves_are_read_as_the_half_crate_reads_them() {
+        for h in 0..=u16::MAX {
+            let (ours, theirs) = (half_to_f32(h), half::f16::from_bits(h).to_f32());
+            assert!(ours == theirs || (ours.is_nan() && !theirs.is_finite()), "{h:04x}");
+        }
+    }
+
+    /// Against the entropy of the rounded Laplace law that the weights come from.
+    #[test]
+    fn laplace_weights_cost_what_they_must() {
+        let mut state = 1u64;
+        let mut unit = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+        };
+        let cdf = |t: f64| if t < 0.0 { t.exp() / 2.0 } else { 1.0 - (-t).exp() / 2.0 };
+        for (n, slack) in [(200, 1.02), (2000, 1.01), (50_000, 1.01)] {
+            for b in [0.8, 2.0, 5.0, 20.0, 60.0f64] {
+                let values: Vec<i16> = (0..n)
+                    .map(|_| {
+                        let u = unit() - 0.5;
+                        (-b * u.signum() * (1.0 - 2.0 * u.abs()).ln()).round().clamp(-2047.0, 2047.0) as i16
+                    })
+                    .collect();
+                let cost = |v: &i16| -(cdf((f64::from(*v) + 0.5) / b) - cdf((f64::from(*v) - 0.5) / b)).log2();
+                let ideal = values.iter().map(cost).sum::<f64>() / 8.0;
+                let bytes = encode_weights(&[WeightGroup { exponent: -8, values }]).len();
+                println!("{n} weights, b {b}: {bytes} bytes, {:+.2} %", 100.0 * (bytes as f64 / ideal - 1.0));
+                assert!((bytes as f64) < ideal * slack + 4.0, "{n} weights, b {b}: {bytes} bytes, ideally {ideal}");
+            }
         }
     }
 }
