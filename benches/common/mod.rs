@@ -49,16 +49,27 @@ impl Table {
     }
 }
 
-/// The shortest of at least three runs within about `budget`, in seconds.
+/// The shortest of at least three runs within about `budget`, in seconds of this thread.
 fn best(budget: Duration, mut run: impl FnMut()) -> f64 {
     run();
     let start = Instant::now();
     let (mut shortest, mut runs) = (f64::MAX, 0);
     while runs < 3 || start.elapsed() < budget {
-        let begin = Instant::now();
+        let begin = clock();
         run();
-        shortest = shortest.min(begin.elapsed().as_secs_f64());
+        shortest = shortest.min((clock() - begin).as_secs_f64());
         runs += 1;
     }
     shortest
+}
+
+/// Time that this thread has run, where the system tells (so that other programs do not count), else
+/// the time of day.
+fn clock() -> Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(Instant::now);
+    let own = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let own = own.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    own.map_or_else(|| start.elapsed(), Duration::from_nanos)
 }

@@ -6,9 +6,8 @@
 
 use crate::vector::Simd;
 
-/// Weight rows of a micro-kernel; with [`SLOTS`] vectors of pixels, 12 sums + 3 + 1 fill 16 registers.
-pub(crate) const ROWS: usize = 4;
-const SLOTS: usize = 3;
+/// Weight rows of a micro-kernel, at most; with two vectors of pixels, 12 sums + 2 + 2 fill 16 registers.
+const ROWS: usize = 6;
 /// Taps of a block: a panel of weights then takes 6 KiB, which stays in L1 beside the image.
 const TAP_BLOCK: usize = 400;
 /// Floats that `image` must have beyond the last pixel's last tap: a vector may overhang its row.
@@ -20,11 +19,18 @@ pub(crate) fn plane_pitch(n: usize) -> usize {
     (n.div_ceil(16) | 1) * 16
 }
 
-/// Appends `[rows][taps]` weights in the order of [`accumulate`]: `[panel of ROWS rows][tap][row]`.
+/// The panels of `rows`: the fewest, as even as can be, so that none is too narrow to hide the latency
+/// of its sums. Yields the first row and the number of rows.
+fn panels(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let n = rows.div_ceil(ROWS);
+    (0..n).map(move |k| (k * rows / n, (k + 1) * rows / n - k * rows / n))
+}
+
+/// Appends `[rows][taps]` weights in the order of [`accumulate`]: `[panel][tap][row]`.
 pub(crate) fn pack(rows: usize, taps: usize, out: &mut Vec<f32>, weight: impl Fn(usize, usize) -> f32) {
-    for top in (0..rows).step_by(ROWS) {
+    for (top, n) in panels(rows) {
         for tap in 0..taps {
-            out.extend((top..rows.min(top + ROWS)).map(|row| weight(row, tap)));
+            out.extend((top..top + n).map(|row| weight(row, tap)));
         }
     }
 }
@@ -46,9 +52,36 @@ struct Slot {
     lanes: usize,
 }
 
-/// See the module's head. `weights` comes from [`pack`]; the planes of `out` are `out_plane` apart.
+kernel! {
+    /// See the module's head: rounds each product and each sum. `weights` comes from [`pack`]; the planes
+    /// of `out` are `out_plane` apart.
+    pub(crate) fn accumulate(
+        weights: &[f32],
+        rows: usize,
+        taps: &[u32],
+        image: &[f32],
+        pixels: &Pixels,
+        out: &mut [f32],
+        out_plane: usize,
+    ) = checked::<_, false>;
+}
+
+#[cfg(feature = "fit")]
+kernel! {
+    /// [`accumulate`] with fused multiply-adds.
+    pub(crate) fn accumulate_fused(
+        weights: &[f32],
+        rows: usize,
+        taps: &[u32],
+        image: &[f32],
+        pixels: &Pixels,
+        out: &mut [f32],
+        out_plane: usize,
+    ) = checked::<_, true>;
+}
+
 #[inline(always)]
-pub(crate) fn accumulate<S: Simd, const FUSED: bool>(
+fn checked<S: Simd, const FUSED: bool>(
     s: S,
     weights: &[f32],
     rows: usize,
@@ -66,6 +99,33 @@ pub(crate) fn accumulate<S: Simd, const FUSED: bool>(
     let farthest = taps.iter().max().map_or(0, |&t| t as usize);
     assert!((height - 1) * image_pitch + width + farthest + SLACK <= image.len());
     assert!((rows - 1) * out_plane + (height - 1) * out_pitch + width <= out.len());
+    // Few rows need more vectors for as many sums.
+    // SAFETY: `weights` holds all panels; the asserts above bound every pixel's reads and writes, vectors
+    // overhang by less than SLACK.
+    unsafe {
+        match rows {
+            1..=3 => blocks::<S, FUSED, 3>(s, weights, rows, taps, image, pixels, out, out_plane),
+            _ => blocks::<S, FUSED, 2>(s, weights, rows, taps, image, pixels, out, out_plane),
+        }
+    }
+}
+
+/// [`accumulate`], block by block of taps and `V` vectors.
+///
+/// # Safety
+/// What `accumulate` asserts.
+#[inline(always)]
+unsafe fn blocks<S: Simd, const FUSED: bool, const V: usize>(
+    s: S,
+    weights: &[f32],
+    rows: usize,
+    taps: &[u32],
+    image: &[f32],
+    pixels: &Pixels,
+    out: &mut [f32],
+    plane: usize,
+) {
+    let Pixels { height, width, image_pitch, out_pitch } = *pixels;
     let vectors = width.div_ceil(S::F32_LANES);
     let slot = |k: usize| {
         let (i, j) = (k / vectors, k % vectors * S::F32_LANES);
@@ -73,57 +133,24 @@ pub(crate) fn accumulate<S: Simd, const FUSED: bool>(
     };
     for block in (0..taps.len()).step_by(TAP_BLOCK) {
         let block_taps = &taps[block..taps.len().min(block + TAP_BLOCK)];
-        for k in (0..height * vectors).step_by(SLOTS) {
-            let mut slots = [Slot { lanes: 0, ..slot(k) }; SLOTS];
+        for k in (0..height * vectors).step_by(V) {
+            let mut slots = [Slot { lanes: 0, ..slot(k) }; V];
             for (v, place) in slots.iter_mut().enumerate().take(height * vectors - k) {
                 *place = slot(k + v);
             }
-            for top in (0..rows).step_by(ROWS) {
-                let panel = &weights[top * taps.len()..];
-                // SAFETY: `weights` holds all panels; the asserts above bound every pixel's reads and
-                // writes, vectors overhang by less than SLACK.
+            for (top, n) in panels(rows) {
+                let w = &weights[top * taps.len() + n * block..];
+                let at = top * plane;
+                // SAFETY: the caller's promise.
                 unsafe {
-                    match rows - top {
-                        1 => micro::<S, FUSED, 1>(
-                            s,
-                            &panel[block..],
-                            block_taps,
-                            image,
-                            &slots,
-                            out,
-                            top * out_plane,
-                            out_plane,
-                        ),
-                        2 => micro::<S, FUSED, 2>(
-                            s,
-                            &panel[2 * block..],
-                            block_taps,
-                            image,
-                            &slots,
-                            out,
-                            top * out_plane,
-                            out_plane,
-                        ),
-                        3 => micro::<S, FUSED, 3>(
-                            s,
-                            &panel[3 * block..],
-                            block_taps,
-                            image,
-                            &slots,
-                            out,
-                            top * out_plane,
-                            out_plane,
-                        ),
-                        _ => micro::<S, FUSED, 4>(
-                            s,
-                            &panel[4 * block..],
-                            block_taps,
-                            image,
-                            &slots,
-                            out,
-                            top * out_plane,
-                            out_plane,
-                        ),
+                    match (V, n) {
+                        (3, 1) => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
+                        (3, 2) => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
+                        (_, 3) => micro::<S, FUSED, 3, V>(s, w, block_taps, image, &slots, out, at, plane),
+                        (2, 4) => micro::<S, FUSED, 4, V>(s, w, block_taps, image, &slots, out, at, plane),
+                        (2, 5) => micro::<S, FUSED, 5, V>(s, w, block_taps, image, &slots, out, at, plane),
+                        (2, 6) => micro::<S, FUSED, 6, V>(s, w, block_taps, image, &slots, out, at, plane),
+                        _ => unreachable!("panels of 3 to 6 rows, or all 1 to 3 rows"),
                     }
                 }
             }
@@ -131,26 +158,26 @@ pub(crate) fn accumulate<S: Simd, const FUSED: bool>(
     }
 }
 
-/// `R` rows by `SLOTS` vectors.
+/// `R` rows by `V` vectors.
 ///
 /// # Safety
 /// `weights` has `R` for each tap; `image` has a whole vector at each slot and tap; `out` has each slot's
 /// `lanes` in each of `R` planes from `at`.
 #[inline(always)]
-unsafe fn micro<S: Simd, const FUSED: bool, const R: usize>(
+unsafe fn micro<S: Simd, const FUSED: bool, const R: usize, const V: usize>(
     s: S,
     weights: &[f32],
     taps: &[u32],
     image: &[f32],
-    slots: &[Slot; SLOTS],
+    slots: &[Slot; V],
     out: &mut [f32],
     at: usize,
     plane: usize,
 ) {
     debug_assert!(weights.len() >= R * taps.len());
-    let mut sums = [[s.splat(0.0); SLOTS]; R];
+    let mut sums = [[s.splat(0.0); V]; R];
     for r in 0..R {
-        for v in 0..SLOTS {
+        for v in 0..V {
             let from = &out[at + r * plane + slots[v].out..];
             sums[r][v] = load_part(s, from, slots[v].lanes);
         }
@@ -159,15 +186,15 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize>(
     let image = image.as_ptr();
     // SAFETY: see above.
     unsafe {
-        let pixels = [image.add(slots[0].image), image.add(slots[1].image), image.add(slots[2].image)];
+        let pixels = slots.map(|slot| image.add(slot.image));
         for &tap in taps {
-            let mut x = [s.splat(0.0); SLOTS];
-            for v in 0..SLOTS {
+            let mut x = [s.splat(0.0); V];
+            for v in 0..V {
                 x[v] = s.load_at(pixels[v].add(tap as usize));
             }
             for r in 0..R {
                 let a = s.splat(*w.add(r));
-                for v in 0..SLOTS {
+                for v in 0..V {
                     sums[r][v] = if FUSED { s.mul_add(a, x[v], sums[r][v]) } else { sums[r][v] + a * x[v] };
                 }
             }
@@ -175,7 +202,7 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize>(
         }
     }
     for r in 0..R {
-        for v in 0..SLOTS {
+        for v in 0..V {
             let to = &mut out[at + r * plane + slots[v].out..];
             store_part(s, sums[r][v], to, slots[v].lanes);
         }

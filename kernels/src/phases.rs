@@ -3,8 +3,7 @@
 
 use crate::gather::Gather;
 use crate::panel::{self, Pixels};
-use crate::vector::Simd;
-use crate::Window;
+use crate::{Level, Window};
 
 /// Channels and geometry; sizes are in the windows. Weights are `[in][out][kernel][kernel]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +22,8 @@ pub(crate) struct Buffers {
     pub phase: Vec<f32>,
     pub taps: Vec<u32>,
 }
+
+pub(crate) type Accumulate = fn(Level, &[f32], usize, &[u32], &[f32], &Pixels, &mut [f32], usize);
 
 impl Transposed {
     /// Kernel positions `u` that reach outputs of phase `r`, ascending.
@@ -51,11 +52,13 @@ impl Transposed {
         }
     }
 
-    /// `y = bias + T(x)`, or `y += bias + T(x)` when `ADD`; an empty bias is 0.
-    #[inline(always)]
-    pub fn run<S: Simd, const FUSED: bool, const ADD: bool>(
+    /// `y = bias + T(x)`, or `y += bias + T(x)` when `add`; an empty bias is 0. `accumulate` is
+    /// [`panel::accumulate`] or its fused twin.
+    pub fn run(
         &self,
-        s: S,
+        level: Level,
+        accumulate: Accumulate,
+        add: bool,
         packed: &[f32],
         bias: &[f32],
         xs: &Window,
@@ -111,14 +114,14 @@ impl Transposed {
                     phase[o * plane..][..mh * nw].fill(bias.get(o).copied().unwrap_or(0.0));
                 }
                 let pixels = Pixels { height: mh, width: nw, image_pitch: gather.row_pitch(), out_pitch: nw };
-                panel::accumulate::<S, FUSED>(s, weights, self.out_channels, taps, image, &pixels, phase, plane);
+                accumulate(level, weights, self.out_channels, taps, image, &pixels, phase, plane);
                 let (dy, dx) = (m0 * stride + ra - ys.y0, n0 * stride + rb - ys.x0);
                 for o in 0..self.out_channels {
                     for m in 0..mh {
                         let from = &phase[o * plane + m * nw..][..nw];
                         let row = (o * ys.height + dy + m * stride) * ys.width;
                         let to = y[row + dx..row + ys.width].iter_mut().step_by(stride);
-                        if ADD {
+                        if add {
                             to.zip(from).for_each(|(to, &v)| *to += v);
                         } else {
                             to.zip(from).for_each(|(to, &v)| *to = v);

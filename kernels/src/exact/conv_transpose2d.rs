@@ -1,8 +1,7 @@
 //! 2-D transposed convolution of any window of the picture.
 
 use crate::phases::{Buffers, Transposed};
-use crate::vector::Simd;
-use crate::Window;
+use crate::{panel, Level, Window};
 
 /// Channels and geometry of a transposed convolution; the picture's sizes are in the [`Window`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,23 +87,17 @@ pub fn conv_transpose2d_scalar(
     }
 }
 
-kernel! {
-    /// [`conv_transpose2d_scalar`] at any level: `y` (`[out][ys.height][ys.width]`) from `x`
-    /// (`[in][xs.height][xs.width]`).
-    pub fn conv_transpose2d(w: &PackedConvTranspose, xs: &Window, x: &[f32], ys: &Window, y: &mut [f32]) = lanes;
-}
-
-#[inline(always)]
-fn lanes<S: Simd>(s: S, w: &PackedConvTranspose, xs: &Window, x: &[f32], ys: &Window, y: &mut [f32]) {
-    let mut buffers = Buffers::default();
-    w.layer.transposed().run::<S, false, false>(s, &w.weights, &w.bias, xs, x, ys, y, &mut buffers);
+/// [`conv_transpose2d_scalar`] at any level: `y` (`[out][ys.height][ys.width]`) from `x`
+/// (`[in][xs.height][xs.width]`).
+pub fn conv_transpose2d(level: Level, w: &PackedConvTranspose, xs: &Window, x: &[f32], ys: &Window, y: &mut [f32]) {
+    let layer = w.layer.transposed();
+    layer.run(level, panel::accumulate, false, &w.weights, &w.bias, xs, x, ys, y, &mut Buffers::default());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::noise::noise;
-    use crate::Level;
 
     /// Every level has the definition's bits, for whole pictures and for windows.
     #[test]

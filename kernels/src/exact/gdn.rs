@@ -2,6 +2,7 @@
 
 use crate::panel::{self, Pixels};
 use crate::vector::Simd;
+use crate::Level;
 
 /// The definition: `n_i = beta_i`, then `gamma_ij * (x_j * x_j)` added for `j` ascending; `y_i = x_i * sqrt(n_i)`.
 ///
@@ -38,16 +39,11 @@ impl PackedGdn {
     }
 }
 
-kernel! {
-    /// [`inverse_gdn_scalar`] at any level.
-    pub fn inverse_gdn(g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) = lanes;
-}
-
 /// Pixels of a block: squares and norms of a few hundred channels stay in L2.
 const BLOCK: usize = 240;
 
-#[inline(always)]
-fn lanes<S: Simd>(s: S, g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) {
+/// [`inverse_gdn_scalar`] at any level.
+pub fn inverse_gdn(level: Level, g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) {
     let channels = g.beta.len();
     assert_eq!((x.len(), y.len()), (channels * pixels, channels * pixels));
     let plane = panel::plane_pitch(BLOCK);
@@ -61,15 +57,25 @@ fn lanes<S: Simd>(s: S, g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) 
             norms[..n].fill(g.beta[j]);
         }
         let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-        panel::accumulate::<S, false>(s, &g.gamma, channels, &taps, &squares, &block, &mut norms, plane);
+        panel::accumulate(level, &g.gamma, channels, &taps, &squares, &block, &mut norms, plane);
         for (j, norms) in norms.chunks_exact(plane).enumerate() {
             let (x, y) = (&x[j * pixels + p..][..n], &mut y[j * pixels + p..][..n]);
-            for k in (0..n).step_by(S::F32_LANES) {
-                let lanes = S::F32_LANES.min(n - k);
-                let v = panel::load_part(s, &x[k..], lanes) * s.sqrt(s.load(&norms[k..]));
-                panel::store_part(s, v, &mut y[k..], lanes);
-            }
+            times_root(level, x, norms, y);
         }
+    }
+}
+
+kernel! {
+    /// `y = x * sqrt(norms)`.
+    fn times_root(x: &[f32], norms: &[f32], y: &mut [f32]) = times_root_lanes;
+}
+
+#[inline(always)]
+fn times_root_lanes<S: Simd>(s: S, x: &[f32], norms: &[f32], y: &mut [f32]) {
+    for k in (0..x.len()).step_by(S::F32_LANES) {
+        let lanes = S::F32_LANES.min(x.len() - k);
+        let v = panel::load_part(s, &x[k..], lanes) * s.sqrt(s.load(&norms[k..]));
+        panel::store_part(s, v, &mut y[k..], lanes);
     }
 }
 
@@ -77,7 +83,6 @@ fn lanes<S: Simd>(s: S, g: &PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) 
 mod tests {
     use super::*;
     use crate::noise::noise;
-    use crate::Level;
 
     #[test]
     fn levels_agree() {

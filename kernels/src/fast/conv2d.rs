@@ -7,7 +7,6 @@ use crate::fast::{outer, Scratch};
 use crate::gather::Gather;
 use crate::panel::{self, Pixels};
 use crate::phases::{Buffers, Transposed};
-use crate::vector::Simd;
 use crate::{Conv2d, Level, Window};
 
 /// The weights of one convolution in the orders that the kernels read; packed once a step, shared by
@@ -171,13 +170,8 @@ pub(super) fn add_plane_sums(plane: usize, dy: &[f32], db: &mut [f32]) {
     }
 }
 
-kernel! {
-    /// `y += conv(x, w)` for each sample in `x`.
-    pub(super) fn accumulate(conv: &Conv2d, x: &[f32], w: &PackedConv, y: &mut [f32], scratch: &mut Scratch) = forward;
-}
-
-#[inline(always)]
-fn forward<S: Simd>(s: S, conv: &Conv2d, x: &[f32], w: &PackedConv, y: &mut [f32], scratch: &mut Scratch) {
+/// `y += conv(x, w)` for each sample in `x`.
+pub(super) fn accumulate(level: Level, conv: &Conv2d, x: &[f32], w: &PackedConv, y: &mut [f32], scratch: &mut Scratch) {
     assert_eq!(x.len() / conv.input_len(), y.len() / conv.output_len());
     let Buffers { image, taps, .. } = &mut scratch.buffers;
     let gather = gathered(conv, taps);
@@ -185,86 +179,72 @@ fn forward<S: Simd>(s: S, conv: &Conv2d, x: &[f32], w: &PackedConv, y: &mut [f32
     let pixels = Pixels { height, width, image_pitch: conv.stride * gather.row_pitch(), out_pitch: width };
     for (x, y) in x.chunks_exact(conv.input_len()).zip(y.chunks_exact_mut(conv.output_len())) {
         gather.fill(&whole(conv.in_height, conv.in_width), x, image);
-        panel::accumulate::<S, true>(s, &w.forward, conv.out_channels, taps, image, &pixels, y, height * width);
+        panel::accumulate_fused(level, &w.forward, conv.out_channels, taps, image, &pixels, y, height * width);
     }
 }
 
-kernel! {
-    /// `dx += dL/dx` from `dy = dL/dy`, for each sample.
-    pub fn conv2d_backward_data(conv: &Conv2d, dy: &[f32], w: &PackedConv, dx: &mut [f32], scratch: &mut Scratch) = adjoint;
+/// `dx += dL/dx` from `dy = dL/dy`, for each sample.
+pub fn conv2d_backward_data(
+    level: Level,
+    conv: &Conv2d,
+    dy: &[f32],
+    w: &PackedConv,
+    dx: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    adjoint(level, conv, true, dy, w, &[], dx, scratch);
 }
 
-#[inline(always)]
-fn adjoint<S: Simd>(s: S, conv: &Conv2d, dy: &[f32], w: &PackedConv, dx: &mut [f32], scratch: &mut Scratch) {
+/// `dx = bias + T(dy)`, or `+=` when `add`, where `T` is the adjoint of the convolution, for each sample.
+pub(super) fn adjoint(
+    level: Level,
+    conv: &Conv2d,
+    add: bool,
+    dy: &[f32],
+    w: &PackedConv,
+    bias: &[f32],
+    dx: &mut [f32],
+    scratch: &mut Scratch,
+) {
     assert_eq!(dx.len() / conv.input_len(), dy.len() / conv.output_len());
     let (from, to) = (whole(conv.out_height(), conv.out_width()), whole(conv.in_height, conv.in_width));
     let layer = transposed(conv);
     for (dx, dy) in dx.chunks_exact_mut(conv.input_len()).zip(dy.chunks_exact(conv.output_len())) {
-        layer.run::<S, true, true>(s, &w.adjoint, &[], &from, dy, &to, dx, &mut scratch.buffers);
-    }
-}
-
-kernel! {
-    /// `y = bias + ` the adjoint of `conv` for each sample in `x`.
-    pub(super) fn adjoint_with_bias(
-        conv: &Conv2d,
-        x: &[f32],
-        w: &PackedConv,
-        bias: &[f32],
-        y: &mut [f32],
-        scratch: &mut Scratch,
-    ) = adjoint_from_bias;
-}
-
-#[inline(always)]
-fn adjoint_from_bias<S: Simd>(
-    s: S,
-    conv: &Conv2d,
-    x: &[f32],
-    w: &PackedConv,
-    bias: &[f32],
-    y: &mut [f32],
-    scratch: &mut Scratch,
-) {
-    assert_eq!(y.len() / conv.input_len(), x.len() / conv.output_len());
-    assert_eq!(bias.len(), conv.in_channels);
-    let (from, to) = (whole(conv.out_height(), conv.out_width()), whole(conv.in_height, conv.in_width));
-    let layer = transposed(conv);
-    for (y, x) in y.chunks_exact_mut(conv.input_len()).zip(x.chunks_exact(conv.output_len())) {
-        layer.run::<S, true, false>(s, &w.adjoint, bias, &from, x, &to, y, &mut scratch.buffers);
+        layer.run(level, panel::accumulate_fused, add, &w.adjoint, bias, &from, dy, &to, dx, &mut scratch.buffers);
     }
 }
 
 /// Pixels whose columns stay in L1 while all taps pass.
 const PIXELS: usize = 256;
 
-kernel! {
-    /// `dw += dL/dw`, summed over the samples in their order.
-    pub(super) fn weight_products(conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut Scratch) = weights;
-}
-
-#[inline(always)]
-fn weights<S: Simd>(s: S, conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut Scratch) {
+/// `dw += dL/dw`, summed over the samples in their order.
+pub(super) fn weight_products(
+    level: Level,
+    conv: &Conv2d,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &mut Scratch,
+) {
     assert_eq!(x.len() / conv.input_len(), dy.len() / conv.output_len());
     assert_eq!(dw.len(), conv.weights_len());
     let Scratch { buffers: Buffers { image, taps, .. }, columns, sums, .. } = scratch;
     let gather = gathered(conv, taps);
     let (height, width, channels) = (conv.out_height(), conv.out_width(), conv.out_channels);
-    let lanes = channels.next_multiple_of(outer::block_channels::<S>());
     let rows = (PIXELS / width).clamp(1, height);
     let pitch = conv.stride * gather.row_pitch();
-    let columns = grown(columns, lanes * rows * width);
-    let sums = grown(sums, lanes * taps.len());
+    let sums = grown(sums, outer::padded(channels) * taps.len());
     sums.fill(0.0);
     for (x, dy) in x.chunks_exact(conv.input_len()).zip(dy.chunks_exact(conv.output_len())) {
         gather.fill(&whole(conv.in_height, conv.in_width), x, image);
         for top in (0..height).step_by(rows) {
             let rows = rows.min(height - top);
-            outer::transpose::<S>(&dy[top * width..], channels, height * width, rows * width, columns);
-            outer::accumulate(s, taps, &image[top * pitch..], rows, width, pitch, columns, channels, sums);
+            let columns = grown(columns, outer::padded(channels) * rows * width);
+            outer::transpose(&dy[top * width..], channels, height * width, rows * width, columns);
+            outer::accumulate(level, taps, &image[top * pitch..], rows, width, pitch, columns, sums);
         }
     }
-    outer::add_to::<S>(sums, channels, taps.len(), 1.0, dw);
+    outer::add_to(sums, taps.len(), 1.0, dw);
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub fn conv_transpose2d(
     y: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    conv2d::adjoint_with_bias(level, &conv.adjoint(), x, w, bias, y, scratch);
+    conv2d::adjoint(level, &conv.adjoint(), false, x, w, bias, y, scratch);
 }
 
 /// `dx += dL/dx` from `dy = dL/dy`, for each sample.

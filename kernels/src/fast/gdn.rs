@@ -14,6 +14,7 @@ use crate::fast::{outer, Scratch};
 use crate::panel::{self, load_part, store_part, Pixels};
 use crate::phases::Buffers;
 use crate::vector::Simd;
+use crate::Level;
 
 /// Sizes of one sample, and the direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,30 +75,16 @@ pub fn gdn_backward_scalar(
 /// Pixels of a block: whole vectors for all levels, and planes of a few hundred channels stay in L2.
 const BLOCK: usize = 240;
 
-kernel! {
-    /// `y = gdn(x)` for each sample in `x`; `norm` (as large as `y`) keeps `n` for [`gdn_backward`].
-    pub fn gdn(
-        g: &Gdn,
-        x: &[f32],
-        beta: &[f32],
-        gamma: &[f32],
-        y: &mut [f32],
-        norm: &mut [f32],
-        scratch: &mut Scratch,
-    ) = forward;
-}
-
-/// Squares of `n` pixels from `from` in planes `plane` apart, and the offsets of these planes.
-#[inline(always)]
+/// Squares of `n` pixels from `from`, planes `plane` apart.
 fn square(g: &Gdn, x: &[f32], from: usize, n: usize, plane: usize, image: &mut [f32]) {
     for (j, to) in image.chunks_exact_mut(plane).enumerate().take(g.channels) {
         to.iter_mut().zip(&x[j * g.pixels + from..][..n]).for_each(|(to, &v)| *to = v * v);
     }
 }
 
-#[inline(always)]
-fn forward<S: Simd>(
-    s: S,
+/// `y = gdn(x)` for each sample in `x`; `norm` (as large as `y`) keeps `n` for [`gdn_backward`].
+pub fn gdn(
+    level: Level,
     g: &Gdn,
     x: &[f32],
     beta: &[f32],
@@ -108,7 +95,7 @@ fn forward<S: Simd>(
 ) {
     let Gdn { channels, pixels, inverse } = *g;
     let sample = channels * pixels;
-    assert!(x.len() == y.len() && x.len() == norm.len() && x.len() % sample.max(1) == 0);
+    assert!(x.len() == y.len() && x.len() == norm.len() && x.len().is_multiple_of(sample.max(1)));
     assert!(beta.len() == channels && gamma.len() == channels * channels);
     let Scratch { buffers: Buffers { image, taps, .. }, weights, .. } = scratch;
     let plane = panel::plane_pitch(BLOCK);
@@ -125,40 +112,35 @@ fn forward<S: Simd>(
                 norm[i * pixels + p..][..n].fill(beta[i]);
             }
             let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-            panel::accumulate::<S, true>(s, weights, channels, taps, image, &block, &mut norm[p..], pixels);
+            panel::accumulate_fused(level, weights, channels, taps, image, &block, &mut norm[p..], pixels);
             for i in 0..channels {
                 let at = i * pixels + p;
                 let (x, norm, y) = (&x[at..][..n], &norm[at..][..n], &mut y[at..][..n]);
-                for k in (0..n).step_by(S::F32_LANES) {
-                    let lanes = S::F32_LANES.min(n - k);
-                    let (x, norm) = (load_part(s, &x[k..], lanes), load_part(s, &norm[k..], lanes));
-                    let r = s.rsqrt(norm);
-                    store_part(s, if inverse { x * norm * r } else { x * r }, &mut y[k..], lanes);
-                }
+                normalise(level, inverse, x, norm, y);
             }
         }
     }
 }
 
 kernel! {
-    /// `dx`, `dbeta`, `dgamma` `+=` the gradients, from `dy = dL/dy` and the `norm` of [`gdn`]; those of the
-    /// parameters are summed over the samples in their order.
-    pub fn gdn_backward(
-        g: &Gdn,
-        x: &[f32],
-        norm: &[f32],
-        gamma: &[f32],
-        dy: &[f32],
-        dx: &mut [f32],
-        dbeta: &mut [f32],
-        dgamma: &mut [f32],
-        scratch: &mut Scratch,
-    ) = backward;
+    /// One row of pixels: `y` from `x` and its norm.
+    fn normalise(inverse: bool, x: &[f32], norm: &[f32], y: &mut [f32]) = normalise_lanes;
 }
 
 #[inline(always)]
-fn backward<S: Simd>(
-    s: S,
+fn normalise_lanes<S: Simd>(s: S, inverse: bool, x: &[f32], norm: &[f32], y: &mut [f32]) {
+    for k in (0..x.len()).step_by(S::F32_LANES) {
+        let lanes = S::F32_LANES.min(x.len() - k);
+        let (x, norm) = (load_part(s, &x[k..], lanes), load_part(s, &norm[k..], lanes));
+        let r = s.rsqrt(norm);
+        store_part(s, if inverse { x * norm * r } else { x * r }, &mut y[k..], lanes);
+    }
+}
+
+/// `dx`, `dbeta`, `dgamma` `+=` the gradients, from `dy = dL/dy` and the `norm` of [`gdn`]; those of the
+/// parameters are summed over the samples in their order.
+pub fn gdn_backward(
+    level: Level,
     g: &Gdn,
     x: &[f32],
     norm: &[f32],
@@ -171,16 +153,16 @@ fn backward<S: Simd>(
 ) {
     let Gdn { channels, pixels, .. } = *g;
     let sample = channels * pixels;
-    assert!(x.len() == dy.len() && x.len() == norm.len() && x.len() == dx.len() && x.len() % sample.max(1) == 0);
+    assert!(
+        x.len() == dy.len() && x.len() == norm.len() && x.len() == dx.len() && x.len().is_multiple_of(sample.max(1))
+    );
     assert!(dbeta.len() == channels && gamma.len() == channels * channels && dgamma.len() == gamma.len());
     let Scratch { buffers: Buffers { image, phase, taps }, columns, sums, planes, weights } = scratch;
     let plane = panel::plane_pitch(BLOCK);
     let squares = grown(image, channels * plane + panel::SLACK);
     let ts = grown(planes, channels * plane + panel::SLACK);
     let mixed = grown(phase, channels * plane);
-    let lanes = channels.next_multiple_of(outer::block_channels::<S>());
-    let columns = grown(columns, lanes * BLOCK);
-    let sums = grown(sums, lanes * channels);
+    let sums = grown(sums, outer::padded(channels) * channels);
     sums.fill(0.0);
     taps.clear();
     taps.extend((0..channels).map(|j| (j * plane) as u32));
@@ -195,35 +177,40 @@ fn backward<S: Simd>(
             for i in 0..channels {
                 let at = i * pixels + p;
                 let row = [&x[at..][..n], &norm[at..][..n], &dy[at..][..n]];
-                dbeta[i] -= 0.5 * direct(s, g.inverse, row, &mut dx[at..][..n], &mut ts[i * plane..][..n]);
+                dbeta[i] -= 0.5 * direct(level, g.inverse, row, &mut dx[at..][..n], &mut ts[i * plane..][..n]);
             }
             mixed.fill(0.0);
             let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-            panel::accumulate::<S, true>(s, weights, channels, taps, ts, &block, mixed, plane);
+            panel::accumulate_fused(level, weights, channels, taps, ts, &block, mixed, plane);
             for j in 0..channels {
                 let at = j * pixels + p;
                 let pairs = x[at..][..n].iter().zip(&mixed[j * plane..]);
                 dx[at..][..n].iter_mut().zip(pairs).for_each(|(dx, (x, mixed))| *dx -= x * mixed);
             }
-            outer::transpose::<S>(ts, channels, plane, n, columns);
-            outer::accumulate(s, taps, squares, 1, n, n, columns, channels, sums);
+            let columns = grown(columns, outer::padded(channels) * n);
+            outer::transpose(ts, channels, plane, n, columns);
+            outer::accumulate(level, taps, squares, 1, n, n, columns, sums);
         }
     }
-    outer::add_to::<S>(sums, channels, channels, -0.5, dgamma);
+    outer::add_to(sums, channels, -0.5, dgamma);
 }
 
-/// One row of pixels: `dx += dy * dy/dx` at fixed norm, `ts = t`; returns the sum of `t`.
+kernel! {
+    /// One row of pixels: `dx += dy * dy/dx` at fixed norm, `ts = t`; returns the sum of `t`.
+    fn direct(inverse: bool, row: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 = direct_lanes;
+}
+
 #[inline(always)]
-fn direct<S: Simd>(s: S, inverse: bool, [x, norm, dy]: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 {
+fn direct_lanes<S: Simd>(s: S, inverse: bool, [x, norm, dy]: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 {
     let mut total = s.splat(0.0);
     for k in (0..x.len()).step_by(S::F32_LANES) {
         let lanes = S::F32_LANES.min(x.len() - k);
-        let load = |from: &[f32]| load_part(s, &from[k..], lanes);
-        let (xk, nk, dk) = (load(x), load(norm), load(dy));
+        let (xk, nk) = (load_part(s, &x[k..], lanes), load_part(s, &norm[k..], lanes));
+        let dk = load_part(s, &dy[k..], lanes);
         // A norm of 0 stands only in lanes beyond the row, where x is 0.
         let r = s.rsqrt(s.max(nk, s.splat(f32::MIN_POSITIVE)));
         let (slope, t) = if inverse { (nk * r, s.splat(0.0) - dk * xk * r) } else { (r, dk * xk * r * r * r) };
-        store_part(s, s.mul_add(dk, slope, load(dx)), &mut dx[k..], lanes);
+        store_part(s, s.mul_add(dk, slope, load_part(s, &dx[k..], lanes)), &mut dx[k..], lanes);
         store_part(s, t, &mut ts[k..], lanes);
         total = total + t;
     }
@@ -237,7 +224,6 @@ mod tests {
     use super::super::conv2d::tests::distance;
     use super::*;
     use crate::noise::noise;
-    use crate::Level;
 
     /// `x`, `dy`, `beta`, `gamma` of two samples.
     fn values(g: &Gdn) -> [Vec<f32>; 4] {
