@@ -75,7 +75,7 @@ fn lanes<S: Simd>(
     let farthest = taps.iter().max().map_or(0, |&t| t as usize);
     assert!((rows - 1) * pitch + width + farthest <= image.len());
     let channels = sums.len() / taps.len();
-    assert!(channels % (2 * CHANNELS) == 0 && sums.len() == channels * taps.len());
+    assert!(channels.is_multiple_of(2 * CHANNELS) && sums.len() == channels * taps.len());
     assert_eq!(columns.len(), channels * rows * width);
     for first in (0..channels).step_by(2 * S::F32_LANES) {
         // Where two vectors of channels lie in arrays of blocks of `n` entries.
