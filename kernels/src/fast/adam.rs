@@ -47,17 +47,10 @@ fn adam_lanes<S: Simd>(
     let eps = s.splat((a.eps as f64 * c2.sqrt()) as f32);
     let (b1, b2, gain) = (s.splat(a.beta1), s.splat(a.beta2), s.splat(gain));
     let (r1, r2) = (s.splat(1.0 - a.beta1), s.splat(1.0 - a.beta2));
-    let at = |dq: &[f32], dqdy: &[f32], y: &mut [f32], m: &mut [f32], v: &mut [f32]| {
-        let g = gain * s.load(dq) * s.load(dqdy);
-        let new_m = s.mul_add(b1, s.load(m), r1 * g);
-        let new_v = s.mul_add(b2, s.load(v), r2 * g * g);
-        s.store(new_m, m);
-        s.store(new_v, v);
-        s.store(s.load(y) - scale * new_m / (s.sqrt(new_v) + eps), y);
-    };
+    let k = Factors { scale, eps, b1, b2, r1, r2, gain };
     let whole = n / lanes * lanes;
     for i in (0..whole).step_by(lanes) {
-        at(&dq[i..], &dqdy[i..], &mut y[i..], &mut m[i..], &mut v[i..]);
+        update(s, &k, &dq[i..], &dqdy[i..], &mut y[i..], &mut m[i..], &mut v[i..]);
     }
     if whole < n {
         let rest = n - whole;
@@ -66,11 +59,32 @@ fn adam_lanes<S: Simd>(
             b[..rest].copy_from_slice(&from[whole..n]);
         }
         let [dq, dqdy, y2, m2, v2] = &mut b;
-        at(dq, dqdy, y2, m2, v2);
+        update(s, &k, dq, dqdy, y2, m2, v2);
         y[whole..].copy_from_slice(&y2[..rest]);
         m[whole..n].copy_from_slice(&m2[..rest]);
         v[whole..n].copy_from_slice(&v2[..rest]);
     }
+}
+
+struct Factors<S: Simd> {
+    scale: S::F32,
+    eps: S::F32,
+    b1: S::F32,
+    b2: S::F32,
+    r1: S::F32,
+    r2: S::F32,
+    gain: S::F32,
+}
+
+// Functions, not closures: those would not inherit the instruction set.
+#[inline(always)]
+fn update<S: Simd>(s: S, k: &Factors<S>, dq: &[f32], dqdy: &[f32], y: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+    let g = k.gain * s.load(dq) * s.load(dqdy);
+    let new_m = s.mul_add(k.b1, s.load(m), k.r1 * g);
+    let new_v = s.mul_add(k.b2, s.load(v), k.r2 * g * g);
+    s.store(new_m, m);
+    s.store(new_v, v);
+    s.store(s.load(y) - k.scale * new_m / (s.sqrt(new_v) + k.eps), y);
 }
 
 #[cfg(test)]

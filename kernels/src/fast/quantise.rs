@@ -95,35 +95,47 @@ fn noise<S: Bits>(s: S, key: [u32; 2], index: u32) -> S::F32 {
     radius * sin_turns(s, z)
 }
 
+/// Constants of the soft rounding.
+struct Soft<S: Bits> {
+    inverse: S::F32,
+    height: S::F32,
+    slope: S::F32,
+}
+
+#[inline(always)]
+fn soft_round<S: Bits>(s: S, k: &Soft<S>, v: S::F32) -> (S::F32, S::F32) {
+    let base = floor(s, v) + s.splat(0.5);
+    let t = tanh(s, (v - base) * k.inverse);
+    (s.mul_add(t, k.height, base), (s.splat(1.0) - t * t) * k.slope)
+}
+
+#[inline(always)]
+fn one_vector<S: Bits>(s: S, p: &Quantise, k: &Soft<S>, index: u32, y: &[f32], q: &mut [f32], dqdy: &mut [f32]) {
+    let (u, du) = soft_round(s, k, s.load(y) * s.splat(p.gain));
+    let (v, dv) = soft_round(s, k, s.mul_add(noise(s, p.key, index), s.splat(p.sigma), u));
+    s.store(v, q);
+    s.store(du * dv, dqdy);
+}
+
 #[inline(always)]
 fn quantise_lanes<S: Bits>(s: S, p: &Quantise, index: u32, y: &[f32], q: &mut [f32], dqdy: &mut [f32]) {
     let lanes = S::F32_LANES;
     let norm = (0.5 / p.temperature as f64).tanh();
-    let inverse = s.splat(1.0 / p.temperature);
-    let half = s.splat(0.5);
-    let (height, slope) = (s.splat((0.5 / norm) as f32), s.splat((0.5 / (norm * p.temperature as f64)) as f32));
-    let soft = |v: S::F32| {
-        let base = floor(s, v) + half;
-        let t = tanh(s, (v - base) * inverse);
-        (s.mul_add(t, height, base), (s.splat(1.0) - t * t) * slope)
-    };
-    let at = |i: usize, y: &[f32], q: &mut [f32], dqdy: &mut [f32]| {
-        let (u, du) = soft(s.load(y) * s.splat(p.gain));
-        let n = noise(s, p.key, index.wrapping_add(i as u32));
-        let (v, dv) = soft(s.mul_add(n, s.splat(p.sigma), u));
-        s.store(v, q);
-        s.store(du * dv, dqdy);
+    let k = Soft {
+        inverse: s.splat(1.0 / p.temperature),
+        height: s.splat((0.5 / norm) as f32),
+        slope: s.splat((0.5 / (norm * p.temperature as f64)) as f32),
     };
     let n = y.len();
     let whole = n / lanes * lanes;
     for i in (0..whole).step_by(lanes) {
-        at(i, &y[i..], &mut q[i..], &mut dqdy[i..]);
+        one_vector(s, p, &k, index.wrapping_add(i as u32), &y[i..], &mut q[i..], &mut dqdy[i..]);
     }
     if whole < n {
         let mut b = [[0f32; 16]; 3];
         b[0][..n - whole].copy_from_slice(&y[whole..]);
         let [y, q2, d2] = &mut b;
-        at(whole, y, q2, d2);
+        one_vector(s, p, &k, index.wrapping_add(whole as u32), y, q2, d2);
         q[whole..n].copy_from_slice(&q2[..n - whole]);
         dqdy[whole..n].copy_from_slice(&d2[..n - whole]);
     }
