@@ -157,7 +157,7 @@ pub fn gdn_backward(
         x.len() == dy.len() && x.len() == norm.len() && x.len() == dx.len() && x.len().is_multiple_of(sample.max(1))
     );
     assert!(dbeta.len() == channels && gamma.len() == channels * channels && dgamma.len() == gamma.len());
-    let Scratch { buffers: Buffers { image, phase, taps }, columns, sums, planes, weights } = scratch;
+    let Scratch { buffers: Buffers { image, phase, taps }, columns, sums, planes, weights, .. } = scratch;
     let plane = panel::plane_pitch(BLOCK);
     let squares = grown(image, channels * plane + panel::SLACK);
     let ts = grown(planes, channels * plane + panel::SLACK);

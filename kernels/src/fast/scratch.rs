@@ -1,5 +1,6 @@
 //! Working memory that grows once and is then reused.
 
+use crate::fast::ssim::Work;
 use crate::phases::Buffers;
 
 /// Working memory of the kernels of one thread. Contents mean nothing between calls.
@@ -10,6 +11,7 @@ pub struct Scratch {
     pub(crate) sums: Vec<f32>,
     pub(crate) planes: Vec<f32>,
     pub(crate) weights: Vec<f32>,
+    pub(crate) similarity: Work,
 }
 
 /// The first `n` of `buffer`, which grows when it is shorter.
