@@ -1,6 +1,9 @@
 //! Kernels whose bits are the same at every level.
 
+pub mod conv3x3;
 pub mod conv_transpose2d;
 pub mod gdn;
 pub mod int_context;
+pub mod pointwise;
 pub mod samples;
+pub mod upsample;

@@ -4,15 +4,20 @@ pub mod adam;
 pub mod context;
 mod context_net;
 pub mod conv2d;
+pub mod conv3x3;
 pub mod conv_transpose2d;
 pub mod features;
 pub mod gdn;
 mod math;
 mod outer;
 pub mod peak;
+pub mod pointwise;
 pub mod quantise;
 mod scratch;
 pub mod ssim;
+#[cfg(test)]
+mod testing;
+pub mod upsample;
 
 pub use conv2d::PackedConv;
 pub use scratch::Scratch;

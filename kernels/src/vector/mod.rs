@@ -73,4 +73,41 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// Lane by lane `a > b ? x : y`.
     fn select_gt(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32;
+
+    /// Reads `x[at..][..F32_LANES]`.
+    ///
+    /// # Safety
+    /// `at + F32_LANES <= x.len()`.
+    #[inline(always)]
+    unsafe fn load_from(self, x: &[f32], at: usize) -> Self::F32 {
+        debug_assert!(at + Self::F32_LANES <= x.len());
+        // SAFETY: the caller's promise.
+        self.load(unsafe { std::slice::from_raw_parts(x.as_ptr().add(at), Self::F32_LANES) })
+    }
+    /// Writes `out[at..][..F32_LANES]`.
+    ///
+    /// # Safety
+    /// `at + F32_LANES <= out.len()`.
+    #[inline(always)]
+    unsafe fn store_to(self, v: Self::F32, out: &mut [f32], at: usize) {
+        debug_assert!(at + Self::F32_LANES <= out.len());
+        // SAFETY: the caller's promise.
+        self.store(v, unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().add(at), Self::F32_LANES) })
+    }
+    /// `a * b + c`: fused under the fast contract, two roundings under the exact one.
+    #[inline(always)]
+    fn product_sum<const FUSED: bool>(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        if FUSED {
+            self.mul_add(a, b, c)
+        } else {
+            c + a * b
+        }
+    }
+    /// The sum of all lanes (fast contract).
+    #[inline(always)]
+    fn sum(self, v: Self::F32) -> f32 {
+        let mut lanes = [0f32; 16];
+        self.store(v, &mut lanes);
+        lanes.iter().sum()
+    }
 }

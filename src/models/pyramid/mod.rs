@@ -3,5 +3,6 @@
 
 pub mod context;
 pub mod model;
+pub(crate) mod network;
 pub mod quantised;
 pub mod spec;
