@@ -268,7 +268,7 @@ pub fn backward(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::models::pyramid::spec::SynthLayer;
 

@@ -6,3 +6,4 @@ pub mod model;
 pub(crate) mod network;
 pub mod quantised;
 pub mod spec;
+pub mod synthesis;

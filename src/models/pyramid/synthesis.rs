@@ -1,0 +1,484 @@
+//! From integer codes to samples: the decoder's upsampling and synthesis.
+//!
+//! At `1/2^scale` the grids of scales `scale ..= depth` take part, the finer ones count as zero:
+//!
+//! 1. `maps(depth) = [z_depth]`; for `j = depth-1 .. scale`: `maps(j) = [pre_j(z_j), up_j(m) for m in maps(j+1)]`.
+//!    `up_j`: along rows, then along columns, `out[2u] = a x[u-2] + c x[u-1] + d x[u] + b x[u+1]` and
+//!    `out[2u+1] = b x[u-1] + d x[u] + c x[u+1] + a x[u+2]`, indices cut to the grid, outputs beyond its
+//!    size dropped. `pre_j`: along rows, then along columns, `a (x[-3] + x[3]) + b (x[-2] + x[2]) + c (x[-1] + x[1])
+//!    + d x[0]`, zero outside, plus the code itself last.
+//! 2. A pixel's maps pass through the 1x1 layers; the last adds the stabiliser: the sum starts at the two biases
+//!    (their sum), then come the stabiliser's products, then the layer's.
+//! 3. 3x3 layers, the picture's edge repeated outside; a residual layer has 1 added to its centre weights.
+//! 4. `floor(255 v + 1/2)` cut to `0 ..= 255`.
+//!
+//! All f32, sums from the left, no fused operations, so that every machine gets the same samples. Work goes in
+//! blocks, each computed from the codes it needs: memory is bounded, and a region is the same region of the whole.
+
+use super::network::Network;
+use super::spec::PyramidSpec;
+use crate::error::{Error, Result};
+use crate::image::Rect;
+use crate::models::{Codes, Grid};
+use kernels::exact::conv3x3::conv3x3;
+use kernels::exact::pointwise::pointwise;
+use kernels::exact::samples::to_samples;
+use kernels::exact::upsample::{phases, symmetric7, widen};
+use kernels::Level;
+
+/// Pixels worked on at once: maps of this size stay in the second cache.
+const BLOCK_WIDTH: usize = 256;
+const BLOCK_HEIGHT: usize = 32;
+
+/// Values before and after each row.
+const PAD: usize = 16;
+
+/// What a block at `1/2^scale` needs, scale by scale.
+struct Reach {
+    /// Pixels that each 3x3 layer reads, the last layer first; the last entry is what the 1x1 layers compute.
+    layers: Vec<Rect>,
+    /// From `scale` to `depth`.
+    maps: Vec<Rect>,
+    codes: Vec<Rect>,
+}
+
+impl Reach {
+    fn new(spec: &PyramidSpec, region: Rect, size: (usize, usize), scale: u32) -> Reach {
+        let size_at = |s: u32| (size.0.div_ceil(1 << s), size.1.div_ceil(1 << s));
+        let (w, h) = size_at(scale);
+        let mut layers = vec![region];
+        for _ in spec.trunk.iter().filter(|l| l.kernel == 3) {
+            layers.push(layers[layers.len() - 1].grown(1, w, h));
+        }
+        let mut maps = vec![layers[layers.len() - 1]];
+        for s in scale + 1..=spec.depth {
+            let (w, h) = size_at(s);
+            let r = maps[maps.len() - 1];
+            let half = Rect::new(r.x0 / 2, r.y0 / 2, r.x1.div_ceil(2), r.y1.div_ceil(2));
+            maps.push(half.grown(2, w, h));
+        }
+        let codes = (scale..=spec.depth).zip(&maps).map(|(s, r)| {
+            let (w, h) = size_at(s);
+            if s == spec.depth {
+                *r
+            } else {
+                r.grown(3, w, h)
+            }
+        });
+        Reach { codes: codes.collect(), layers, maps }
+    }
+}
+
+/// The codes that `region` (pixels at `1/2^scale`) of a picture of `size` needs, for each grid in coding order;
+/// empty for hyper-grids and for grids finer than `scale`. `scale` is at most the spec's depth.
+pub fn support(spec: &PyramidSpec, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect> {
+    let codes = Reach::new(spec, region, size, scale).codes;
+    let grids = spec.coding_order();
+    let needed = |g: &super::spec::PyramidGrid| !g.hyper && g.scale >= scale && !region.is_empty();
+    grids.iter().map(|g| if needed(g) { codes[(g.scale - scale) as usize] } else { Rect::default() }).collect()
+}
+
+/// Whether [`synthesise`] can run `spec`: 1x1 layers, the last linear and with the picture's channels, then 3x3 layers
+/// of these channels; residual layers keep their width.
+pub fn check(spec: &PyramidSpec) -> Result<()> {
+    let ones = spec.trunk.iter().take_while(|l| l.kernel == 1).count();
+    let mut inputs = spec.maps();
+    for (n, l) in spec.trunk.iter().enumerate() {
+        let last = n + 1 == ones;
+        if (n >= ones && l.kernel != 3)
+            || (n + 1 >= ones && l.outputs != spec.channels)
+            || (last && l.relu)
+            || (l.residual && l.outputs != inputs)
+            || l.outputs == 0
+        {
+            return Err(Error::format(format!(
+                "synthesis layer {n} ({0}x{0} of {1} channels) is not one that this version runs",
+                l.kernel, l.outputs
+            )));
+        }
+        inputs = l.outputs;
+    }
+    if ones == 0 || ![1, 3].contains(&spec.channels) {
+        return Err(Error::format("the synthesis must start with 1x1 layers and end in 1 or 3 channels"));
+    }
+    Ok(())
+}
+
+/// Samples of `region` at `1/2^scale`: see [`Model::synthesise`](crate::models::Model::synthesise). `codes` in coding
+/// order; `weights` flat in the spec's order; `spec` has passed [`check`].
+pub fn synthesise(
+    spec: &PyramidSpec,
+    weights: &[f32],
+    level: Level,
+    codes: &Codes,
+    size: (usize, usize),
+    region: Rect,
+    scale: u32,
+    out: &mut [u8],
+) -> Result<()> {
+    if region.is_empty() {
+        return Ok(());
+    }
+    if scale > spec.depth {
+        return Err(Error::format(format!("scale 1/2^{scale} is coarser than the coarsest grid, 1/2^{}", spec.depth)));
+    }
+    let grids = spec.coding_order();
+    for ((grid, need), g) in codes.iter().zip(support(spec, region, size, scale)).zip(&grids) {
+        let whole = grid.codes.len() == grid.rect.area();
+        if !whole || (!need.is_empty() && grid.rect.intersect(&need) != need) {
+            return Err(Error::format(format!("codes at scale {} do not cover the region", g.scale)));
+        }
+    }
+    let mut network = Network::new(spec, scale as usize);
+    network.load(weights);
+    let task = Task {
+        spec,
+        network,
+        level,
+        grids: (scale..=spec.depth)
+            .filter_map(|s| grids.iter().position(|g| g.scale == s && !g.hyper).and_then(|i| codes.get(i)))
+            .collect(),
+        size,
+        scale,
+    };
+    if task.grids.len() != (spec.depth - scale) as usize + 1 {
+        return Err(Error::format("codes of a grid are missing"));
+    }
+    let row = region.width() * spec.channels;
+    let out = &mut out[..row * region.height()];
+    #[cfg(feature = "threads")]
+    {
+        use rayon::prelude::*;
+        let bands = out.par_chunks_mut(row * BLOCK_HEIGHT).enumerate();
+        bands.for_each_init(Workspace::default, |space, (b, band)| task.band(space, region, b, band));
+    }
+    #[cfg(not(feature = "threads"))]
+    {
+        let mut space = Workspace::default();
+        let bands = out.chunks_mut(row * BLOCK_HEIGHT).enumerate();
+        bands.for_each(|(b, band)| task.band(&mut space, region, b, band));
+    }
+    Ok(())
+}
+
+/// Rows of several maps over a rectangle: `[height][maps][stride]`, a row standing at `PAD ..` of its stride.
+#[derive(Default)]
+struct Planes {
+    rect: Rect,
+    maps: usize,
+    stride: usize,
+    data: Vec<f32>,
+}
+
+impl Planes {
+    fn reset(&mut self, rect: Rect, maps: usize) {
+        self.stride = rect.width().next_multiple_of(16) + 2 * PAD;
+        (self.rect, self.maps) = (rect, maps);
+        let n = rect.height() * maps * self.stride;
+        if self.data.len() < n {
+            self.data.resize(n, 0.0);
+        }
+    }
+
+    /// From the padding before the row on.
+    fn row(&self, y: usize, map: usize) -> &[f32] {
+        &self.data[((y - self.rect.y0) * self.maps + map) * self.stride..]
+    }
+
+    fn row_mut(&mut self, y: usize, map: usize) -> &mut [f32] {
+        &mut self.data[((y - self.rect.y0) * self.maps + map) * self.stride..]
+    }
+
+    /// Repeats the first and the last value of each row, which matters at the picture's edge only.
+    fn repeat_edges(&mut self) {
+        let w = self.rect.width();
+        for row in self.data.chunks_exact_mut(self.stride).take(self.rect.height() * self.maps) {
+            let (first, last) = (row[PAD], row[PAD + w - 1]);
+            row[PAD - 2..PAD].fill(first);
+            row[PAD + w..PAD + w + 2].fill(last);
+        }
+    }
+}
+
+/// Memory of one thread, bounded by the block.
+#[derive(Default)]
+struct Workspace {
+    fine: Planes,
+    coarse: Planes,
+    picture: Planes,
+    next: Planes,
+    scratch: Vec<f32>,
+}
+
+struct Task<'a> {
+    spec: &'a PyramidSpec,
+    network: Network,
+    level: Level,
+    /// From `scale` to `depth`.
+    grids: Vec<&'a Grid>,
+    size: (usize, usize),
+    scale: u32,
+}
+
+impl Task<'_> {
+    /// Row of blocks `b` of the region.
+    fn band(&self, space: &mut Workspace, region: Rect, b: usize, out: &mut [u8]) {
+        let c = self.spec.channels;
+        let y0 = region.y0 + b * BLOCK_HEIGHT;
+        let y1 = (y0 + BLOCK_HEIGHT).min(region.y1);
+        for x0 in (region.x0..region.x1).step_by(BLOCK_WIDTH) {
+            let block = Rect::new(x0, y0, (x0 + BLOCK_WIDTH).min(region.x1), y1);
+            self.block(space, block);
+            for y in y0..y1 {
+                for channel in 0..c {
+                    let x = &space.picture.row(y, channel)[PAD..][..block.width()];
+                    let at = ((y - y0) * region.width() + x0 - region.x0) * c + channel;
+                    to_samples(self.level, x, &mut out[at..], c);
+                }
+            }
+        }
+    }
+
+    /// Leaves the block's values in `space.picture`.
+    fn block(&self, space: &mut Workspace, block: Rect) {
+        let reach = Reach::new(self.spec, block, self.size, self.scale);
+        let Workspace { fine, coarse, picture, next, scratch } = space;
+        let last = self.grids.len() - 1;
+        fine.reset(reach.maps[last], 1);
+        let rect = reach.maps[last];
+        for y in rect.y0..rect.y1 {
+            codes_row(self.grids[last], y, rect.x0, &mut fine.row_mut(y, 0)[PAD..][..rect.width()]);
+        }
+        fine.repeat_edges();
+        for s in (0..last).rev() {
+            std::mem::swap(fine, coarse);
+            fine.reset(reach.maps[s], coarse.maps + 1);
+            self.step(s, coarse, fine, scratch);
+            fine.repeat_edges();
+        }
+        self.pixels(fine, picture, scratch);
+        for (n, conv) in self.network.convs.iter().enumerate() {
+            picture.repeat_edges();
+            let to = reach.layers[self.network.convs.len() - 1 - n];
+            next.reset(to, self.spec.channels);
+            let (stride, from) = (picture.stride, picture.rect);
+            let out_stride = next.stride;
+            for y in to.y0..to.y1 {
+                let near = [y.saturating_sub(1).max(from.y0), y, (y + 1).min(from.y1 - 1)];
+                let left = PAD + to.x0 - from.x0 - 1;
+                let rows = near.map(|y| &picture.row(y, 0)[left..]);
+                let out = &mut next.row_mut(y, 0)[PAD..];
+                let n = to.width().next_multiple_of(16);
+                conv3x3(self.level, &conv.weights, &conv.bias, rows, stride, out, out_stride, n, conv.relu);
+            }
+            std::mem::swap(picture, next);
+        }
+    }
+
+    /// The 1x1 layers.
+    fn pixels(&self, maps: &Planes, picture: &mut Planes, scratch: &mut Vec<f32>) {
+        let net = &self.network.pixels;
+        picture.reset(maps.rect, self.spec.channels);
+        let scratch = grown(scratch, net.scratch());
+        let n = maps.rect.width().next_multiple_of(16);
+        let stride = picture.stride;
+        for y in maps.rect.y0..maps.rect.y1 {
+            let to = &mut picture.row_mut(y, 0)[PAD..];
+            pointwise(self.level, net, &maps.row(y, 0)[PAD..], maps.stride, to, stride, n, scratch);
+        }
+    }
+
+    /// The maps of grid `s` (counted from `scale`) from those of the next coarser one.
+    fn step(&self, s: usize, coarse: &Planes, fine: &mut Planes, scratch: &mut Vec<f32>) {
+        let scale = s + self.scale as usize;
+        let (up, pre) = (self.network.up[scale], self.network.pre[scale]);
+        let (rect, stride) = (fine.rect, fine.stride);
+        let (w, h) = (rect.width(), rect.height());
+        let n = w.next_multiple_of(16);
+        let (width, height) = (self.size.0.div_ceil(1 << scale), self.size.1.div_ceil(1 << scale));
+        // Columns of the coarser maps that are widened.
+        let (u0, u1) = (rect.x0 / 2, rect.x1.div_ceil(2));
+        let narrow = (u1 - u0).next_multiple_of(16);
+        let wide_stride = 2 * narrow + 16;
+        let wide_rows = coarse.rect.height();
+        let scratch = grown(scratch, (h + 9) * stride + wide_rows * wide_stride + 2 * narrow);
+        let (wide, scratch) = scratch.split_at_mut(wide_rows * wide_stride);
+        let (even_wide, scratch) = scratch.split_at_mut(narrow);
+        let (odd_wide, scratch) = scratch.split_at_mut(narrow);
+        let (line, scratch) = scratch.split_at_mut(stride);
+        let (spill, filtered) = scratch.split_at_mut(stride);
+        let filtered = &mut filtered[..(h + 6) * stride];
+
+        for (k, row) in filtered.chunks_exact_mut(stride).enumerate() {
+            match (rect.y0 + k).checked_sub(3).filter(|y| *y < height) {
+                Some(y) => {
+                    self.code_line(s, y, rect, width, line);
+                    let shifted = [0, 1, 2, 3, 4, 5, 6].map(|k| &line[PAD - 3 + k..]);
+                    symmetric7(self.level, pre, shifted, None, row, n);
+                }
+                None => row.fill(0.0),
+            }
+        }
+        for y in rect.y0..rect.y1 {
+            self.code_line(s, y, rect, width, line);
+            let near = [0, 1, 2, 3, 4, 5, 6].map(|k| &filtered[(y - rect.y0 + k) * stride..]);
+            symmetric7(self.level, pre, near, Some(&line[PAD..]), &mut fine.row_mut(y, 0)[PAD..], n);
+        }
+
+        let maps = fine.maps;
+        for m in 0..coarse.maps {
+            for (y, row) in (coarse.rect.y0..coarse.rect.y1).zip(wide.chunks_exact_mut(wide_stride)) {
+                let x = &coarse.row(y, m)[PAD + u0 - 2 - coarse.rect.x0..];
+                widen(self.level, up, x, even_wide, odd_wide, row, narrow);
+            }
+            let (top, bottom) = (coarse.rect.y0 as isize, coarse.rect.y1 as isize - 1);
+            let skip = rect.x0 - 2 * u0;
+            let row = |u: isize| &wide[(u.clamp(top, bottom) - top) as usize * wide_stride + skip..];
+            for u in rect.y0 / 2..rect.y1.div_ceil(2) {
+                let v = u as isize;
+                let near = [row(v - 2), row(v - 1), row(v), row(v + 1), row(v + 2)];
+                let y = 2 * u;
+                if y < rect.y0 {
+                    phases(self.level, up, near, spill, &mut fine.row_mut(y + 1, m + 1)[PAD..], n);
+                } else if y + 1 == rect.y1 {
+                    phases(self.level, up, near, &mut fine.row_mut(y, m + 1)[PAD..], spill, n);
+                } else {
+                    let (first, second) = fine.row_mut(y, m + 1).split_at_mut(maps * stride);
+                    phases(self.level, up, near, &mut first[PAD..], &mut second[PAD..], n);
+                }
+            }
+        }
+    }
+
+    /// `line[PAD ..]` = the codes of row `y` from `rect.x0` on, with three more on each side, zero outside the picture.
+    fn code_line(&self, s: usize, y: usize, rect: Rect, width: usize, line: &mut [f32]) {
+        line.fill(0.0);
+        let x0 = rect.x0.saturating_sub(3);
+        let x1 = (rect.x1 + 3).min(width);
+        codes_row(self.grids[s], y, x0, &mut line[PAD + x0 - rect.x0..][..x1 - x0]);
+    }
+}
+
+/// Codes of row `y` from column `x0` on.
+fn codes_row(grid: &Grid, y: usize, x0: usize, to: &mut [f32]) {
+    let at = (y - grid.rect.y0) * grid.rect.width() + x0 - grid.rect.x0;
+    to.iter_mut().zip(&grid.codes[at..]).for_each(|(t, c)| *t = *c as f32);
+}
+
+/// `n` values of `scratch`, contents arbitrary.
+fn grown(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if scratch.len() < n {
+        scratch.resize(n, 0.0);
+    }
+    &mut scratch[..n]
+}
+
+#[cfg(all(test, feature = "fit"))]
+mod tests {
+    use super::*;
+    use crate::fit::pyramid::grid::View;
+    use crate::fit::pyramid::plain::tests::{case, random_weights, Noise};
+    use crate::fit::pyramid::synth::SynthModel;
+    use proptest::prelude::*;
+
+    /// Codes over `rects` only.
+    fn cut(whole: &Codes, rects: &[Rect]) -> Codes {
+        let part = |(r, w): (&Rect, &Grid)| {
+            let mut grid = Grid::new(*r, 1);
+            grid.paste(w);
+            grid
+        };
+        rects.iter().zip(whole).map(part).collect()
+    }
+
+    fn whole_codes(spec: &PyramidSpec, size: (usize, usize), noise: &mut Noise) -> Codes {
+        let mut codes = Codes::new();
+        for g in spec.coding_order() {
+            let mut grid = Grid::new(Rect::whole(size.0, size.1).shrunk(g.scale), 1);
+            grid.codes.iter_mut().for_each(|c| *c = (4.0 * noise.next()) as i16);
+            codes.push(grid);
+        }
+        codes
+    }
+
+    fn weights_for(spec: &PyramidSpec, noise: &mut Noise) -> Vec<f32> {
+        random_weights(spec, noise).iter().map(|w| 0.4 * *w as f32).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_region_is_that_region_of_the_whole(seed: u64, more_width in 0usize..300, more_height in 0usize..60) {
+            let mut noise = Noise(seed);
+            let (mut spec, width, height, scale) = case(&mut noise);
+            spec.hyper_from = 1;
+            check(&spec).unwrap();
+            let size = (width + more_width, height + more_height);
+            let weights = weights_for(&spec, &mut noise);
+            let codes = whole_codes(&spec, size, &mut noise);
+            let (w, h) = (size.0.div_ceil(1 << scale), size.1.div_ceil(1 << scale));
+            let c = spec.channels;
+            let mut want = vec![0; w * h * c];
+            synthesise(&spec, &weights, Level::SCALAR, &codes, size, Rect::whole(w, h), scale, &mut want).unwrap();
+            for level in Level::available() {
+                let (x0, y0) = (noise.below(w), noise.below(h));
+                let region = Rect::new(x0, y0, x0 + 1 + noise.below(w - x0), y0 + 1 + noise.below(h - y0));
+                // Nothing but the support is there.
+                let part = cut(&codes, &support(&spec, region, size, scale));
+                let mut got = vec![0; region.area() * c];
+                synthesise(&spec, &weights, level, &part, size, region, scale, &mut got).unwrap();
+                for y in 0..region.height() {
+                    let want = &want[((y0 + y) * w + x0) * c..][..region.width() * c];
+                    prop_assert_eq!(&got[y * region.width() * c..][..want.len()], want, "{:?} row {}", level, y);
+                }
+            }
+        }
+
+        #[test]
+        fn the_decoder_runs_what_was_trained(seed: u64, more in 0usize..200) {
+            let mut noise = Noise(seed);
+            let (spec, width, height, scale) = case(&mut noise);
+            let size = (width + more, height);
+            let weights = weights_for(&spec, &mut noise);
+            let codes = whole_codes(&spec, size, &mut noise);
+            let mut model = SynthModel::new(&spec, size.0, size.1, scale);
+            let (w, h) = model.sizes()[0];
+            let data: Vec<Vec<f32>> = (scale..=spec.depth)
+                .map(|s| spec.coding_order().iter().position(|g| g.scale == s && !g.hyper).unwrap())
+                .map(|i| codes[i].codes.iter().map(|c| *c as f32).collect())
+                .collect();
+            let grids: Vec<View> = data.iter().zip(model.sizes()).map(|(d, s)| View { data: d, stride: s.0 }).collect();
+            let mut planes = vec![0f32; w * h * spec.channels];
+            model.forward(Level::best(), &weights, &grids, &mut planes);
+            let mut out = vec![0; planes.len()];
+            synthesise(&spec, &weights, Level::best(), &codes, size, Rect::whole(w, h), scale, &mut out).unwrap();
+            for (n, p) in planes.iter().enumerate() {
+                let sample = out[n % (w * h) * spec.channels + n / (w * h)];
+                prop_assert!((sample as f32 - 255.0 * p).abs() < 0.51, "{}: {} for {}", n, sample, 255.0 * p);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let spec = PyramidSpec::preset(3, 1, 4, 2, 8);
+        let weights = vec![0.0; spec.weights_count()];
+        let size = (40, 30);
+        let codes = whole_codes(&spec, size, &mut Noise(1));
+        let mut out = vec![0; 3 * 40 * 30];
+        let mut run = |codes: &Codes, scale| {
+            synthesise(&spec, &weights, Level::best(), codes, size, Rect::whole(1, 1), scale, &mut out)
+        };
+        assert!(run(&codes, 0).is_ok());
+        assert!(run(&codes, 9).unwrap_err().message.contains("coarser than"));
+        let mut less = codes.clone();
+        less[9] = Grid::new(Rect::new(1, 0, 40, 30), 1);
+        assert!(run(&less, 0).unwrap_err().message.contains("do not cover"));
+        assert!(run(&codes[..9].to_vec(), 0).unwrap_err().message.contains("missing"));
+        let mut odd = spec.clone();
+        odd.trunk[1].outputs = 2;
+        assert!(check(&odd).is_err());
+        odd.trunk.clear();
+        assert!(check(&odd).is_err());
+    }
+}
