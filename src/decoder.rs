@@ -19,6 +19,17 @@ pub const MAX_SCALE: u32 = 3;
 /// Pixels that are synthesised at once, about.
 const BLOCK: usize = 1 << 16;
 
+/// What synthesis and context networks hold beside codes and samples.
+const WORKING_MEMORY: u64 = 24 << 20;
+
+/// Tiles that are decoded side by side; they are pasted before more are.
+fn tiles_at_once() -> usize {
+    #[cfg(feature = "threads")]
+    return 2 * rayon::current_num_threads();
+    #[cfg(not(feature = "threads"))]
+    return 1;
+}
+
 /// An opened file.
 pub struct Decoder<'a> {
     bytes: &'a [u8],
@@ -112,7 +123,7 @@ impl<'a> Decoder<'a> {
             tiles: (0..h.pictures.len()).map(|p| h.tiles(p)).sum(),
             layers: h.layers,
             segments: h.segments.clone(),
-            decode_memory_bytes: (0..h.pictures.len()).map(|p| self.memory(p, self.area(p, 0))).max().unwrap_or(0),
+            decode_memory_bytes: (0..h.pictures.len()).map(|p| self.memory(p, 0, self.area(p, 0))).max().unwrap_or(0),
         }
     }
 
@@ -126,17 +137,23 @@ impl<'a> Decoder<'a> {
         Rect::whole(p.width.div_ceil(1 << scale), p.height.div_ceil(1 << scale))
     }
 
-    /// Bytes that decoding `region` holds at once, at most: samples, codes, and working memory.
-    fn memory(&self, picture: usize, region: Rect) -> u64 {
-        let samples = region.area() as u64 * self.header.channels as u64;
-        let per_pixel: f64 = self.model.grids().iter().map(|g| g.channels as f64 / 4f64.powi(g.shift as i32)).sum();
-        let tile = match self.header.tile {
-            0 => self.area(picture, 0).area(),
-            side => side * side,
+    /// Bytes that decoding `region` holds at once, at most: codes, then tiles or samples beside them, and
+    /// working memory.
+    fn memory(&self, picture: usize, scale: u32, region: Rect) -> u64 {
+        let PictureInfo { width, height, .. } = self.header.pictures[picture];
+        let specs = self.model.grids();
+        let area = |r: &Rect| (r.x1.saturating_sub(r.x0) as u64).saturating_mul(r.y1.saturating_sub(r.y0) as u64);
+        let bytes = |rects: &mut dyn Iterator<Item = Rect>| {
+            let grids = rects.zip(specs).map(|(r, s)| area(&r).saturating_mul(2 * s.channels as u64));
+            grids.fold(0u64, u64::saturating_add)
         };
-        let codes = region.area() as f64 * 2.0 * per_pixel;
-        let tiles = tile.min(1 << 22) as f64 * 8.0 * per_pixel;
-        samples + (codes + tiles) as u64 + (24 << 20)
+        let codes = bytes(&mut self.model.support(region, (width, height), scale).into_iter());
+        // The first tile is the largest.
+        let tile = self.header.tile_rect(picture, 0);
+        let at_once = self.header.tiles(picture).min(tiles_at_once()) as u64;
+        let tiles = bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(at_once);
+        let samples = area(&region).saturating_mul(self.header.channels as u64);
+        codes.saturating_add(tiles.max(samples)).saturating_add(WORKING_MEMORY)
     }
 
     /// The whole picture.
@@ -206,8 +223,8 @@ impl<'a> Decoder<'a> {
                 format!("the region is not inside the picture of {}x{}", area.x1, area.y1),
             ));
         }
-        self.limits.check_pixels(region.area() as u64)?;
-        self.limits.check_memory(self.memory(picture, region))?;
+        self.limits.check_pixels((region.width() as u64).saturating_mul(region.height() as u64))?;
+        self.limits.check_memory(self.memory(picture, scale, region))?;
         let (codes, damage) = self.codes(picture, scale, region, partial)?;
         let size = (info.width, info.height);
         let (width, channels) = (region.width(), self.header.channels);
@@ -245,13 +262,8 @@ impl<'a> Decoder<'a> {
         };
         let tiles: Vec<(usize, usize)> =
             (0..self.header.tiles(picture)).filter_map(|t| needed(t).map(|l| (t, l))).collect();
-        // A few at a time: what is decoded is pasted before more is.
-        #[cfg(feature = "threads")]
-        let at_once = 2 * rayon::current_num_threads();
-        #[cfg(not(feature = "threads"))]
-        let at_once = 1;
         let mut damage = Vec::new();
-        for some in tiles.chunks(at_once) {
+        for some in tiles.chunks(tiles_at_once()) {
             let decode = |&(tile, layer): &(usize, usize)| self.tile(picture, tile, layer, partial);
             #[cfg(feature = "threads")]
             let decoded: Vec<_> = some.par_iter().map(decode).collect();

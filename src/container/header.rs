@@ -112,7 +112,10 @@ impl Header {
                 format!("unknown feature flags {:#04x}: a newer program is needed", flags & !FLAGS),
             ));
         }
-        let count = if flags & GROUP != 0 { r.varint(MAX_PICTURES, "the number of pictures")?.max(1) } else { 1 };
+        let count = if flags & GROUP != 0 { r.varint(MAX_PICTURES, "the number of pictures")? } else { 1 };
+        if flags & GROUP != 0 && count < 2 {
+            return Err(Error::format(format!("a group of {count} pictures, at least 2 are needed")));
+        }
         let mut pictures = Vec::new();
         for _ in 0..count {
             let mut side = |what| -> Result<usize> {

@@ -12,7 +12,7 @@ pub const TOTAL: u32 = 1 << PRECISION;
 pub const MAX_SYMBOLS: usize = 1 << 14;
 
 /// The lookup starts at the symbol that holds a multiple of `2^COARSE`.
-const COARSE: u32 = 8;
+const COARSE: u32 = 6;
 
 /// A distribution over symbols `0 .. symbols()`: symbol `s` has the interval `edges[s] .. edges[s + 1]`
 /// of [`TOTAL`], at least 1 wide.
