@@ -34,6 +34,18 @@ impl Gather {
         i * self.row_pitch() + j % self.stride * self.phase() + j / self.stride
     }
 
+    /// The offset of each kernel position of each channel: channel, row, column, the last the fastest.
+    pub fn taps(&self, kernel: usize, taps: &mut Vec<u32>) {
+        taps.clear();
+        for c in 0..self.channels {
+            for u in 0..kernel {
+                for v in 0..kernel {
+                    taps.push((c * self.plane_pitch() + self.offset(u, v)) as u32);
+                }
+            }
+        }
+    }
+
     /// Fills `out` (grown when too short) from `x`, `[channels][window.height][window.width]`.
     pub fn fill(&self, window: &Window, x: &[f32], out: &mut Vec<f32>) {
         let (plane, pitch, phase) = (self.plane_pitch(), self.row_pitch(), self.phase());

@@ -1,5 +1,6 @@
 //! Kernels whose bits are the same at every level.
 
+pub mod conv2d;
 pub mod conv3x3;
 pub mod conv_transpose2d;
 pub mod gdn;

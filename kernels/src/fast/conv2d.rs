@@ -55,14 +55,7 @@ fn gathered(conv: &Conv2d, taps: &mut Vec<u32>) -> Gather {
         cols: (conv.out_width() - 1) * conv.stride + conv.kernel,
         stride: conv.stride,
     };
-    taps.clear();
-    for c in 0..conv.in_channels {
-        for u in 0..conv.kernel {
-            for v in 0..conv.kernel {
-                taps.push((c * gather.plane_pitch() + gather.offset(u, v)) as u32);
-            }
-        }
-    }
+    gather.taps(conv.kernel, taps);
     gather
 }
 
