@@ -176,7 +176,7 @@ impl Laplace {
         let mode = self.mode();
         if decoder.is_in(mode.low, mode.width) {
             decoder.advance(mode.low, mode.width);
-            return self.code(&mode, 0);
+            return self.mode as i16;
         }
         self.decode_other(decoder)
     }

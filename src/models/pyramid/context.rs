@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::limits::try_vec;
 use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, FRACTION, LANES};
 use kernels::Level;
+use std::ops::Range;
 
 /// How far neighbours reach up, left and right.
 const REACH: usize = 4;
@@ -67,6 +68,23 @@ fn sat32(v: i64) -> i32 {
 
 fn sat16(v: i64) -> i16 {
     v.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+}
+
+/// Each of `out` (rows of `out_w`) takes the value of `from` (`w x h`) at its position `>> down`; beyond the last
+/// column or row, the last one's.
+fn upsample<T>(from: &[i32], w: usize, h: usize, down: u32, out: &mut [T], out_w: usize, f: impl Fn(i32) -> T) {
+    for (y, row) in out.chunks_exact_mut(out_w).enumerate() {
+        let from = &from[(y >> down).min(h - 1) * w..][..w];
+        match down {
+            0 if out_w <= w => row.iter_mut().zip(from).for_each(|(out, &v)| *out = f(v)),
+            1 if out_w <= 2 * w => {
+                for (pair, &v) in row.chunks_mut(2).zip(from) {
+                    pair.iter_mut().for_each(|out| *out = f(v));
+                }
+            }
+            _ => row.iter_mut().enumerate().for_each(|(x, out)| *out = f(from[(x >> down).min(w - 1)])),
+        }
+    }
 }
 
 /// Columns that a row of the wavefront lies right of the row below: the latents with equal
@@ -156,10 +174,7 @@ impl ContextModel {
                 if plane.scale != at_scale {
                     let down = at_scale.wrapping_sub(plane.scale).min(31);
                     let mut finer = try_vec(plane.width * plane.height)?;
-                    for (y, row) in finer.chunks_exact_mut(plane.width).enumerate() {
-                        let from = &sums[(y >> down).min(h - 1) * w..][..w];
-                        row.iter_mut().enumerate().for_each(|(x, v)| *v = from[(x >> down).min(w - 1)]);
-                    }
+                    upsample(&sums, w, h, down, &mut finer, plane.width, |v| v);
                     (sums, at_scale, w, h) = (finer, plane.scale, plane.width, plane.height);
                 }
                 for (sum, &code) in sums.iter_mut().zip(plane.codes) {
@@ -168,12 +183,8 @@ impl ContextModel {
             }
             let down = at_scale.wrapping_sub(scale + 1).min(31);
             let mut map: Vec<i16> = try_vec(w2 * h2)?;
-            for (y, row) in map.chunks_exact_mut(w2).enumerate() {
-                let from = &sums[(y >> down).min(h - 1) * w..][..w];
-                row.iter_mut().enumerate().for_each(|(x, v)| {
-                    *v = sat16(rescale(from[(x >> down).min(w - 1)].into(), self.feature_shift, FRACTION))
-                });
-            }
+            let shift = self.feature_shift;
+            upsample(&sums, w, h, down, &mut map, w2, |v| sat16(rescale(v.into(), shift, FRACTION)));
             maps.push(map);
         }
         Ok(Some(FeatureMaps { width: w2, height: h2, maps }))
@@ -201,11 +212,21 @@ impl ContextModel {
         let skewed = features.map(|f| f.skewed(skew)).transpose()?;
         let [mut mu, mut scale]: [Vec<i16>; 2] = [try_vec(height + SLACK)?, try_vec(height + SLACK)?];
         let mut at = vec![0; self.spatial];
-        for t in 0..width + skew * (height - 1) {
+        // Rows of diagonal t that lie in the grid.
+        let span = |t: usize| {
             let y0 = if t < width { 0 } else { (t + 1 - width).div_ceil(skew.max(1)) };
-            let y1 = t.checked_div(skew).map_or(height, |y| (y + 1).min(height));
+            y0..t.checked_div(skew).map_or(height, |y| (y + 1).min(height))
+        };
+        for t in 0..width + skew * (height - 1) {
+            let Range { start: y0, end: y1 } = span(t);
             let row = t % ring;
-            plane[row * stride..][..stride].fill(0);
+            if t >= ring {
+                let old = span(t - ring);
+                plane[row * stride + REACH..][old].fill(0);
+            }
+            if y0 == y1 {
+                continue; // between the rows of a grid narrower than the skew
+            }
             for (at, (&back, (dy, _))) in at.iter_mut().zip(back.iter().zip(NEIGHBOURS)) {
                 *at = (row + ring - back) % ring * stride + (REACH + y0).wrapping_add_signed(dy as isize);
             }
@@ -216,10 +237,13 @@ impl ContextModel {
             let contexts =
                 Contexts { plane: &plane, at: &at, features: &rows[first..], stride: feature_stride, lanes: y1 - y0 };
             int_context(level, &self.net, contexts, &mut mu, &mut scale);
-            let out = &mut plane[row * stride + REACH..][..height];
-            for y in y0..y1 {
-                let code = visit(y * width + t - skew * y, Laplace::new(mu[y - y0], scale[y - y0]));
-                out[y] = code.clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
+            let out = plane[row * stride + REACH..][y0..y1].iter_mut();
+            let mut index = y0 * width + t - skew * y0;
+            for (out, (&mu, &scale)) in out.zip(mu.iter().zip(&scale)) {
+                let code = visit(index, Laplace::new(mu, scale));
+                *out = code.clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
+                // The last step may pass 0; it is not used.
+                index = index.wrapping_add(width).wrapping_sub(skew);
             }
         }
         Ok(())
@@ -234,7 +258,7 @@ impl ContextModel {
         plane: &Plane,
         padded: &[i16],
         features: Option<&FeatureMaps>,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         mut visit: impl FnMut(i16, Laplace),
     ) {
         let width = plane.width;
