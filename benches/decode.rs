@@ -6,7 +6,7 @@ use std::time::Instant;
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::PyramidSpec;
-use tilefit::models::{Codes, Grid};
+use tilefit::models::{Codes, Encode, Grid, Model};
 use tilefit::{Level, Rect};
 
 struct Noise(u64);
@@ -50,7 +50,7 @@ fn model(noise: &mut Noise, log_b: f32) -> PyramidModel {
 }
 
 fn empty(model: &PyramidModel, width: usize, height: usize) -> Codes {
-    model.grid_specs().iter().map(|g| Grid::new(Rect::whole(width, height).shrunk(g.shift), 1)).collect()
+    model.grids().iter().map(|g| Grid::new(Rect::whole(width, height).shrunk(g.shift), 1)).collect()
 }
 
 fn main() {
@@ -62,12 +62,12 @@ fn main() {
         let mut codes = empty(&model, width, height);
         let bytes: Vec<u8> = (0..width * height * 2).map(|_| noise.bits() as u8).collect();
         // Random bytes decode to codes of the model's own statistics.
-        let _ = model.decode_segment(Level::best(), 0, &bytes, &mut codes);
-        let segment = model.encode_segment(Level::best(), 0, &codes);
+        let _ = model.decode_tile(Level::best(), 0, &bytes, &mut codes);
+        let segment = model.encode_tile(Level::best(), 0, &codes);
         let bpp = segment.len() as f64 * 8.0 / pixels;
         for level in Level::available() {
             time(&format!("decode_tile/{level:?}/{bpp:.2}bpp"), pixels, "px", || {
-                model.decode_segment(level, 0, &segment, &mut codes).expect("own segment")
+                model.decode_tile(level, 0, &segment, &mut codes).expect("own segment")
             });
         }
         time(&format!("code_bits/{:?}/{bpp:.2}bpp/all-threads", Level::best()), pixels, "px", || {

@@ -134,9 +134,9 @@ pub const PYRAMID: u8 = 3;
 pub const TEST: u8 = 255;
 
 /// The model that a header describes.
-#[allow(unreachable_code, unused_variables)] // until a family implements `Model`
 pub fn read_model(family: u8, channels: usize, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
     let model: Box<dyn Model> = match family {
+        PYRAMID => Box::new(pyramid::model::PyramidModel::read(description, weights)?),
         #[cfg(all(test, feature = "fit"))]
         TEST => Box::new(crate::decoder::tests::Echo::read(description)),
         _ => {

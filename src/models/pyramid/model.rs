@@ -3,12 +3,16 @@
 use super::context::{ContextModel, Plane};
 use super::quantised::Quantised;
 use super::spec::PyramidSpec;
+use super::synthesis;
 use crate::entropy::laplace::Laplace;
 use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Error, Result};
-use crate::models::{Codes, Grid, GridSpec};
+use crate::image::Rect;
+use crate::models::{Codes, Grid, GridSpec, Model};
+#[cfg(feature = "fit")]
+use crate::models::{Encode, PYRAMID};
 use kernels::Level;
 use std::ops::Range;
 
@@ -24,6 +28,7 @@ pub struct PyramidModel {
     grids: Vec<GridSpec>,
     context: ContextModel,
     split: bool,
+    f16: bool,
 }
 
 impl PyramidModel {
@@ -32,7 +37,7 @@ impl PyramidModel {
     pub fn from_quantised(spec: PyramidSpec, quantised: Quantised, split: bool) -> Self {
         let context = ContextModel::new(&spec, &quantised.values, |module, bias| quantised.exponent(module, bias));
         let weights = quantised.dequantise(&spec);
-        PyramidModel { grids: spec.grids(), weights, context, spec, quantised, split }
+        PyramidModel { grids: spec.grids(), weights, context, spec, quantised, split, f16: false }
     }
 
     /// A model from the header's description and the weights section.
@@ -40,6 +45,13 @@ impl PyramidModel {
         let (spec, split) = PyramidSpec::read(description)?;
         let quantised = Quantised::read(&spec, weights)?;
         Ok(Self::from_quantised(spec, quantised, split))
+    }
+
+    /// Whether the weights are written as plain f16.
+    #[cfg(feature = "fit")]
+    pub fn with_f16(mut self, f16: bool) -> Self {
+        self.f16 = f16;
+        self
     }
 
     pub fn spec(&self) -> &PyramidSpec {
@@ -55,20 +67,6 @@ impl PyramidModel {
         &self.weights
     }
 
-    /// Grids in coding order.
-    pub fn grid_specs(&self) -> &[GridSpec] {
-        &self.grids
-    }
-
-    /// Segments a tile has.
-    pub fn layer_count(&self) -> usize {
-        if self.split_at() > 0 {
-            2
-        } else {
-            1
-        }
-    }
-
     /// Number of grids in layer 0 of two; 0: one layer.
     fn split_at(&self) -> usize {
         let coarse = self.grids.iter().filter(|g| g.shift >= PREVIEW_SCALE).count();
@@ -79,15 +77,6 @@ impl PyramidModel {
         }
     }
 
-    /// Grids that a segment codes.
-    pub fn grids_of_layer(&self, layer: usize) -> Range<usize> {
-        match (self.split_at(), layer) {
-            (0, _) => 0..self.grids.len(),
-            (n, 0) => 0..n,
-            (n, _) => n..self.grids.len(),
-        }
-    }
-
     /// Multiplications a pixel of entropy decoding: network and features.
     pub fn context_macs(&self) -> f64 {
         let (d, k) = (self.spec.width() as f64, self.spec.features as f64);
@@ -95,6 +84,19 @@ impl PyramidModel {
         let features = (0..self.spec.feature_scales.min(self.spec.depth))
             .map(|s| k * self.spec.feature_inputs(s) as f64 / 4f64.powi(s as i32 + 1));
         self.grids.iter().map(|g| each / 4f64.powi(g.shift as i32)).sum::<f64>() + features.sum::<f64>()
+    }
+
+    /// Multiplications a pixel of upsampling (two separable passes of 4 taps a sample, and of 7) and of the 1x1 and
+    /// 3x3 layers.
+    fn synthesis_macs(&self) -> f64 {
+        let mut inputs = self.spec.maps();
+        let mut macs = (inputs * self.spec.channels) as f64;
+        for layer in &self.spec.trunk {
+            macs += (inputs * layer.outputs * layer.kernel * layer.kernel) as f64;
+            inputs = layer.outputs;
+        }
+        let steps = (0..self.spec.depth).map(|s| (14 + 6 * (self.spec.depth - s)) as f64 / 4f64.powi(s as i32));
+        macs + steps.sum::<f64>()
     }
 
     fn check_codes(&self, codes: &Codes) -> Result<()> {
@@ -121,13 +123,50 @@ impl PyramidModel {
             codes: &g.codes,
         })
     }
+}
 
-    /// See [`Model::decode_tile`](crate::models::Model::decode_tile). A segment has for each grid a bit
-    /// (0: all codes are 0), then the codes.
-    pub fn decode_segment(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
+impl Model for PyramidModel {
+    fn name(&self) -> &'static str {
+        "pyramid"
+    }
+
+    fn channels(&self) -> usize {
+        self.spec.channels
+    }
+
+    fn grids(&self) -> &[GridSpec] {
+        &self.grids
+    }
+
+    fn layers(&self) -> usize {
+        if self.split_at() > 0 {
+            2
+        } else {
+            1
+        }
+    }
+
+    fn layer_grids(&self, layer: usize) -> Range<usize> {
+        match (self.split_at(), layer) {
+            (0, _) => 0..self.grids.len(),
+            (n, 0) => 0..n,
+            (n, _) => n..self.grids.len(),
+        }
+    }
+
+    fn weights_count(&self) -> usize {
+        self.weights.len()
+    }
+
+    fn macs_per_pixel(&self) -> f64 {
+        self.context_macs() + self.synthesis_macs()
+    }
+
+    /// A segment has for each grid a bit (0: all codes are 0), then the codes.
+    fn decode_tile(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         self.check_codes(codes)?;
         let mut decoder = RangeDecoder::new(segment);
-        for i in self.grids_of_layer(layer) {
+        for i in self.layer_grids(layer) {
             let mut grid = std::mem::take(&mut codes[i].codes);
             if decoder.decode_bits(1) == 0 || codes[i].rect.is_empty() {
                 grid.fill(0);
@@ -142,15 +181,47 @@ impl PyramidModel {
         decoder.finish()
     }
 
-    /// The inverse of [`decode_segment`](Self::decode_segment).
-    ///
+    fn support(&self, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect> {
+        synthesis::support(&self.spec, region, size, scale)
+    }
+
+    fn synthesise(
+        &self,
+        level: Level,
+        codes: &Codes,
+        size: (usize, usize),
+        region: Rect,
+        scale: u32,
+        out: &mut [u8],
+    ) -> Result<()> {
+        synthesis::synthesise(&self.spec, &self.weights, level, codes, size, region, scale, out)
+    }
+
+    fn grids_for_scale(&self, scale: u32) -> Range<usize> {
+        0..self.grids.iter().filter(|g| g.shift >= scale).count()
+    }
+}
+
+#[cfg(feature = "fit")]
+impl Encode for PyramidModel {
+    fn family(&self) -> u8 {
+        PYRAMID
+    }
+
+    fn write_description(&self, out: &mut Vec<u8>) {
+        self.spec.write(self.split, out);
+    }
+
+    fn write_weights(&self, out: &mut Vec<u8>) {
+        out.extend(self.quantised.write(&self.spec, self.f16));
+    }
+
     /// # Panics
     /// When `codes` do not have the shape of the model's grids.
-    #[cfg(feature = "fit")]
-    pub fn encode_segment(&self, level: Level, layer: usize, codes: &Codes) -> Vec<u8> {
+    fn encode_tile(&self, level: Level, layer: usize, codes: &Codes) -> Vec<u8> {
         self.check_codes(codes).expect("codes of this model");
         let mut encoder = RangeEncoder::default();
-        for i in self.grids_of_layer(layer) {
+        for i in self.layer_grids(layer) {
             let grid = &codes[i].codes;
             let any = grid.iter().any(|c| *c != 0);
             encoder.encode_bits(any.into(), 1);
@@ -163,6 +234,10 @@ impl PyramidModel {
             }
         }
         encoder.finish()
+    }
+
+    fn as_model(&self) -> &dyn Model {
+        self
     }
 }
 
@@ -266,11 +341,11 @@ mod tests {
             });
             let mut back = codes_for(&spec, width, height, |_| 7);
             let mut bytes = 0;
-            for layer in 0..model.layer_count() {
-                let segment = model.encode_segment(Level::best(), layer, &codes);
+            for layer in 0..model.layers() {
+                let segment = model.encode_tile(Level::best(), layer, &codes);
                 for level in Level::available() {
-                    prop_assert_eq!(&model.encode_segment(level, layer, &codes), &segment);
-                    model.decode_segment(level, layer, &segment, &mut back).unwrap();
+                    prop_assert_eq!(&model.encode_tile(level, layer, &codes), &segment);
+                    model.decode_tile(level, layer, &segment, &mut back).unwrap();
                 }
                 bytes += segment.len();
             }
@@ -286,9 +361,9 @@ mod tests {
             let mut noise = Noise(seed);
             let spec = PyramidSpec::preset(1, 1, 1 + (seed % 26) as usize, 3, 8);
             let model = small_model(&mut noise, spec.clone(), 1000.0, seed % 2 == 0);
-            for layer in 0..model.layer_count() {
+            for layer in 0..model.layers() {
                 let mut codes = codes_for(&spec, width, height, |_| 0);
-                let _ = model.decode_segment(Level::best(), layer, &segment, &mut codes);
+                let _ = model.decode_tile(Level::best(), layer, &segment, &mut codes);
             }
         }
     }

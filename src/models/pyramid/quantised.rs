@@ -1,11 +1,11 @@
 //! Weights as the file has them: integers and power-of-two steps.
 
 use super::spec::{Module, PyramidSpec, TensorSpec};
-use crate::entropy::range_coder::RangeDecoder;
+use crate::entropy::weights::{decode_weights, WeightGroup, MAX_VALUE};
 #[cfg(feature = "fit")]
-use crate::entropy::range_coder::RangeEncoder;
-use crate::entropy::weights;
+use crate::entropy::weights::{encode_weights, encode_weights_f16};
 use crate::error::{Error, Result};
+use crate::models::pyramid::synthesis;
 
 /// Groups in file order: the weights or the biases (`true`) of a module share a step.
 pub const GROUPS: [(Module, bool); 7] = [
@@ -20,9 +20,9 @@ pub const GROUPS: [(Module, bool); 7] = [
 
 /// Steps are `2^-exponent`, `exponent <= MAX_EXPONENT`.
 pub const MAX_EXPONENT: u32 = 15;
-const EXPONENT_BITS: u32 = 4;
 
-/// All weights of a spec as integers, flat in the spec's order.
+/// All weights of a spec as integers, flat in the spec's order; none is further than
+/// [`MAX_VALUE`] steps from its start value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quantised {
     /// One for each of [`GROUPS`].
@@ -72,21 +72,22 @@ impl Quantised {
 
     /// Reads a weights section of `spec`.
     pub fn read(spec: &PyramidSpec, section: &[u8]) -> Result<Self> {
-        let mut decoder = RangeDecoder::new(section);
         let mut q = Quantised { exponents: [0; 7], values: vec![0; spec.weights_count()] };
-        for group in 0..GROUPS.len() {
-            let mut list = group_list(spec, group);
-            if list.is_empty() {
-                continue;
-            }
-            q.exponents[group] = decoder.decode_bits(EXPONENT_BITS);
-            let mut values = vec![0; list.len()];
-            weights::decode_group(&mut decoder, &mut values);
-            for ((at, t, i), v) in list.drain(..).zip(values) {
-                q.values[at] = start(&t, i, q.exponents[group]).wrapping_add(v);
+        let lists: Vec<_> =
+            (0..GROUPS.len()).map(|g| (g, group_list(spec, g))).filter(|(_, l)| !l.is_empty()).collect();
+        let lengths: Vec<usize> = lists.iter().map(|(_, list)| list.len()).collect();
+        for ((group, list), coded) in lists.iter().zip(decode_weights(section, &lengths)?) {
+            let exponent = u32::try_from(-coded.exponent).ok().filter(|e| *e <= MAX_EXPONENT);
+            q.exponents[*group] = exponent.ok_or_else(|| {
+                Error::format(format!(
+                    "weights: a step of 2^{} is not one of a pyramid: the file is damaged",
+                    coded.exponent
+                ))
+            })?;
+            for ((at, t, i), v) in list.iter().zip(coded.values) {
+                q.values[*at] = start(t, *i, q.exponents[*group]).saturating_add(v);
             }
         }
-        decoder.finish().map_err(|e| e.at("weights"))?;
         Ok(q)
     }
 
@@ -107,40 +108,40 @@ impl Quantised {
         self.exponents[group] = exponent;
         let scale = (1u32 << exponent) as f32;
         for t in spec.tensors().iter().filter(|t| group_of(t) == group) {
-            for i in t.range.clone() {
+            for (i, at) in t.range.clone().enumerate() {
+                let start = start(t, i, exponent);
                 // `as` saturates and turns NaN into 0.
-                self.values[i] = (weights[i] * scale).round() as i16;
+                let difference = (weights[at] * scale).round() as i32 - i32::from(start);
+                let difference = difference.clamp(-i32::from(MAX_VALUE), MAX_VALUE.into()) as i16;
+                self.values[at] = start.saturating_add(difference);
             }
         }
     }
 
+    /// What the file has of a group: differences from the start values.
     #[cfg(feature = "fit")]
-    fn differences(&self, spec: &PyramidSpec, group: usize) -> Vec<i16> {
+    fn coded(&self, spec: &PyramidSpec, group: usize) -> Option<WeightGroup> {
         let list = group_list(spec, group);
-        list.iter().map(|(at, t, i)| self.values[*at].wrapping_sub(start(t, *i, self.exponents[group]))).collect()
+        let exponent = self.exponents[group];
+        let values = list.iter().map(|(at, t, i)| self.values[*at] - start(t, *i, exponent)).collect();
+        (!list.is_empty()).then_some(WeightGroup { exponent: -(exponent as i8), values })
     }
 
     /// What one group costs in the file, in bits.
     #[cfg(feature = "fit")]
     pub fn group_bits(&self, spec: &PyramidSpec, group: usize) -> f64 {
-        let values = self.differences(spec, group);
-        if values.is_empty() {
-            return 0.0;
-        }
-        weights::best_scale(&values).1 + f64::from(EXPONENT_BITS)
+        self.coded(spec, group).map_or(0.0, |g| g.bits())
     }
 
+    /// The weights section, in plain f16 on demand.
     #[cfg(feature = "fit")]
-    pub fn write(&self, spec: &PyramidSpec) -> Vec<u8> {
-        let mut encoder = RangeEncoder::default();
-        for group in 0..GROUPS.len() {
-            let values = self.differences(spec, group);
-            if !values.is_empty() {
-                encoder.encode_bits(self.exponents[group], EXPONENT_BITS);
-                weights::encode_group(&mut encoder, &values);
-            }
+    pub fn write(&self, spec: &PyramidSpec, f16: bool) -> Vec<u8> {
+        let groups: Vec<WeightGroup> = (0..GROUPS.len()).filter_map(|g| self.coded(spec, g)).collect();
+        if f16 {
+            encode_weights_f16(&groups)
+        } else {
+            encode_weights(&groups)
         }
-        encoder.finish()
     }
 }
 
@@ -239,17 +240,8 @@ mod description {
             need(self.features <= 16, "more than 16 features")?;
             need(self.feature_scales <= 7 && self.feature_scales <= self.depth, "features of absent grids")?;
             need((2..=9).contains(&self.trunk.len()), "other than 2 to 9 layers")?;
-            let first = self.trunk.iter().position(|l| l.kernel == 3).unwrap_or(self.trunk.len());
-            let picture = |l: Option<&SynthLayer>| l.is_some_and(|l| l.outputs == self.channels);
-            need(first >= 1 && picture(self.trunk.get(first - 1)) && picture(self.trunk.last()), "no picture")?;
-            need(self.trunk[first..].iter().all(|l| l.kernel == 3), "1x1 layers after 3x3 layers")?;
-            let mut inputs = self.maps();
-            for layer in &self.trunk {
-                need((1..=128).contains(&layer.outputs), "a layer of other than 1 to 128 outputs")?;
-                need(!layer.residual || layer.outputs == inputs, "a residual layer that changes its width")?;
-                inputs = layer.outputs;
-            }
-            Ok(())
+            need(self.trunk.iter().all(|l| l.outputs <= 128), "a layer of more than 128 outputs")?;
+            synthesis::check(self)
         }
     }
 }
@@ -293,25 +285,28 @@ mod tests {
         }
 
         #[test]
-        fn weights_come_back_at_their_price(spec in specs(), seed: u64, exponents in prop::array::uniform7(0u32..=15)) {
+        fn weights_come_back_at_their_price(spec in specs(), seed: u64, f16: bool, exponents in prop::array::uniform7(0u32..=15)) {
             let mut state = seed;
             let weights: Vec<f32> = (0..spec.weights_count()).map(|_| {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 (state >> 40) as f32 / (1 << 23) as f32 - 1.0
             }).collect();
             let mut q = Quantised::new(&spec, &weights, exponents);
-            for (w, d) in weights.iter().zip(q.dequantise(&spec)) {
-                prop_assert!((w - d).abs() <= 0.5);
+            for t in spec.tensors().iter().filter(|t| exponents[group_of(t)] <= 9) {
+                for i in t.range.clone() {
+                    let step = 1.0 / (1u32 << exponents[group_of(t)]) as f32;
+                    prop_assert!((weights[i] - q.dequantise(&spec)[i]).abs() <= 0.5 * step);
+                }
             }
             for group in 0..GROUPS.len() {
                 if spec.tensors().iter().all(|t| group_of(t) != group) {
                     q.exponents[group] = 0;
                 }
             }
-            let bytes = q.write(&spec);
+            let bytes = q.write(&spec, f16);
             prop_assert_eq!(Quantised::read(&spec, &bytes).unwrap(), q.clone());
             let bits: f64 = (0..GROUPS.len()).map(|g| q.group_bits(&spec, g)).sum();
-            prop_assert!((bytes.len() as f64 - bits / 8.0).abs() < 4.0);
+            prop_assert!(f16 || (bytes.len() as f64 - bits / 8.0).abs() < 4.0);
         }
     }
 
@@ -326,7 +321,7 @@ mod tests {
         }
         for exponent in 5..=12 {
             let q = Quantised::new(&spec, &weights, [exponent; 7]);
-            assert!(q.write(&spec).len() < 20, "{exponent}: {} bytes", q.write(&spec).len());
+            assert!(q.write(&spec, false).len() < 20, "{exponent}: {} bytes", q.write(&spec, false).len());
         }
     }
 }
