@@ -161,16 +161,14 @@ fn int_context_lanes<S: Int16>(s: S, net: &IntContext, x: Contexts, mu: &mut [i1
     }
 }
 
+/// Two inputs of all lanes, interleaved.
+type Pair<S> = (<S as Int16>::I16, <S as Int16>::I16);
+
 /// Sums of `N` outputs for all lanes, the shift and the saturation.
 ///
 /// No closure holds vectors here: a closure does not inherit the instructions of its function.
 #[inline(always)]
-fn rows<S: Int16, const N: usize>(
-    s: S,
-    parts: [(&[i32], &[(S::I16, S::I16)]); 2],
-    bias: &[i32],
-    shift: i32,
-) -> [S::I16; N] {
+fn rows<S: Int16, const N: usize>(s: S, parts: [(&[i32], &[Pair<S>]); 2], bias: &[i32], shift: i32) -> [S::I16; N] {
     let mut sum = [(s.splat_i32(0), s.splat_i32(0)); N];
     for o in 0..N {
         sum[o] = (s.splat_i32(bias[o]), s.splat_i32(bias[o]));
@@ -229,14 +227,7 @@ fn lanes<S: Int16, const P: usize>(s: S, net: &IntContext, x: Contexts, mu: &mut
 
 /// A hidden layer: four outputs at a time, two of them a pair of the next layer's inputs.
 #[inline(always)]
-fn hidden<S: Int16>(
-    s: S,
-    w: &[i32],
-    b: &[i32],
-    from: &[(S::I16, S::I16)],
-    to: &mut [(S::I16, S::I16); MAX_WIDTH / 2],
-    shift: i32,
-) {
+fn hidden<S: Int16>(s: S, w: &[i32], b: &[i32], from: &[Pair<S>], to: &mut [Pair<S>; MAX_WIDTH / 2], shift: i32) {
     let zero = s.zero_i16();
     for (quad, (w, b)) in w.chunks_exact(4 * from.len()).zip(b.chunks_exact(4)).enumerate() {
         let out = rows::<S, 4>(s, [(w, from), (&[], &[])], b, shift);
