@@ -28,6 +28,7 @@ pub struct PyramidModel {
     grids: Vec<GridSpec>,
     context: ContextModel,
     split: bool,
+    #[cfg(feature = "fit")]
     f16: bool,
 }
 
@@ -37,7 +38,16 @@ impl PyramidModel {
     pub fn from_quantised(spec: PyramidSpec, quantised: Quantised, split: bool) -> Self {
         let context = ContextModel::new(&spec, &quantised.values, |module, bias| quantised.exponent(module, bias));
         let weights = quantised.dequantise(&spec);
-        PyramidModel { grids: spec.grids(), weights, context, spec, quantised, split, f16: false }
+        PyramidModel {
+            grids: spec.grids(),
+            weights,
+            context,
+            spec,
+            quantised,
+            split,
+            #[cfg(feature = "fit")]
+            f16: false,
+        }
     }
 
     /// A model from the header's description and the weights section.

@@ -1,11 +1,10 @@
 //! Weights as the file has them: integers and power-of-two steps.
 
 use super::spec::{Module, PyramidSpec, TensorSpec};
-use crate::entropy::weights::{decode_weights, WeightGroup, MAX_VALUE};
+use crate::entropy::weights::decode_weights;
 #[cfg(feature = "fit")]
-use crate::entropy::weights::{encode_weights, encode_weights_f16};
+use crate::entropy::weights::{encode_weights, encode_weights_f16, WeightGroup, MAX_VALUE};
 use crate::error::{Error, Result};
-use crate::models::pyramid::synthesis;
 
 /// Groups in file order: the weights or the biases (`true`) of a module share a step.
 pub const GROUPS: [(Module, bool); 7] = [
@@ -22,7 +21,7 @@ pub const GROUPS: [(Module, bool); 7] = [
 pub const MAX_EXPONENT: u32 = 15;
 
 /// All weights of a spec as integers, flat in the spec's order; none is further than
-/// [`MAX_VALUE`] steps from its start value.
+/// 2047 steps from its start value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quantised {
     /// One for each of [`GROUPS`].
@@ -153,137 +152,13 @@ fn group_list(spec: &PyramidSpec, group: usize) -> Vec<(usize, TensorSpec, usize
         .collect()
 }
 
-/// The description of a spec in the header is 5 bytes, and 2 a layer for a trunk of no usual form.
-mod description {
-    use super::*;
-    use crate::models::pyramid::spec::SynthLayer;
-
-    /// Whether the trunk is `usual_trunk`; whether the picture has 3 channels; whether layer 0 is separate.
-    const USUAL: u8 = 0x80;
-    const COLOUR: u8 = 0x40;
-    const SPLIT: u8 = 0x20;
-
-    /// Hidden 1x1 with ReLU, 1x1 to the channels, `tail` residual 3x3 with ReLU between.
-    fn usual_trunk(channels: usize, hidden: usize, tail: usize) -> Vec<SynthLayer> {
-        let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
-        let head = [layer(hidden, 1, false, true), layer(channels, 1, false, false)];
-        head.into_iter().chain((1..=tail).map(|i| layer(channels, 3, true, i < tail))).collect()
-    }
-
-    impl PyramidSpec {
-        /// Bytes: flags and depth; neighbours and feature scales; features and layers after the second;
-        /// first layer's outputs; first hyper scale.
-        #[cfg(feature = "fit")]
-        pub fn write(&self, split: bool, out: &mut Vec<u8>) {
-            let tail = self.trunk.len() - 2;
-            let usual = self.trunk == usual_trunk(self.channels, self.trunk[0].outputs, tail);
-            let flag = |on, bit| if on { bit } else { 0 };
-            let flags = flag(usual, USUAL) | flag(self.channels == 3, COLOUR) | flag(split, SPLIT);
-            out.push(flags | self.depth as u8);
-            out.push(((self.feature_scales as u8) << 5) | self.spatial as u8);
-            out.push(((tail as u8) << 5) | self.features as u8);
-            out.push(self.trunk[0].outputs as u8);
-            out.push(self.hyper_from as u8);
-            if !usual {
-                for layer in &self.trunk {
-                    out.push(layer.outputs as u8);
-                    out.push(flag(layer.kernel == 3, 1) | flag(layer.residual, 2) | flag(layer.relu, 4));
-                }
-            }
-        }
-
-        /// Reads a description: the spec, and whether the coarse grids are a layer of their own.
-        pub fn read(bytes: &[u8]) -> Result<(Self, bool)> {
-            let short = || Error::format("the model description is cut short: the file is damaged");
-            let (&[flags, neighbours, features, hidden, hyper], rest) = bytes.split_first_chunk().ok_or_else(short)?;
-            let channels = if flags & COLOUR != 0 { 3 } else { 1 };
-            let tail = usize::from(features >> 5);
-            let trunk = if flags & USUAL != 0 {
-                if !rest.is_empty() {
-                    return Err(Error::format("the model description has bytes left: the file is damaged"));
-                }
-                usual_trunk(channels, hidden.into(), tail)
-            } else {
-                if rest.len() != 2 * (tail + 2) || rest.iter().skip(1).step_by(2).any(|f| *f > 7) {
-                    return Err(short());
-                }
-                let layer = |b: &[u8]| SynthLayer {
-                    outputs: b[0].into(),
-                    kernel: if b[1] & 1 != 0 { 3 } else { 1 },
-                    residual: b[1] & 2 != 0,
-                    relu: b[1] & 4 != 0,
-                };
-                rest.chunks_exact(2).map(layer).collect()
-            };
-            let spec = PyramidSpec {
-                channels,
-                depth: (flags & 0x1f).into(),
-                hyper_from: hyper.into(),
-                spatial: (neighbours & 0x1f).into(),
-                features: (features & 0x1f).into(),
-                feature_scales: (neighbours >> 5).into(),
-                trunk,
-            };
-            spec.check()?;
-            Ok((spec, flags & SPLIT != 0))
-        }
-
-        /// The format's limits.
-        pub fn check(&self) -> Result<()> {
-            let need = |ok: bool, what: &str| {
-                let refuse = || Error::format(format!("the model description asks for {what}: the file is damaged"));
-                ok.then_some(()).ok_or_else(refuse)
-            };
-            need(self.depth <= 10, "grids beyond 1/1024")?;
-            need(self.hyper_from <= self.depth + 1, "hyper-grids beyond the coarsest grid")?;
-            need((1..=26).contains(&self.spatial), "other than 1 to 26 neighbours")?;
-            need(self.features <= 16, "more than 16 features")?;
-            need(self.feature_scales <= 7 && self.feature_scales <= self.depth, "features of absent grids")?;
-            need((2..=9).contains(&self.trunk.len()), "other than 2 to 9 layers")?;
-            need(self.trunk.iter().all(|l| l.outputs <= 128), "a layer of more than 128 outputs")?;
-            synthesis::check(self)
-        }
-    }
-}
-
 #[cfg(all(test, feature = "fit"))]
 mod tests {
     use super::*;
-    use crate::models::pyramid::spec::SynthLayer;
+    use crate::models::pyramid::description::tests::specs;
     use proptest::prelude::*;
 
-    fn specs() -> impl Strategy<Value = PyramidSpec> {
-        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<bool>(), 0usize..4).prop_map(
-            |(depth, hyper, spatial, features, scales, hidden, colour, odd)| {
-                let mut spec = PyramidSpec::preset(if colour { 3 } else { 1 }, 1, spatial, features, hidden);
-                spec.depth = depth;
-                spec.hyper_from = hyper.min(depth + 1);
-                spec.feature_scales = scales.min(depth);
-                if odd == 3 {
-                    spec.trunk.insert(1, SynthLayer { outputs: hidden, kernel: 1, residual: true, relu: true });
-                }
-                spec.trunk.truncate(spec.trunk.len() - odd % 3);
-                spec
-            },
-        )
-    }
-
     proptest! {
-        #[test]
-        fn descriptions_come_back(spec in specs(), split: bool) {
-            let mut bytes = Vec::new();
-            spec.write(split, &mut bytes);
-            prop_assert_eq!(PyramidSpec::read(&bytes).unwrap(), (spec, split));
-            prop_assert!(PyramidSpec::read(&bytes[..bytes.len() - 1]).is_err());
-        }
-
-        #[test]
-        fn any_description_is_checked(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
-            if let Ok((spec, _)) = PyramidSpec::read(&bytes) {
-                prop_assert!(spec.weights_count() < 1 << 20);
-            }
-        }
-
         #[test]
         fn weights_come_back_at_their_price(spec in specs(), seed: u64, f16: bool, exponents in prop::array::uniform7(0u32..=15)) {
             let mut state = seed;
