@@ -1,1 +1,151 @@
+//! The `tilefit` command.
+
+pub mod args;
+mod candidate;
+mod checkpoint;
+mod compare;
+mod decode;
+mod encode;
+mod estimate;
+mod eval;
+mod info;
+pub mod output;
+mod page;
 pub mod png_io;
+mod progress;
+pub mod report;
+mod verify;
+
+use crate::error::{Class, Error, Result};
+use crate::limits::Limits;
+use args::{usage, Args, Command};
+use png_io::ReadLimits;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by the first Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs the program with the process's arguments.
+pub fn run() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match dispatch(words) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            report::fail(&e);
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn dispatch(words: Vec<OsString>) -> Result<u8> {
+    let mut words = words.into_iter();
+    let Some(first) = words.next() else {
+        report::say("tilefit: a command is missing; tilefit help lists them");
+        return Ok(2);
+    };
+    let first = first.to_string_lossy().into_owned();
+    match first.as_str() {
+        "-h" | "--help" => {
+            report::print(args::overview().trim_end());
+            return Ok(0);
+        }
+        "-V" | "--version" => {
+            report::print(&format!("tilefit {}", env!("CARGO_PKG_VERSION")));
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let command = find(&first)?;
+    let words: Vec<OsString> = words.collect();
+    let long = words.iter().any(|w| w == "--help");
+    let args = Args::parse(command, words)?;
+    if args.has("help") {
+        report::print(args::help(command, long).trim_end());
+        return Ok(0);
+    }
+    if let Some(n) = args.integer("threads") {
+        // Fails only where a pool is there already, which then serves.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(n as usize).build_global();
+    }
+    match command.name {
+        "encode" => encode::run(&args),
+        "decode" => decode::run(&args),
+        "info" => info::run(&args),
+        "verify" => verify::run(&args),
+        "eval" => eval::run(&args),
+        "compare" => compare::run(&args),
+        "completions" => {
+            report::print(args::completions(&args.operands[0].to_string_lossy())?.trim_end());
+            Ok(0)
+        }
+        _ => {
+            let text = match args.operands.first() {
+                None => args::overview(),
+                Some(name) => args::help(find(&name.to_string_lossy())?, true),
+            };
+            report::print(text.trim_end());
+            Ok(0)
+        }
+    }
+}
+
+fn find(name: &str) -> Result<&'static Command> {
+    Command::find(name).ok_or_else(|| {
+        usage(match args::nearest(name, args::COMMANDS.iter().map(|c| c.name)) {
+            Some(near) => format!("unknown command {name}: did you mean {near}?"),
+            None => format!("unknown command {name}: tilefit help lists them"),
+        })
+    })
+}
+
+/// Does `work` for each input. A bad one is reported and the rest go on; the exit code is its own where it
+/// is alone, else 1.
+fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>) -> Result<u8> {
+    let mut code = 0;
+    for (i, input) in inputs.iter().enumerate() {
+        if let Err(e) = work(i, input) {
+            if e.class == Class::Interrupted || inputs.len() == 1 {
+                return Err(e);
+            }
+            report::fail(&e);
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+/// `--max-pixels`, `--max-memory`, `--no-limits`.
+fn limits(args: &Args) -> Limits {
+    if args.has("no-limits") {
+        return Limits::NONE;
+    }
+    let default = Limits::default();
+    Limits {
+        max_pixels: args.size("max-pixels").unwrap_or(default.max_pixels),
+        max_memory: args.size("max-memory").unwrap_or(default.max_memory),
+    }
+}
+
+fn read_limits(args: &Args) -> ReadLimits {
+    ReadLimits { max_pixels: limits(args).max_pixels }
+}
+
+/// The first Ctrl-C asks the fit to stop in good order, the second ends the program at once.
+fn watch_interrupts() {
+    // Fails only where a handler is set already.
+    let _ = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+}
+
+fn interrupted() -> Result<()> {
+    if STOP.load(Ordering::SeqCst) {
+        return Err(Error::new(Class::Interrupted, "interrupted"));
+    }
+    Ok(())
+}

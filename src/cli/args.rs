@@ -1,0 +1,655 @@
+//! One table of commands and flags that parses, checks, prints help and writes completions.
+
+use crate::error::{Class, Error, Result};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the value of a flag looks like.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Value {
+    /// No value: the flag is there or not.
+    None,
+    /// A file or folder.
+    Path(&'static str),
+    /// Checked by the command.
+    Text(&'static str),
+    Choice(&'static [&'static str]),
+    /// Between the two, both included.
+    Number(f64, f64),
+    Integer(u64, u64),
+    /// `400K`, `2G`, `1.5Mi`.
+    Size,
+    /// `90s`, `10m`, `1h`.
+    Duration,
+}
+
+/// A flag of a command.
+#[derive(Debug)]
+pub struct Flag {
+    pub long: &'static str,
+    pub short: Option<char>,
+    pub value: Value,
+    /// One line.
+    pub help: &'static str,
+    /// Added by `--help`.
+    pub more: &'static str,
+}
+
+const fn flag(long: &'static str, short: Option<char>, value: Value, help: &'static str) -> Flag {
+    Flag { long, short, value, help, more: "" }
+}
+
+impl Flag {
+    const fn more(self, more: &'static str) -> Flag {
+        Flag { more, ..self }
+    }
+
+    fn placeholder(&self) -> String {
+        match self.value {
+            Value::None => String::new(),
+            Value::Path(name) | Value::Text(name) => name.to_string(),
+            Value::Choice(names) => names.join("|"),
+            Value::Number(low, high) if high < 1e6 => format!("{low}..{high}"),
+            Value::Integer(low, high) if high < 10_000 => format!("{low}..{high}"),
+            Value::Number(..) | Value::Integer(..) => "N".into(),
+            Value::Size => "SIZE".into(),
+            Value::Duration => "TIME".into(),
+        }
+    }
+}
+
+/// A command of the program.
+#[derive(Debug)]
+pub struct Command {
+    pub name: &'static str,
+    pub usage: &'static str,
+    pub summary: &'static str,
+    /// Added by `--help`.
+    pub details: &'static str,
+    /// Least and most operands.
+    pub operands: (usize, usize),
+    pub flags: &'static [Flag],
+}
+
+/// Flags of every command.
+const COMMON: &[Flag] = &[
+    flag("verbose", Some('v'), Value::None, "say more on stderr"),
+    flag("quiet", None, Value::None, "say nothing on stderr but errors"),
+    flag("json", None, Value::None, "one JSON object per file on stdout, nothing else there"),
+    flag("progress", None, Value::Choice(&["auto", "never", "json"]), "progress on stderr (auto: on a terminal)"),
+    flag("help", Some('h'), Value::None, "this help; --help says more than -h"),
+];
+
+const THREADS: Flag = flag("threads", Some('j'), Value::Integer(1, 1024), "threads (default: all cores)");
+const FORCE: Flag = flag("force", Some('f'), Value::None, "overwrite an existing output");
+const MAX_PIXELS: Flag =
+    flag("max-pixels", None, Value::Size, "refuse pictures of more pixels (default 268435456 = 2^28)");
+const MAX_MEMORY: Flag = flag("max-memory", None, Value::Size, "refuse work that needs more memory (default 2Gi)");
+const NO_LIMITS: Flag = flag("no-limits", None, Value::None, "no limit on pixels and memory");
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "encode",
+        usage: "encode [OPTIONS] INPUT.png ... [-o OUT.tfit|DIR|-]",
+        summary: "fit a small model to each picture and write it with its codes",
+        details: "Writes one .tfit file for each input, beside it unless -o says otherwise. Fitting takes a while: \
+the first line on stderr says how long and how much memory. The output appears whole or not at all. \
+Ctrl-C keeps a checkpoint beside the output, from which --resume goes on; \
+--resume --time-limit 0 turns a checkpoint into the best file so far.
+
+Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --target-size sets the quality.",
+        operands: (1, usize::MAX),
+        flags: &[
+            flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
+            flag("model", None, Value::Choice(&["pyramid", "gdn"]), "model family (default pyramid)")
+                .more("pyramid: smallest file for anything up to tens of megapixels. gdn: one network learned on crops, for very large pictures and groups."),
+            flag("quality", Some('q'), Value::Number(0.0, 100.0), "quality, higher is better (default 75)")
+                .more("Sets lambda = 10^(-1.3 - 0.028 q)."),
+            flag("lambda", None, Value::Number(1e-9, 1e6), "weight of bits: minimise MSE + lambda * bpp, samples in [0, 1]"),
+            flag("target-psnr", None, Value::Number(1.0, 100.0), "at least this PSNR in dB"),
+            flag("target-msssim", None, Value::Number(0.01, 1.0), "at least this MS-SSIM"),
+            flag("target-bpp", None, Value::Number(1e-6, 64.0), "at most this many bits a pixel, whole file"),
+            flag("target-size", None, Value::Size, "at most this many bytes, whole file (400K, 1.5M, 64Ki)"),
+            flag("tune", None, Value::Choice(&["psnr", "msssim"]), "what quality means (default psnr)"),
+            flag("effort", Some('e'), Value::Integer(1, 9), "1 fast to 9 small (default 5)"),
+            flag("time-limit", None, Value::Duration, "write the best file that this time allows (90s, 10m, 1h)"),
+            THREADS.more("The file does not depend on it."),
+            flag("max-memory", None, Value::Size, "memory that the fit may use (default 2Gi)"),
+            MAX_PIXELS,
+            flag("seed", None, Value::Integer(0, u64::MAX), "same input, flags and seed: same bytes (default 0)"),
+            FORCE,
+            flag("no-verify", None, Value::None, "do not decode the file before it is put in place"),
+            flag("resume", None, Value::None, "go on from the checkpoint of an interrupted run"),
+            flag("dry-run", None, Value::None, "print the estimate of time and memory, then stop"),
+            flag("group", None, Value::None, "all inputs into one file (-o) with a shared decoder"),
+            flag("tile", None, Value::Integer(0, 1 << 20), "side of a code tile in pixels, 0: one tile (default: the family's)"),
+            flag("channels", None, Value::Integer(1, 1024), "channels of a gdn model (default: chosen for picture and target)"),
+            flag("depth", None, Value::Choice(&["8", "16", "keep"]), "bits of a sample (only 8 today)"),
+            flag("strip", None, Value::Choice(&["safe", "all"]), "leave out metadata; all: those that change the look too"),
+            flag("weights", None, Value::Choice(&["coded", "f16"]), "how weights are stored (default coded)"),
+        ],
+    },
+    Command {
+        name: "decode",
+        usage: "decode [OPTIONS] FILE.tfit ... [-o OUT.png|DIR|-]",
+        summary: "write the picture of a .tfit file as PNG",
+        details: "The same file decodes to the same samples on every machine. A region equals the same part of the \
+whole picture.",
+        operands: (1, usize::MAX),
+        flags: &[
+            flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
+            flag("region", None, Value::Text("X,Y,W,H"), "only this rectangle, in pixels of the full picture"),
+            flag("scale", None, Value::Choice(&["1/1", "1/2", "1/4", "1/8"]), "a smaller picture, without decoding it whole"),
+            flag("image", None, Value::Text("N|all"), "which picture of a group, from 1 on"),
+            flag("partial", None, Value::None, "write what a truncated or damaged file still gives (exit code 6)"),
+            THREADS,
+            MAX_PIXELS,
+            MAX_MEMORY,
+            NO_LIMITS,
+            FORCE,
+        ],
+    },
+    Command {
+        name: "info",
+        usage: "info [OPTIONS] FILE.tfit ...",
+        summary: "say what is in a .tfit file and what decoding it costs",
+        details: "Bytes of header, weights, codes and metadata; model; tiles; multiplications per pixel; memory to \
+decode; a digest of the decoded samples (the same on every machine).",
+        operands: (1, usize::MAX),
+        flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, NO_LIMITS],
+    },
+    Command {
+        name: "verify",
+        usage: "verify [OPTIONS] FILE.tfit ... [--reference IMG]",
+        summary: "check every checksum and decode everything",
+        details: "",
+        operands: (1, usize::MAX),
+        flags: &[
+            flag("reference", None, Value::Path("IMG"), "picture to measure the decoded one against"),
+            THREADS,
+            MAX_PIXELS,
+            MAX_MEMORY,
+            NO_LIMITS,
+        ],
+    },
+    Command {
+        name: "eval",
+        usage: "eval [OPTIONS] ORIGINAL.png CANDIDATE ...",
+        summary: "bytes, PSNR and MS-SSIM of .tfit, .png and .jpg candidates",
+        details: "Sizes are whole files; factor is bytes over the bytes of the original PNG file. PSNR is over all \
+8-bit RGB samples, MS-SSIM has five scales and an 11x11 Gaussian window per channel.",
+        operands: (2, usize::MAX),
+        flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, NO_LIMITS],
+    },
+    Command {
+        name: "compare",
+        usage: "compare [OPTIONS] ORIGINAL.png [CANDIDATE ...]",
+        summary: "a table of candidates beside JPEG, as text, Markdown, JSON or a web page",
+        details: "JPEG rows are made on the spot as most tools write them: 4:2:0, standard Huffman tables.",
+        operands: (1, usize::MAX),
+        flags: &[
+            flag("jpeg", None, Value::Text("Q,Q,...|none"), "qualities of the JPEG rows (default 95,70,50,20)"),
+            flag("markdown", None, Value::None, "the table in Markdown"),
+            flag("html", None, Value::Path("OUT.html"), "one self-contained page: crops side by side and the table"),
+            FORCE,
+            THREADS,
+            MAX_PIXELS,
+            MAX_MEMORY,
+            NO_LIMITS,
+        ],
+    },
+    Command {
+        name: "completions",
+        usage: "completions bash|zsh|fish",
+        summary: "print a completion script for a shell",
+        details: "",
+        operands: (1, 1),
+        flags: &[],
+    },
+    Command {
+        name: "help",
+        usage: "help [COMMAND]",
+        summary: "print help",
+        details: "",
+        operands: (0, 1),
+        flags: &[],
+    },
+];
+
+impl Command {
+    pub fn find(name: &str) -> Option<&'static Command> {
+        COMMANDS.iter().find(|c| c.name == name)
+    }
+
+    pub fn all_flags(&self) -> impl Iterator<Item = &'static Flag> {
+        self.flags.iter().chain(COMMON)
+    }
+}
+
+/// A command line that passed the table's checks.
+#[derive(Debug)]
+pub struct Args {
+    pub command: &'static Command,
+    pub operands: Vec<PathBuf>,
+    flags: Vec<(&'static Flag, OsString)>,
+}
+
+/// A usage error.
+pub fn usage(message: impl Into<String>) -> Error {
+    Error::new(Class::Usage, message)
+}
+
+impl Args {
+    /// Parses what follows the command's name.
+    pub fn parse(command: &'static Command, words: impl IntoIterator<Item = OsString>) -> Result<Args> {
+        let mut args = Args { command, operands: Vec::new(), flags: Vec::new() };
+        let mut words = words.into_iter();
+        let mut only_operands = false;
+        while let Some(word) = words.next() {
+            let Some(text) = word.to_str().filter(|t| !only_operands && t.starts_with('-') && *t != "-") else {
+                args.operands.push(word.into());
+                continue;
+            };
+            if text == "--" {
+                only_operands = true;
+            } else if let Some(long) = text.strip_prefix("--") {
+                let (name, value) = match long.split_once('=') {
+                    Some((name, value)) => (name, Some(OsString::from(value))),
+                    None => (long, None),
+                };
+                let flag = command.all_flags().find(|f| f.long == name).ok_or_else(|| unknown(command, name))?;
+                args.push(flag, value, &mut words)?;
+            } else {
+                // A cluster: `-fv`, `-j4`.
+                let mut rest = &text[1..];
+                while let Some(c) = rest.chars().next() {
+                    rest = &rest[c.len_utf8()..];
+                    let flag = command.all_flags().find(|f| f.short == Some(c)).ok_or_else(|| {
+                        usage(format!("unknown flag -{c}: tilefit help {} lists the flags", command.name))
+                    })?;
+                    if flag.value == Value::None {
+                        args.push(flag, None, &mut words)?;
+                    } else {
+                        let glued = rest.strip_prefix('=').unwrap_or(rest);
+                        args.push(flag, (!glued.is_empty()).then(|| glued.into()), &mut words)?;
+                        break;
+                    }
+                }
+            }
+        }
+        let (least, most) = command.operands;
+        if !args.has("help") && !(least..=most).contains(&args.operands.len()) {
+            let wrong = if args.operands.len() < least { "something is missing" } else { "too many operands" };
+            return Err(usage(format!("{wrong}: tilefit {}", command.usage)));
+        }
+        Ok(args)
+    }
+
+    fn push(
+        &mut self,
+        flag: &'static Flag,
+        value: Option<OsString>,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<()> {
+        let value = match (flag.value, value) {
+            (Value::None, Some(_)) => return Err(usage(format!("--{} takes no value", flag.long))),
+            (Value::None, None) => OsString::new(),
+            (_, Some(value)) => value,
+            (_, None) => {
+                words.next().ok_or_else(|| usage(format!("--{} needs a value: {}", flag.long, flag.placeholder())))?
+            }
+        };
+        check(flag, &value)?;
+        self.flags.push((flag, value));
+        Ok(())
+    }
+
+    pub fn has(&self, long: &str) -> bool {
+        self.flags.iter().any(|(f, _)| f.long == long)
+    }
+
+    /// The last value given.
+    pub fn raw(&self, long: &str) -> Option<&OsStr> {
+        self.flags.iter().rev().find(|(f, _)| f.long == long).map(|(_, v)| v.as_os_str())
+    }
+
+    pub fn text(&self, long: &str) -> Option<&str> {
+        self.raw(long).and_then(OsStr::to_str)
+    }
+
+    pub fn path(&self, long: &str) -> Option<PathBuf> {
+        self.raw(long).map(PathBuf::from)
+    }
+
+    pub fn number(&self, long: &str) -> Option<f64> {
+        self.text(long)?.parse().ok()
+    }
+
+    pub fn integer(&self, long: &str) -> Option<u64> {
+        self.text(long)?.parse().ok()
+    }
+
+    pub fn size(&self, long: &str) -> Option<u64> {
+        parse_size(self.text(long)?)
+    }
+
+    pub fn duration(&self, long: &str) -> Option<Duration> {
+        parse_duration(self.text(long)?)
+    }
+
+    /// The one flag given of `names`; two are a usage error.
+    pub fn one_of(&self, names: &[&'static str]) -> Result<Option<&'static str>> {
+        let mut given = names.iter().filter(|n| self.has(n));
+        match (given.next(), given.next()) {
+            (Some(a), Some(b)) => Err(usage(format!("--{a} and --{b} exclude each other: give one of them"))),
+            (a, _) => Ok(a.copied()),
+        }
+    }
+}
+
+/// Checks a value against the table, so that nonsense ends the program before any work.
+fn check(flag: &Flag, value: &OsStr) -> Result<()> {
+    let wrong = |what: String| {
+        Err(usage(format!("--{} {}: {what}", flag.long, value.to_string_lossy())))
+    };
+    let text = value.to_str().unwrap_or("");
+    match flag.value {
+        Value::None => Ok(()),
+        Value::Path(_) if !value.is_empty() => Ok(()),
+        Value::Text(_) if !text.is_empty() => Ok(()),
+        Value::Path(name) | Value::Text(name) => wrong(format!("{name} is expected")),
+        Value::Choice(names) if names.contains(&text) => Ok(()),
+        Value::Choice(names) => wrong(format!("one of {} is expected", names.join(", "))),
+        Value::Number(low, high) => match text.parse::<f64>() {
+            Ok(v) if v >= low && v <= high => Ok(()),
+            _ => wrong(format!("a number from {low} to {high} is expected")),
+        },
+        Value::Integer(low, high) => match text.parse::<u64>() {
+            Ok(v) if v >= low && v <= high => Ok(()),
+            _ => wrong(format!("a whole number from {low} to {high} is expected")),
+        },
+        Value::Size if parse_size(text).is_some() => Ok(()),
+        Value::Size => wrong("a size is expected, such as 400K, 1.5M or 2Gi".into()),
+        Value::Duration if parse_duration(text).is_some() => Ok(()),
+        Value::Duration => wrong("a time is expected, such as 90s, 10m or 1h".into()),
+    }
+}
+
+/// `400K` (1000), `64Ki` (1024), M, G, T likewise; a trailing B is allowed.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text[number.len()..].to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let (prefix, base) = match unit.strip_suffix('i') {
+        Some(prefix) => (prefix, 1024f64),
+        None => (unit, 1000f64),
+    };
+    let power = match prefix {
+        "" if base == 1000.0 => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return None,
+    };
+    let v = scaled(number, base.powi(power))?;
+    (v < u64::MAX as f64).then_some(v as u64)
+}
+
+/// `90`, `90s`, `10m`, `1.5h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(scaled(number, unit)?).ok()
+}
+
+fn scaled(number: &str, unit: f64) -> Option<f64> {
+    let plain = number.bytes().all(|c| c.is_ascii_digit() || c == b'.');
+    let v = number.parse::<f64>().ok().filter(|_| plain)? * unit;
+    v.is_finite().then_some(v)
+}
+
+fn unknown(command: &Command, name: &str) -> Error {
+    let near = nearest(name, command.all_flags().map(|f| f.long));
+    usage(match near {
+        Some(near) => format!("unknown flag --{name}: did you mean --{near}?"),
+        None => format!("unknown flag --{name}: tilefit help {} lists the flags", command.name),
+    })
+}
+
+/// The name that `word` may have meant.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names.map(|n| (distance(word, n), n)).min().filter(|(d, n)| *d <= n.len().max(word.len()).div_ceil(3)).map(|(_, n)| n)
+}
+
+/// Edits (insert, delete, replace) from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let edit = (diagonal + (x != *y) as usize).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = edit;
+        }
+    }
+    row[b.len()]
+}
+
+/// What `tilefit -h` prints.
+pub fn overview() -> String {
+    let mut out = String::from("Tilefit: a neural image codec that fits a small model to one picture\n\nUsage: tilefit COMMAND ...\n\n");
+    for c in COMMANDS {
+        out += &format!("  {:<12} {}\n", c.name, c.summary);
+    }
+    out += "\ntilefit help COMMAND says more. Exit codes: 0 done, 1 an input failed, 2 usage, 3 nothing to do,\n\
+4 refused to overwrite, 5 target not reachable, 6 damaged file or over a limit, 130 interrupted.\n";
+    out
+}
+
+/// What `-h` and, with `long`, `--help` print for a command.
+pub fn help(command: &Command, long: bool) -> String {
+    let mut out = format!("tilefit {}: {}\n\nUsage: tilefit {}\n", command.name, command.summary, command.usage);
+    if long && !command.details.is_empty() {
+        out += "\n";
+        for paragraph in command.details.split('\n') {
+            wrap(&mut out, "", paragraph);
+        }
+    }
+    out += "\nOptions:\n";
+    for flag in command.all_flags() {
+        let short = flag.short.map_or("    ".to_string(), |c| format!("-{c}, "));
+        let left = format!("  {short}--{} {}", flag.long, flag.placeholder());
+        if left.len() > 34 {
+            out += &format!("{left}\n{:36}{}\n", "", flag.help);
+        } else {
+            out += &format!("{left:<36}{}\n", flag.help);
+        }
+        if long && !flag.more.is_empty() {
+            wrap(&mut out, &" ".repeat(38), flag.more);
+        }
+    }
+    out
+}
+
+fn wrap(out: &mut String, indent: &str, text: &str) {
+    let mut line = indent.to_string();
+    for word in text.split(' ') {
+        if line.len() + word.len() > 100 && line.len() > indent.len() {
+            *out += line.trim_end();
+            *out += "\n";
+            line = indent.to_string();
+        }
+        line += word;
+        line += " ";
+    }
+    *out += line.trim_end();
+    *out += "\n";
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: &str) -> Result<String> {
+    let choices = |f: &Flag| match f.value {
+        Value::Choice(names) => names.join(" "),
+        _ => String::new(),
+    };
+    let names = COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(" ");
+    let mut out = String::new();
+    match shell {
+        "bash" => {
+            out += "_tilefit() {\n  local word=${COMP_WORDS[COMP_CWORD]} last=${COMP_WORDS[COMP_CWORD-1]} words=\n";
+            out += &format!("  if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"{names}\"; else\n  case ${{COMP_WORDS[1]}}:$last in\n");
+            for c in COMMANDS {
+                for f in c.all_flags().filter(|f| !choices(f).is_empty()) {
+                    out += &format!("    {}:--{}) words=\"{}\" ;;\n", c.name, f.long, choices(f));
+                }
+            }
+            out += "    completions:*) words=\"bash zsh fish\" ;;\n";
+            out += &format!("    help:*) words=\"{names}\" ;;\n");
+            for c in COMMANDS {
+                let flags = c.all_flags().map(|f| format!("--{}", f.long)).collect::<Vec<_>>().join(" ");
+                out += &format!("    {}:*) [[ $word == -* ]] && words=\"{flags}\" ;;\n", c.name);
+            }
+            out += "  esac; fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\ncomplete -o default -F _tilefit tilefit\n";
+        }
+        "zsh" => {
+            out += "#compdef tilefit\n_tilefit() {\n  if (( CURRENT == 2 )); then\n    local -a commands=(\n";
+            for c in COMMANDS {
+                out += &format!("      '{}:{}'\n", c.name, c.summary);
+            }
+            out += "    )\n    _describe command commands\n    return\n  fi\n  case $words[2] in\n";
+            for c in COMMANDS {
+                out += &format!("    {}) shift words; (( CURRENT-- )); _arguments", c.name);
+                for f in c.all_flags() {
+                    let help = f.help.replace('[', "(").replace(']', ")").replace('\'', "");
+                    let value = match f.value {
+                        Value::None => String::new(),
+                        Value::Choice(names) => format!(":value:({})", names.join(" ")),
+                        Value::Path(_) => ":file:_files".into(),
+                        _ => ":value:".into(),
+                    };
+                    out += &format!(" \\\n      '--{}[{help}]{value}'", f.long);
+                }
+                out += match c.name {
+                    "completions" => " \\\n      '1:shell:(bash zsh fish)' ;;\n",
+                    _ => " \\\n      '*:file:_files' ;;\n",
+                };
+            }
+            out += "  esac\n}\n_tilefit \"$@\"\n";
+        }
+        "fish" => {
+            for c in COMMANDS {
+                out += &format!("complete -c tilefit -n __fish_use_subcommand -f -a {} -d '{}'\n", c.name, c.summary);
+                for f in c.all_flags() {
+                    let short = f.short.map_or(String::new(), |s| format!(" -s {s}"));
+                    let value = match f.value {
+                        Value::None => String::new(),
+                        Value::Path(_) => " -r".into(),
+                        Value::Choice(_) => format!(" -x -a '{}'", choices(f)),
+                        _ => " -x".into(),
+                    };
+                    let help = f.help.replace('\'', "");
+                    out += &format!(
+                        "complete -c tilefit -n '__fish_seen_subcommand_from {}' -l {}{short}{value} -d '{help}'\n",
+                        c.name, f.long
+                    );
+                }
+            }
+            out += "complete -c tilefit -n '__fish_seen_subcommand_from completions' -f -a 'bash zsh fish'\n";
+        }
+        _ => return Err(usage(format!("no completions for {shell}: one of bash, zsh, fish is expected"))),
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(command: &str, words: &[&str]) -> Result<Args> {
+        Args::parse(Command::find(command).unwrap(), words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn flags_in_every_form() {
+        let a = parse("encode", &["-fvj4", "a.png", "--target-size=400K", "-e", "7", "--", "-b.png"]).unwrap();
+        assert!(a.has("force") && a.has("verbose") && !a.has("quiet"));
+        assert_eq!((a.integer("threads"), a.integer("effort"), a.size("target-size")), (Some(4), Some(7), Some(400_000)));
+        assert_eq!(a.operands, [PathBuf::from("a.png"), PathBuf::from("-b.png")]);
+        assert_eq!(parse("decode", &["-"]).unwrap().operands, [PathBuf::from("-")]);
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error_of_one_line() {
+        let bad: &[&[&str]] = &[
+            &["x", "--qualty", "3"],
+            &["x", "-q", "101"],
+            &["x", "-q", "nan"],
+            &["x", "-e", "0"],
+            &["x", "-e", "5.5"],
+            &["x", "--model", "none"],
+            &["x", "--target-size", "12Q"],
+            &["x", "--target-size", "-3"],
+            &["x", "--time-limit", "soon"],
+            &["x", "--force=yes"],
+            &["x", "-o"],
+            &["x", "-o", ""],
+            &["x", "-z"],
+            &[],
+        ];
+        for words in bad {
+            let e = parse("encode", words).unwrap_err();
+            assert_eq!(e.class, Class::Usage, "{words:?}");
+            assert!(!e.message.contains('\n'), "{e}");
+        }
+        assert!(parse("encode", &["x", "--qualty", "3"]).unwrap_err().message.contains("--quality"));
+        assert!(parse("encode", &["x", "--frobnicate"]).unwrap_err().message.contains("tilefit help encode"));
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        let sizes = ["7", "400K", "2G", "64Ki", "1.5MiB", "1t", "3b"].map(parse_size);
+        assert_eq!(sizes, [7, 400_000, 2_000_000_000, 65536, 1_572_864, 1_000_000_000_000, 3].map(Some));
+        for bad in ["", "K", "1i", "1e3", "-1", "1..2", "99999999999T", "1 K"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+        let times = ["0", "90s", "10m", "1.5h", "250ms"].map(|t| parse_duration(t).map(|d| d.as_secs_f64()));
+        assert_eq!(times, [0.0, 90.0, 600.0, 5400.0, 0.25].map(Some));
+        for bad in ["", "s", "1x", "-1s", "1e400h", "999999999999999999999d"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn quality_flags_exclude_each_other() {
+        let a = parse("encode", &["x", "-q", "5", "--lambda", "0.1"]).unwrap();
+        assert!(a.one_of(&["quality", "lambda"]).is_err());
+        assert_eq!(a.one_of(&["quality", "target-bpp"]).unwrap(), Some("quality"));
+    }
+
+    /// Flags of one command differ, and every flag appears in its help and in all completions.
+    #[test]
+    fn the_table_is_sound() {
+        for c in COMMANDS {
+            let flags: Vec<_> = c.all_flags().collect();
+            for (i, f) in flags.iter().enumerate() {
+                let twice = |g: &&Flag| g.long == f.long || (f.short.is_some() && g.short == f.short);
+                assert!(!flags[i + 1..].iter().copied().any(|g| twice(&g)), "{} --{}", c.name, f.long);
+                assert!(help(c, false).contains(&format!("--{}", f.long)));
+                for shell in ["bash", "zsh", "fish"] {
+                    assert!(completions(shell).unwrap().contains(f.long));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A picture that stands for an original: from a `.tfit`, a PNG or a JPEG.
+
+use super::png_io::{self, ReadLimits};
+use crate::container::header::MAGIC;
+use crate::decoder::Decoder;
+use crate::error::{Class, Error, Result};
+use crate::image::Picture;
+use crate::limits::Limits;
+use crate::metrics;
+use std::path::Path;
+
+pub struct Candidate {
+    pub name: String,
+    pub bytes: u64,
+    pub picture: Picture,
+    /// Bytes of weights and of codes, where the file has such.
+    pub parts: Option<(u64, u64)>,
+}
+
+/// A candidate's numbers.
+pub struct Score {
+    pub bytes: u64,
+    pub bpp: f64,
+    /// Bytes over those of the original PNG.
+    pub factor: f64,
+    pub psnr: f64,
+    pub ms_ssim: Option<f64>,
+}
+
+impl Candidate {
+    pub fn load(path: &Path, limits: Limits) -> Result<Candidate> {
+        let load = || {
+            let data = png_io::read_bytes(path)?;
+            let name = path.display().to_string();
+            let bytes = data.len() as u64;
+            if data.starts_with(&MAGIC) {
+                let decoder = Decoder::new(&data, limits)?;
+                if decoder.pictures().len() > 1 {
+                    return Err(Error::new(
+                        Class::Usage,
+                        format!(
+                            "a group of {} pictures: decode it, then compare picture by picture",
+                            decoder.pictures().len()
+                        ),
+                    ));
+                }
+                let info = decoder.info();
+                let parts = Some((info.weights_bytes as u64, info.codes_bytes as u64));
+                return Ok(Candidate { name, bytes, picture: decoder.decode(0)?, parts });
+            }
+            let source = png_io::read_any(&data, &ReadLimits { max_pixels: limits.max_pixels })?;
+            Ok(Candidate { name, bytes, picture: source.picture, parts: None })
+        };
+        load().map_err(|e: Error| e.at(path.display()))
+    }
+
+    pub fn score(&self, original: &Picture, original_bytes: u64) -> Result<Score> {
+        same_size(original, &self.picture).map_err(|e| e.at(&self.name))?;
+        Ok(Score {
+            bytes: self.bytes,
+            bpp: metrics::bpp(self.bytes, original.pixels()),
+            factor: self.bytes as f64 / original_bytes as f64,
+            psnr: metrics::psnr(original, &self.picture),
+            ms_ssim: metrics::ms_ssim(original, &self.picture),
+        })
+    }
+}
+
+pub fn same_size(original: &Picture, other: &Picture) -> Result<()> {
+    if (original.width, original.height) != (other.width, other.height) {
+        return Err(Error::new(
+            Class::Io,
+            format!(
+                "{}x{} pixels, the original has {}x{}",
+                other.width, other.height, original.width, original.height
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! `tilefit decode`: the picture of a file, whole, a region or a preview, as PNG.
+
+use super::args::{usage, Args};
+use super::output::{self, Output};
+use super::png_io;
+use super::report::{self, Json};
+use super::{each, limits};
+use crate::decoder::{Damage, Decoder};
+use crate::error::{Class, Error, Result};
+use crate::image::{Picture, Rect};
+use std::path::Path;
+use std::time::Instant;
+
+/// Which pictures of a file.
+#[derive(Clone, Copy)]
+enum Which {
+    Only,
+    One(usize),
+    All,
+}
+
+struct Request {
+    region: Option<Rect>,
+    scale: u32,
+    which: Which,
+    partial: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let scale = match args.text("scale") {
+        Some("1/2") => 1,
+        Some("1/4") => 2,
+        Some("1/8") => 3,
+        _ => 0,
+    };
+    let which = match args.text("image") {
+        None => Which::Only,
+        Some("all") => Which::All,
+        Some(n) => match n.parse::<usize>() {
+            Ok(n) if n > 0 => Which::One(n - 1),
+            _ => return Err(usage(format!("--image {n}: a number from 1 on, or all, is expected"))),
+        },
+    };
+    let region = args.text("region").map(parse_region).transpose()?;
+    let request = Request { region, scale, which, partial: args.has("partial") };
+    let force = args.has("force");
+    let outputs = output::plan(&args.operands, args.path("output").as_deref(), "png")?;
+    if !matches!(which, Which::All) {
+        outputs.iter().try_for_each(|o| output::check(o, &args.operands, force))?;
+    }
+    each(&args.operands, |i, path| one(args, path, &outputs[i], &request).map_err(|e| e.at(path.display())))
+}
+
+/// `X,Y,W,H`
+fn parse_region(text: &str) -> Result<Rect> {
+    let wrong = || usage(format!("--region {text}: X,Y,W,H in pixels is expected, W and H at least 1"));
+    let v = text.split(',').map(|n| n.trim().parse::<usize>()).collect::<std::result::Result<Vec<_>, _>>();
+    let &[x, y, w, h] = v.map_err(|_| wrong())?.as_slice() else { return Err(wrong()) };
+    match (x.checked_add(w), y.checked_add(h)) {
+        (Some(x1), Some(y1)) if w > 0 && h > 0 => Ok(Rect::new(x, y, x1, y1)),
+        _ => Err(wrong()),
+    }
+}
+
+fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<()> {
+    let started = Instant::now();
+    let data = png_io::read_bytes(path)?;
+    let decoder = Decoder::new(&data, limits(args))?;
+    let count = decoder.pictures().len();
+    let chosen = match request.which {
+        Which::Only if count > 1 => {
+            return Err(usage(format!("the file has {count} pictures: choose one with --image 1..{count}, or --image all")))
+        }
+        Which::Only => 0..1,
+        Which::One(n) if n >= count => return Err(usage(format!("there is no picture {}: the file has {count}", n + 1))),
+        Which::One(n) => n..n + 1,
+        Which::All => 0..count,
+    };
+    let outputs: Vec<Output> = chosen.clone().map(|i| numbered(output, i, count, request)).collect::<Result<_>>()?;
+    if matches!(request.which, Which::All) {
+        outputs.iter().try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
+    }
+    let mut damage = Vec::new();
+    for (i, output) in chosen.zip(&outputs) {
+        let (picture, bad) = decode(&decoder, i, request)?;
+        output::write(output, |out| png_io::write_png(&picture, out))?;
+        told(args, path, output, &picture, &bad, started);
+        damage.extend(bad);
+    }
+    match damage.first() {
+        None => Ok(()),
+        Some(d) => Err(Error::new(
+            Class::Format,
+            format!("{} of the tiles could not be read (tile {}: {}); they are blank", damage.len(), d.tile, d.reason),
+        )),
+    }
+}
+
+fn decode(decoder: &Decoder, i: usize, request: &Request) -> Result<(Picture, Vec<Damage>)> {
+    let p = &decoder.pictures()[i];
+    let region = match request.region {
+        Some(r) if r.x1 > p.width || r.y1 > p.height => {
+            return Err(usage(format!(
+                "the region {},{},{},{} is not inside the picture of {}x{}",
+                r.x0,
+                r.y0,
+                r.width(),
+                r.height(),
+                p.width,
+                p.height
+            )))
+        }
+        Some(r) => Some(r.shrunk(request.scale)),
+        None => None,
+    };
+    if request.partial {
+        decoder.decode_partial(i, request.scale, region)
+    } else {
+        Ok((decoder.decode_scaled(i, request.scale, region)?, Vec::new()))
+    }
+}
+
+/// `x.png`, or `x-3.png` for one of all pictures of a group.
+fn numbered(output: &Output, i: usize, count: usize, request: &Request) -> Result<Output> {
+    if count == 1 || !matches!(request.which, Which::All) {
+        return Ok(output.clone());
+    }
+    let Output::File(path) = output else {
+        return Err(usage("stdout takes one picture: choose it with --image N"));
+    };
+    let digits = count.to_string().len();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
+    Ok(Output::File(path.with_file_name(format!("{stem}-{:0digits$}{extension}", i + 1))))
+}
+
+fn told(args: &Args, path: &Path, output: &Output, picture: &Picture, damage: &[Damage], started: Instant) {
+    if args.has("json") && *output != Output::Stdout {
+        let json = Json::new()
+            .text("input", &path.display().to_string())
+            .text("output", &output.name())
+            .integer("width", picture.width as u64)
+            .integer("height", picture.height as u64)
+            .integer("channels", picture.channels as u64)
+            .integer("damaged_segments", damage.len() as u64)
+            .number("seconds", started.elapsed().as_secs_f64())
+            .integer("peak_memory_bytes", report::peak_memory());
+        report::print(&json.end());
+    } else if args.has("verbose") {
+        let time = report::time(started.elapsed());
+        report::say(&format!("{}: {}x{} in {time}", output.name(), picture.width, picture.height));
+    }
+}

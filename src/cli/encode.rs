@@ -1,0 +1,293 @@
+//! `tilefit encode`: fit, write, decode what was written, put it in place.
+
+use super::args::{usage, Args};
+use super::estimate::estimate;
+use super::output::{self, Output};
+use super::png_io::{self, Source};
+use super::progress::Progress;
+use super::report::{self, Json};
+use super::{checkpoint, each, interrupted, limits, read_limits, watch_interrupts, STOP};
+use crate::codec::{write_file, Written};
+use crate::decoder::Decoder;
+use crate::error::{Class, Error, Result};
+use crate::fit::{self, FitFn, FitOptions, Monitor, Target, Tune, WeightCoding};
+use crate::limits::Limits;
+use crate::metrics;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The family with the smallest files.
+const DEFAULT_MODEL: &str = "pyramid";
+
+const TARGETS: [&str; 6] = ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size"];
+
+struct Job<'a> {
+    args: &'a Args,
+    model: &'static str,
+    fit: FitFn,
+    options: FitOptions,
+    time_limit: Option<Duration>,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let model = ["pyramid", "gdn"].into_iter().find(|m| *m == args.text("model").unwrap_or(DEFAULT_MODEL));
+    let model = model.unwrap_or(DEFAULT_MODEL);
+    let fit = fit::family(model).ok_or_else(|| usage(format!("--model {model} is not part of this build")))?;
+    let job = Job { args, model, fit, options: options(args)?, time_limit: args.duration("time-limit") };
+    let option = args.path("output");
+    if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
+        return Err(usage("--json and -o - both want stdout: choose one"));
+    }
+    if args.has("depth") && args.text("depth") == Some("16") {
+        return Err(usage("--depth 16 is not supported: samples have 8 bits"));
+    }
+    let outputs = if args.has("group") {
+        let Some(path) = option.filter(|o| !o.is_dir()) else {
+            return Err(usage("--group needs -o FILE: all inputs go into one file"));
+        };
+        vec![if path == Path::new("-") { Output::Stdout } else { Output::File(path) }]
+    } else {
+        output::plan(&args.operands, option.as_deref(), "tfit")?
+    };
+    if !args.has("dry-run") {
+        outputs.iter().try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
+        watch_interrupts();
+    }
+    if args.has("group") {
+        return job.encode(&args.operands, &outputs[0]).map(|()| 0);
+    }
+    each(&args.operands, |i, input| job.encode(std::slice::from_ref(input), &outputs[i]))
+}
+
+fn options(args: &Args) -> Result<FitOptions> {
+    let number = |name| args.number(name).unwrap_or(0.0);
+    let target = match args.one_of(&TARGETS)? {
+        None => Target::Quality(75.0),
+        Some("quality") => Target::Quality(number("quality")),
+        Some("lambda") => Target::Lambda(number("lambda")),
+        Some("target-psnr") => Target::Psnr(number("target-psnr")),
+        Some("target-msssim") => Target::MsSsim(number("target-msssim")),
+        Some("target-bpp") => Target::Bpp(number("target-bpp")),
+        Some(_) => Target::Size(args.size("target-size").unwrap_or(0)),
+    };
+    let tile = args.integer("tile").map(|t| t as usize);
+    if tile.is_some_and(|t| t != 0 && !(t.is_power_of_two() && (64..=32768).contains(&t))) {
+        return Err(usage("--tile: 0 or a power of two from 64 to 32768 is expected"));
+    }
+    Ok(FitOptions {
+        target,
+        tune: if args.text("tune") == Some("msssim") { Tune::MsSsim } else { Tune::Psnr },
+        effort: args.integer("effort").unwrap_or(5) as u32,
+        deadline: None,
+        threads: rayon::current_num_threads(),
+        max_memory: limits(args).max_memory,
+        seed: args.integer("seed").unwrap_or(0),
+        tile,
+        weights: if args.text("weights") == Some("f16") { WeightCoding::F16 } else { WeightCoding::Coded },
+        channels: args.integer("channels").map(|c| c as usize),
+    })
+}
+
+impl Job<'_> {
+    /// `inputs` into one file.
+    fn encode(&self, inputs: &[PathBuf], output: &Output) -> Result<()> {
+        interrupted()?;
+        let name = inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
+        let started = Instant::now();
+        let options = FitOptions { deadline: self.time_limit.map(|t| started + t), ..self.options.clone() };
+        let (sources, pictures) = self.read(inputs)?;
+        let (pixels, channels) = (pictures.iter().map(|p| p.pixels() as u64).sum(), pictures[0].channels);
+        let cost = estimate(self.model, pixels, channels, &options);
+        let first = &pictures[0];
+        let size = match pictures.len() {
+            1 => format!("{}x{} {}", first.width, first.height, if channels == 1 { "grey" } else { "RGB" }),
+            n => format!("{n} pictures, {:.2} megapixels", pixels as f64 / 1e6),
+        };
+        let opening =
+            format!("{name}: {size}, {} at effort {}: {}", self.model, options.effort, cost.words());
+        if self.args.has("dry-run") {
+            if self.args.has("json") {
+                let json = input(Json::new(), inputs)
+                    .text("output", &output.name())
+                    .integer("width", first.width as u64)
+                    .integer("height", first.height as u64)
+                    .text("model", self.model)
+                    .integer("effort", options.effort as u64)
+                    .number("estimated_seconds", cost.time.as_secs_f64())
+                    .integer("estimated_memory_bytes", cost.memory);
+                report::print(&json.end());
+            } else {
+                report::print(&opening);
+            }
+            return Ok(());
+        }
+        if !self.args.has("quiet") {
+            report::say(&opening);
+        }
+        let fitted = {
+            let place = checkpoint::place(output);
+            let key = checkpoint::key(self.model, &options, &pictures);
+            let mut progress = Progress::new(self.args, options.deadline);
+            let resume = match (self.args.has("resume"), &place) {
+                (false, _) => None,
+                (true, Some(place)) => Some(checkpoint::read(place, key)?),
+                (true, None) => return Err(usage("--resume needs an output file: its checkpoint lies beside it")),
+            };
+            let mut saved = None;
+            let mut save = |state: &[u8]| {
+                saved = place.as_ref().map(|place| checkpoint::write(place, key, state));
+            };
+            let mut monitor =
+                Monitor { report: &mut |m| progress.show(m), stop: &STOP, save: &mut save, resume };
+            let fitted = (self.fit)(&pictures, &options, &mut monitor);
+            drop(progress);
+            fitted.map_err(|e| match (e.class, saved, &place) {
+                (Class::Interrupted, Some(Ok(())), Some(place)) => Error::new(
+                    Class::Interrupted,
+                    format!("interrupted: the checkpoint is {}, --resume goes on from it", place.display()),
+                ),
+                (Class::Interrupted, Some(Err(e)), _) => {
+                    Error::new(Class::Interrupted, format!("interrupted, and the checkpoint is lost: {e}"))
+                }
+                _ => e,
+            })
+        };
+        let fitted = fitted.map_err(|e| e.at(&name))?;
+        let written = write_file(&fitted, &pictures)?;
+        interrupted().map_err(|e| e.at(&name))?;
+        if !self.args.has("no-verify") {
+            Decoder::new(&written.bytes, Limits::NONE)
+                .and_then(|d| d.verify())
+                .map_err(|e| e.at(format!("{name}: the file written does not decode, which is a bug of tilefit")))?;
+        }
+        let quality = Quality::of(&pictures, &written);
+        meets(&options.target, &written, &quality, pixels).map_err(|e| e.at(&name))?;
+        output::write_bytes(output, &written.bytes)?;
+        if let Some(place) = checkpoint::place(output) {
+            let _ = std::fs::remove_file(place);
+        }
+        self.told(inputs, output, &sources, &written, &quality, &options, fitted.steps, started, pixels, first);
+        Ok(())
+    }
+
+    fn read(&self, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<crate::Picture>)> {
+        let (mut bytes, mut pictures) = (Vec::new(), Vec::new());
+        for path in inputs {
+            let Source { picture, bytes: b, extras } = png_io::read_file(path, &read_limits(self.args))?;
+            if !extras.is_empty() && !self.args.has("strip") && !self.args.has("quiet") {
+                let extras = extras.join(" and ");
+                report::say(&format!("{}: {extras} will not be kept (--strip all says that this is meant)", path.display()));
+            }
+            if pictures.first().is_some_and(|p: &crate::Picture| p.channels != picture.channels) {
+                return Err(Error::new(Class::Io, "the pictures of a group must be all grey or all RGB").at(path.display()));
+            }
+            bytes.push(b);
+            pictures.push(picture);
+        }
+        Ok((bytes, pictures))
+    }
+
+    fn told(
+        &self,
+        inputs: &[PathBuf],
+        output: &Output,
+        sources: &[u64],
+        written: &Written,
+        quality: &Quality,
+        options: &FitOptions,
+        steps: u64,
+        started: Instant,
+        pixels: u64,
+        first: &crate::Picture,
+    ) {
+        let bytes = written.bytes.len() as u64;
+        let bpp = 8.0 * bytes as f64 / pixels as f64;
+        if self.args.has("json") {
+            let json = input(Json::new(), inputs)
+                .text("output", &output.name())
+                .integer("width", first.width as u64)
+                .integer("height", first.height as u64)
+                .integer("bytes", bytes)
+                .integer("weights_bytes", written.weights_bytes as u64)
+                .integer("codes_bytes", written.codes_bytes as u64)
+                .number("bpp", bpp)
+                .number("psnr", quality.psnr)
+                .number("ms_ssim", quality.ms_ssim)
+                .text("model", self.model)
+                .integer("effort", options.effort as u64)
+                .number("seconds", started.elapsed().as_secs_f64())
+                .integer("steps", steps)
+                .integer("peak_memory_bytes", report::peak_memory());
+            report::print(&json.end());
+        }
+        if self.args.has("quiet") {
+            return;
+        }
+        report::say(&format!(
+            "{}: {} bytes ({} weights, {} codes), {bpp:.4} bpp, PSNR {} dB{}, factor {:.5}, {}",
+            output.name(),
+            report::grouped(bytes),
+            report::grouped(written.weights_bytes as u64),
+            report::grouped(written.codes_bytes as u64),
+            report::psnr(quality.psnr),
+            quality.ms_ssim.map_or(String::new(), |m| format!(", MS-SSIM {m:.5}")),
+            bytes as f64 / sources.iter().sum::<u64>() as f64,
+            report::time(started.elapsed()),
+        ));
+        if self.args.has("verbose") {
+            let memory = report::peak_memory().map_or("unknown".into(), |m| report::size(m as f64));
+            report::say(&format!("{}: {steps} steps, peak memory {memory}", output.name()));
+        }
+    }
+}
+
+/// The input's name, or for a group the list of them.
+fn input(json: Json, inputs: &[PathBuf]) -> Json {
+    match inputs {
+        [one] => json.text("input", &one.display().to_string()),
+        all => json.raw("input", &report::array(all.iter().map(|p| report::quoted(&p.display().to_string())))),
+    }
+}
+
+/// What the file decodes to; for a group, PSNR over all samples and the mean of the MS-SSIM.
+struct Quality {
+    psnr: f64,
+    ms_ssim: Option<f64>,
+}
+
+impl Quality {
+    fn of(pictures: &[crate::Picture], written: &Written) -> Quality {
+        let (mut squares, mut pixels, mut ms_ssim) = (0.0, 0.0, Some(0.0));
+        for (a, b) in pictures.iter().zip(&written.decoded) {
+            squares += metrics::mse(a, b) * a.pixels() as f64;
+            pixels += a.pixels() as f64;
+            ms_ssim = ms_ssim.zip(metrics::ms_ssim(a, b)).map(|(x, y)| x + y);
+        }
+        Quality { psnr: metrics::mse_to_psnr(squares / pixels), ms_ssim: ms_ssim.map(|m| m / pictures.len() as f64) }
+    }
+}
+
+/// Holds the real file to the target.
+fn meets(target: &Target, written: &Written, quality: &Quality, pixels: u64) -> Result<()> {
+    let bytes = written.bytes.len() as u64;
+    let missed = |what: String| Err(Error::new(Class::Target, format!("{what}; nothing was written")));
+    match *target {
+        Target::Psnr(db) if quality.psnr < db => {
+            missed(format!("PSNR {db} dB is not reached, the closest is {:.2} dB", quality.psnr))
+        }
+        Target::MsSsim(v) if quality.ms_ssim.is_some_and(|m| m < v) => {
+            missed(format!("MS-SSIM {v} is not reached, the closest is {:.5}", quality.ms_ssim.unwrap_or(0.0)))
+        }
+        Target::MsSsim(_) if quality.ms_ssim.is_none() => {
+            missed("MS-SSIM needs sides of at least 11 pixels: use --target-psnr".into())
+        }
+        Target::Size(limit) if bytes > limit => {
+            missed(format!("{limit} bytes are not reachable, the closest is {bytes} bytes"))
+        }
+        Target::Bpp(limit) if 8.0 * bytes as f64 / pixels as f64 > limit => missed(format!(
+            "{limit} bpp are not reachable, the closest is {:.5} bpp ({bytes} bytes)",
+            8.0 * bytes as f64 / pixels as f64
+        )),
+        _ => Ok(()),
+    }
+}

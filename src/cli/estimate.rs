@@ -1,0 +1,40 @@
+//! What a run will cost, said before it starts.
+//!
+//! Measured on two cores; other machines differ, which is why the sentence says "about".
+
+use super::report;
+use crate::fit::FitOptions;
+use std::time::{Duration, Instant};
+
+pub struct Estimate {
+    pub time: Duration,
+    pub memory: u64,
+}
+
+/// Seconds of a pyramid fit: a part for each megapixel at efforts 1 to 9, on two cores.
+const PYRAMID_SECONDS: [f64; 9] = [25.0, 45.0, 70.0, 100.0, 150.0, 270.0, 480.0, 850.0, 1500.0];
+/// The gdn family learns on crops: a part that the picture's size does not change, and one pass a megapixel.
+const GDN_SECONDS: [f64; 9] = [20.0, 45.0, 90.0, 150.0, 240.0, 480.0, 900.0, 1500.0, 2700.0];
+const GDN_SECONDS_A_MEGAPIXEL: f64 = 2.0;
+
+/// `pixels` of all pictures that are fitted together, `channels` of one.
+pub fn estimate(model: &str, pixels: u64, channels: usize, options: &FitOptions) -> Estimate {
+    let megapixels = pixels as f64 / 1e6;
+    let level = options.effort as usize - 1;
+    let (seconds, bytes_a_pixel) = match model {
+        "gdn" => (GDN_SECONDS[level] + GDN_SECONDS_A_MEGAPIXEL * megapixels, 24.0),
+        _ => (PYRAMID_SECONDS[level] * megapixels.max(0.02), 200.0),
+    };
+    let mut time = Duration::from_secs_f64(seconds * 2.0 / options.threads.clamp(1, 8) as f64);
+    if let Some(deadline) = options.deadline {
+        time = time.min(deadline.saturating_duration_since(Instant::now()));
+    }
+    let memory = (40e6 + (bytes_a_pixel + 2.0 * channels as f64) * pixels as f64) as u64;
+    Estimate { time, memory: memory.min(options.max_memory) }
+}
+
+impl Estimate {
+    pub fn words(&self) -> String {
+        format!("about {}, {} of memory", report::time(self.time), report::size(self.memory as f64))
+    }
+}

@@ -1,0 +1,58 @@
+//! `tilefit eval`: numbers of candidates against their original.
+
+use super::candidate::{Candidate, Score};
+use super::report::{self, Json};
+use super::{each, limits, png_io, read_limits};
+use super::args::Args;
+use crate::error::Result;
+
+pub fn run(args: &Args) -> Result<u8> {
+    let original = png_io::read_file(&args.operands[0], &read_limits(args))?;
+    let mut rows = vec![header()];
+    let code = each(&args.operands[1..], |_, path| {
+        let candidate = Candidate::load(path, limits(args))?;
+        let score = candidate.score(&original.picture, original.bytes)?;
+        if args.has("json") {
+            report::print(&json("file", &candidate, &score));
+        } else {
+            rows.push(row(&candidate, &score));
+        }
+        Ok(())
+    })?;
+    if rows.len() > 1 {
+        report::print(&report::table(&rows, false));
+    }
+    Ok(code)
+}
+
+/// The object of one candidate; its name goes under `key`.
+pub fn json(key: &str, candidate: &Candidate, s: &Score) -> String {
+    Json::new()
+        .text(key, &candidate.name)
+        .integer("bytes", s.bytes)
+        .number("bpp", s.bpp)
+        .number("factor", s.factor)
+        .number("psnr", s.psnr)
+        .number("ms_ssim", s.ms_ssim)
+        .integer("weights_bytes", candidate.parts.map(|p| p.0))
+        .integer("codes_bytes", candidate.parts.map(|p| p.1))
+        .end()
+}
+
+pub fn header() -> Vec<String> {
+    ["name", "PSNR", "MS-SSIM", "factor", "bpp", "bytes", "weights", "codes"].map(String::from).to_vec()
+}
+
+pub fn row(candidate: &Candidate, s: &Score) -> Vec<String> {
+    let part = |p: Option<u64>| p.map_or("-".to_string(), report::grouped);
+    vec![
+        candidate.name.clone(),
+        report::psnr(s.psnr),
+        s.ms_ssim.map_or("-".into(), |v| format!("{v:.5}")),
+        format!("{:.5}", s.factor),
+        format!("{:.4}", s.bpp),
+        report::grouped(s.bytes),
+        part(candidate.parts.map(|p| p.0)),
+        part(candidate.parts.map(|p| p.1)),
+    ]
+}

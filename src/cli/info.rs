@@ -1,0 +1,80 @@
+//! `tilefit info`: what is in a file and what decoding it costs.
+
+use super::args::Args;
+use super::report::{self, Json};
+use super::{each, limits, png_io};
+use crate::container::crc::crc32;
+use crate::decoder::{Decoder, Info};
+use crate::error::Result;
+
+pub fn run(args: &Args) -> Result<u8> {
+    each(&args.operands, |_, path| {
+        let tell = || {
+            let data = png_io::read_bytes(path)?;
+            let decoder = Decoder::new(&data, limits(args))?;
+            let info = decoder.info();
+            let digests = (0..info.pictures.len())
+                .map(|i| Ok(format!("{:08x}", crc32(&decoder.decode(i)?.samples))))
+                .collect::<Result<Vec<_>>>()?;
+            let name = path.display().to_string();
+            report::print(&if args.has("json") { json(&name, &info, &digests) } else { text(&name, &info, &digests) });
+            Ok(())
+        };
+        tell().map_err(|e: crate::Error| e.at(path.display()))
+    })
+}
+
+fn json(name: &str, info: &Info, digests: &[String]) -> String {
+    let pictures = info.pictures.iter().map(|p| {
+        Json::new()
+            .integer("width", p.width as u64)
+            .integer("height", p.height as u64)
+            .integer("channels", info.channels as u64)
+            .integer("depth", 8)
+            .end()
+    });
+    Json::new()
+        .text("file", name)
+        .integer("version", info.version as u64)
+        .text("model", info.model)
+        .raw("pictures", &report::array(pictures))
+        .integer("bytes", info.bytes as u64)
+        .integer("header_bytes", info.header_bytes as u64)
+        .integer("weights_bytes", info.weights_bytes as u64)
+        .integer("codes_bytes", info.codes_bytes as u64)
+        .integer("metadata_bytes", info.metadata_bytes as u64)
+        .integer("weights_count", info.weights_count as u64)
+        .number("macs_per_pixel", info.macs_per_pixel)
+        .integer("tile", info.tile as u64)
+        .integer("tiles", info.tiles as u64)
+        .integer("decode_memory_bytes", info.decode_memory_bytes)
+        .raw("digests", &report::array(digests.iter().map(|d| report::quoted(d))))
+        .end()
+}
+
+fn text(name: &str, info: &Info, digests: &[String]) -> String {
+    let bytes = |n: usize| {
+        format!("{:>12} B {:5.1} %", report::grouped(n as u64), 100.0 * n as f64 / info.bytes.max(1) as f64)
+    };
+    let pixels: u64 = info.pictures.iter().map(|p| (p.width * p.height) as u64).sum();
+    let mut lines = vec![
+        name.to_string(),
+        format!("  format     version {}, model {}", info.version, info.model),
+        format!("  file       {}", bytes(info.bytes)),
+        format!("  header     {}", bytes(info.header_bytes)),
+        format!("  weights    {}   {} weights", bytes(info.weights_bytes), report::grouped(info.weights_count as u64)),
+        format!("  codes      {}", bytes(info.codes_bytes)),
+        format!("  metadata   {}", bytes(info.metadata_bytes)),
+        format!("  rate       {:.4} bpp", 8.0 * info.bytes as f64 / pixels as f64),
+        match info.tile {
+            0 => format!("  tiles      {} (one a picture)", info.tiles),
+            side => format!("  tiles      {} of {side}x{side} pixels", info.tiles),
+        },
+        format!("  decoding   {:.0} multiplications a pixel, {} of memory", info.macs_per_pixel, report::size(info.decode_memory_bytes as f64)),
+    ];
+    let colour = if info.channels == 1 { "grey" } else { "RGB" };
+    for (i, (p, d)) in info.pictures.iter().zip(digests).enumerate() {
+        lines.push(format!("  picture {:<3}{}x{}, {colour}, 8 bits, digest {d}", i + 1, p.width, p.height));
+    }
+    lines.join("\n")
+}

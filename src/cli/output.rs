@@ -1,0 +1,195 @@
+//! Outputs: named after the input, refused where something stands already, whole or absent.
+
+use super::args::usage;
+use super::png_io::{cannot_write, reason};
+use crate::error::{Class, Error, Result};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Where a result goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    Stdout,
+    File(PathBuf),
+}
+
+impl Output {
+    pub fn name(&self) -> String {
+        match self {
+            Output::Stdout => "-".into(),
+            Output::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// The output of each input: `-o` as file, folder or stdout, else beside the input with `extension`.
+pub fn plan(inputs: &[PathBuf], option: Option<&Path>, extension: &str) -> Result<Vec<Output>> {
+    let stdin = Path::new("-");
+    if inputs.iter().filter(|i| *i == stdin).count() > 1 {
+        return Err(usage("stdin (-) can be read only once"));
+    }
+    let folder = option.is_some_and(|o| o.is_dir() || o.as_os_str().to_string_lossy().ends_with('/'));
+    if let Some(o) = option.filter(|_| !folder) {
+        if inputs.len() > 1 {
+            return Err(usage(format!("-o {} is no folder, and there are {} inputs", o.display(), inputs.len())));
+        }
+        return Ok(vec![if o == stdin { Output::Stdout } else { Output::File(o.into()) }]);
+    }
+    let name = |input: &PathBuf| -> Result<Output> {
+        if input == stdin {
+            return match option {
+                None => Ok(Output::Stdout),
+                Some(_) => Err(usage("an input from stdin has no name: give -o a file or -")),
+            };
+        }
+        let file = Path::new(input.file_name().ok_or_else(|| usage(format!("{}: no file name", input.display())))?);
+        let file = file.with_extension(extension);
+        Ok(Output::File(match option {
+            Some(folder) => folder.join(file),
+            None => input.with_file_name(file),
+        }))
+    };
+    let outputs = inputs.iter().map(name).collect::<Result<Vec<_>>>()?;
+    for (i, o) in outputs.iter().enumerate() {
+        if outputs[..i].contains(o) {
+            return Err(usage(format!("two inputs would be written to {}", o.name())));
+        }
+    }
+    Ok(outputs)
+}
+
+/// Refuses what must not be written, before any work is done: an existing file without `force`, an input,
+/// a folder that is not there or not writable.
+pub fn check(output: &Output, inputs: &[PathBuf], force: bool) -> Result<()> {
+    let Output::File(path) = output else { return Ok(()) };
+    let place = path.display();
+    let exists = |message: &str| Err(Error::new(Class::Exists, message).at(place));
+    if let Ok(meta) = fs::metadata(path) {
+        if meta.is_dir() {
+            return Err(usage(format!("{place}: this is a folder, a file is expected")));
+        }
+        let real = fs::canonicalize(path).ok();
+        if inputs.iter().any(|i| real.is_some() && fs::canonicalize(i).ok() == real) {
+            return exists("the output is the input itself: choose another with -o");
+        }
+        if !meta.is_file() {
+            return Ok(());
+        }
+        if !force {
+            return exists("the output exists already: -f overwrites it, -o writes elsewhere");
+        }
+    }
+    // The first thing a write does; nothing is left behind.
+    Writer::create(path).map(drop)
+}
+
+/// A file beside `path` that takes its place when all is written, or is gone.
+pub struct Writer {
+    target: PathBuf,
+    temporary: Option<PathBuf>,
+    file: Option<BufWriter<File>>,
+}
+
+impl Writer {
+    pub fn create(path: &Path) -> Result<Writer> {
+        let failed = |e: io::Error| {
+            let error = match e.kind() {
+                io::ErrorKind::NotFound => Error::new(Class::Io, "cannot write: the folder does not exist"),
+                _ => cannot_write(&e),
+            };
+            error.at(path.display())
+        };
+        // A link keeps pointing where it does; a device or a pipe is written as it is.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
+            let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
+            return Ok(Writer { target, temporary: None, file: Some(BufWriter::new(file)) });
+        }
+        let name = target.file_name().ok_or_else(|| usage(format!("{}: no file name", path.display())))?;
+        let name = format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id());
+        let temporary = target.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
+        Ok(Writer { target, temporary: Some(temporary), file: Some(BufWriter::with_capacity(1 << 16, file)) })
+    }
+
+    /// Puts the file in its place.
+    pub fn commit(mut self) -> Result<()> {
+        let failed = |e: io::Error| cannot_write(&e).at(self.target.display());
+        let file = self.file.take().expect("a writer commits once").into_inner();
+        let file = file.map_err(|e| failed(e.into_error()))?;
+        if let Some(temporary) = &self.temporary {
+            file.sync_all().map_err(failed)?;
+            drop(file);
+            fs::rename(temporary, &self.target).map_err(failed)?;
+            self.temporary = None;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.as_mut().expect("open until it commits").write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().expect("open until it commits").flush()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+/// Writes a whole output through `write`.
+pub fn write(output: &Output, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    match output {
+        Output::Stdout => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            write(&mut out).map_err(|e| e.at("stdout"))?;
+            out.flush().map_err(|e| Error::new(Class::Io, format!("stdout: cannot write: {}", reason(&e))))
+        }
+        Output::File(path) => {
+            let mut file = Writer::create(path)?;
+            write(&mut file).map_err(|e| e.at(path.display()))?;
+            file.commit()
+        }
+    }
+}
+
+pub fn write_bytes(output: &Output, bytes: &[u8]) -> Result<()> {
+    write(output, |out| out.write_all(bytes).map_err(|e| cannot_write(&e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(inputs: &[&str], option: Option<&str>) -> Result<Vec<String>> {
+        let inputs: Vec<PathBuf> = inputs.iter().map(PathBuf::from).collect();
+        plan(&inputs, option.map(Path::new), "tfit").map(|o| o.iter().map(Output::name).collect())
+    }
+
+    #[test]
+    fn outputs_are_named_after_inputs() {
+        assert_eq!(names(&["a/x.png", "y.b.png"], None).unwrap(), ["a/x.tfit", "y.b.tfit"]);
+        assert_eq!(names(&["a/x.png"], Some("out/")).unwrap(), ["out/x.tfit"]);
+        assert_eq!(names(&["a/x.png"], Some("-")).unwrap(), ["-"]);
+        assert_eq!(names(&["-"], None).unwrap(), ["-"]);
+        assert_eq!(names(&["-"], Some("z.tfit")).unwrap(), ["z.tfit"]);
+        for bad in [
+            names(&["a/x.png", "b/x.png"], Some("out/")),
+            names(&["a.png", "b.png"], Some("one.tfit")),
+            names(&["-", "-"], None),
+            names(&["-"], Some("out/")),
+        ] {
+            assert_eq!(bad.unwrap_err().class, Class::Usage);
+        }
+    }
+}
