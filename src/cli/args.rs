@@ -350,9 +350,7 @@ impl Args {
 
 /// Checks a value against the table, so that nonsense ends the program before any work.
 fn check(flag: &Flag, value: &OsStr) -> Result<()> {
-    let wrong = |what: String| {
-        Err(usage(format!("--{} {}: {what}", flag.long, value.to_string_lossy())))
-    };
+    let wrong = |what: String| Err(usage(format!("--{} {}: {what}", flag.long, value.to_string_lossy())));
     let text = value.to_str().unwrap_or("");
     match flag.value {
         Value::None => Ok(()),
@@ -427,7 +425,11 @@ fn unknown(command: &Command, name: &str) -> Error {
 
 /// The name that `word` may have meant.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names.map(|n| (distance(word, n), n)).min().filter(|(d, n)| *d <= n.len().max(word.len()).div_ceil(3)).map(|(_, n)| n)
+    names
+        .map(|n| (distance(word, n), n))
+        .min()
+        .filter(|(d, n)| *d <= n.len().max(word.len()).div_ceil(3))
+        .map(|(_, n)| n)
 }
 
 /// Edits (insert, delete, replace) from `a` to `b`.
@@ -448,7 +450,9 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// What `tilefit -h` prints.
 pub fn overview() -> String {
-    let mut out = String::from("Tilefit: a neural image codec that fits a small model to one picture\n\nUsage: tilefit COMMAND ...\n\n");
+    let mut out = String::from(
+        "Tilefit: a neural image codec that fits a small model to one picture\n\nUsage: tilefit COMMAND ...\n\n",
+    );
     for c in COMMANDS {
         out += &format!("  {:<12} {}\n", c.name, c.summary);
     }
@@ -508,7 +512,9 @@ pub fn completions(shell: &str) -> Result<String> {
     match shell {
         "bash" => {
             out += "_tilefit() {\n  local word=${COMP_WORDS[COMP_CWORD]} last=${COMP_WORDS[COMP_CWORD-1]} words=\n";
-            out += &format!("  if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"{names}\"; else\n  case ${{COMP_WORDS[1]}}:$last in\n");
+            out += &format!(
+                "  if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"{names}\"; else\n  case ${{COMP_WORDS[1]}}:$last in\n"
+            );
             for c in COMMANDS {
                 for f in c.all_flags().filter(|f| !choices(f).is_empty()) {
                     out += &format!("    {}:--{}) words=\"{}\" ;;\n", c.name, f.long, choices(f));
@@ -584,7 +590,10 @@ mod tests {
     fn flags_in_every_form() {
         let a = parse("encode", &["-fvj4", "a.png", "--target-size=400K", "-e", "7", "--", "-b.png"]).unwrap();
         assert!(a.has("force") && a.has("verbose") && !a.has("quiet"));
-        assert_eq!((a.integer("threads"), a.integer("effort"), a.size("target-size")), (Some(4), Some(7), Some(400_000)));
+        assert_eq!(
+            (a.integer("threads"), a.integer("effort"), a.size("target-size")),
+            (Some(4), Some(7), Some(400_000))
+        );
         assert_eq!(a.operands, [PathBuf::from("a.png"), PathBuf::from("-b.png")]);
         assert_eq!(parse("decode", &["-"]).unwrap().operands, [PathBuf::from("-")]);
     }

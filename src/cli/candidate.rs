@@ -70,10 +70,7 @@ pub fn same_size(original: &Picture, other: &Picture) -> Result<()> {
     if (original.width, original.height) != (other.width, other.height) {
         return Err(Error::new(
             Class::Io,
-            format!(
-                "{}x{} pixels, the original has {}x{}",
-                other.width, other.height, original.width, original.height
-            ),
+            format!("{}x{} pixels, the original has {}x{}", other.width, other.height, original.width, original.height),
         ));
     }
     Ok(())

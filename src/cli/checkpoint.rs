@@ -57,8 +57,10 @@ pub fn read(place: &Path, key: u64) -> Result<Vec<u8>> {
         return Err(usage("not a checkpoint of this program: run without --resume").at(place.display()));
     }
     if data[8..16] != key.to_le_bytes() {
-        return Err(usage("the checkpoint is of another picture or of other options: repeat those, or run without --resume")
-            .at(place.display()));
+        return Err(usage(
+            "the checkpoint is of another picture or of other options: repeat those, or run without --resume",
+        )
+        .at(place.display()));
     }
     data.drain(..16);
     Ok(data)

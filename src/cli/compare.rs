@@ -8,7 +8,7 @@ use super::report;
 use super::{each, eval, limits, png_io, read_limits};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 
 pub fn run(args: &Args) -> Result<u8> {
     args.one_of(&["json", "markdown"])?;
@@ -52,7 +52,9 @@ fn qualities(text: &str) -> Result<Vec<u8>> {
     }
     let parse = |q: &str| q.trim().parse::<u8>().ok().filter(|q| (1..=100).contains(q));
     text.split(',')
-        .map(|q| parse(q).ok_or_else(|| usage(format!("--jpeg {text}: qualities from 1 to 100, or none, are expected"))))
+        .map(|q| {
+            parse(q).ok_or_else(|| usage(format!("--jpeg {text}: qualities from 1 to 100, or none, are expected")))
+        })
         .collect()
 }
 
@@ -64,13 +66,9 @@ fn jpeg(picture: &Picture, quality: u8) -> Result<Candidate> {
     let mut data = Vec::new();
     let mut encoder = Encoder::new(&mut data, quality);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.set_chroma_subsampling_method(ChromaSubsamplingMethod::Average);
     let colour = if picture.channels == 1 { ColorType::Luma } else { ColorType::Rgb };
     encoder.encode(&picture.samples, width, height, colour).map_err(|e| failed(e.to_string()))?;
     let decoded = png_io::read_jpeg(&data, &png_io::ReadLimits { max_pixels: u64::MAX })?;
-    Ok(Candidate {
-        name: format!("JPEG q{quality}"),
-        bytes: data.len() as u64,
-        picture: decoded.picture,
-        parts: None,
-    })
+    Ok(Candidate { name: format!("JPEG q{quality}"), bytes: data.len() as u64, picture: decoded.picture, parts: None })
 }

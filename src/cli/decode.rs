@@ -43,8 +43,12 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     let region = args.text("region").map(parse_region).transpose()?;
     let request = Request { region, scale, which, partial: args.has("partial") };
+    let option = args.path("output");
+    if args.has("json") && option.as_deref() == Some(Path::new("-")) {
+        return Err(usage("--json and -o - both want stdout: choose one"));
+    }
     let force = args.has("force");
-    let outputs = output::plan(&args.operands, args.path("output").as_deref(), "png")?;
+    let outputs = output::plan(&args.operands, option.as_deref(), "png")?;
     if !matches!(which, Which::All) {
         outputs.iter().try_for_each(|o| output::check(o, &args.operands, force))?;
     }
@@ -69,10 +73,14 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
     let count = decoder.pictures().len();
     let chosen = match request.which {
         Which::Only if count > 1 => {
-            return Err(usage(format!("the file has {count} pictures: choose one with --image 1..{count}, or --image all")))
+            return Err(usage(format!(
+                "the file has {count} pictures: choose one with --image 1..{count}, or --image all"
+            )))
         }
         Which::Only => 0..1,
-        Which::One(n) if n >= count => return Err(usage(format!("there is no picture {}: the file has {count}", n + 1))),
+        Which::One(n) if n >= count => {
+            return Err(usage(format!("there is no picture {}: the file has {count}", n + 1)))
+        }
         Which::One(n) => n..n + 1,
         Which::All => 0..count,
     };
@@ -135,7 +143,7 @@ fn numbered(output: &Output, i: usize, count: usize, request: &Request) -> Resul
 }
 
 fn told(args: &Args, path: &Path, output: &Output, picture: &Picture, damage: &[Damage], started: Instant) {
-    if args.has("json") && *output != Output::Stdout {
+    if args.has("json") {
         let json = Json::new()
             .text("input", &path.display().to_string())
             .text("output", &output.name())

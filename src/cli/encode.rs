@@ -103,8 +103,7 @@ impl Job<'_> {
             1 => format!("{}x{} {}", first.width, first.height, if channels == 1 { "grey" } else { "RGB" }),
             n => format!("{n} pictures, {:.2} megapixels", pixels as f64 / 1e6),
         };
-        let opening =
-            format!("{name}: {size}, {} at effort {}: {}", self.model, options.effort, cost.words());
+        let opening = format!("{name}: {size}, {} at effort {}: {}", self.model, options.effort, cost.words());
         if self.args.has("dry-run") {
             if self.args.has("json") {
                 let json = input(Json::new(), inputs)
@@ -137,8 +136,7 @@ impl Job<'_> {
             let mut save = |state: &[u8]| {
                 saved = place.as_ref().map(|place| checkpoint::write(place, key, state));
             };
-            let mut monitor =
-                Monitor { report: &mut |m| progress.show(m), stop: &STOP, save: &mut save, resume };
+            let mut monitor = Monitor { report: &mut |m| progress.show(m), stop: &STOP, save: &mut save, resume };
             let fitted = (self.fit)(&pictures, &options, &mut monitor);
             drop(progress);
             fitted.map_err(|e| match (e.class, saved, &place) {
@@ -176,10 +174,15 @@ impl Job<'_> {
             let Source { picture, bytes: b, extras } = png_io::read_file(path, &read_limits(self.args))?;
             if !extras.is_empty() && !self.args.has("strip") && !self.args.has("quiet") {
                 let extras = extras.join(" and ");
-                report::say(&format!("{}: {extras} will not be kept (--strip all says that this is meant)", path.display()));
+                report::say(&format!(
+                    "{}: {extras} will not be kept (--strip all says that this is meant)",
+                    path.display()
+                ));
             }
             if pictures.first().is_some_and(|p: &crate::Picture| p.channels != picture.channels) {
-                return Err(Error::new(Class::Io, "the pictures of a group must be all grey or all RGB").at(path.display()));
+                return Err(
+                    Error::new(Class::Io, "the pictures of a group must be all grey or all RGB").at(path.display())
+                );
             }
             bytes.push(b);
             pictures.push(picture);

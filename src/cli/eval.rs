@@ -1,9 +1,9 @@
 //! `tilefit eval`: numbers of candidates against their original.
 
+use super::args::Args;
 use super::candidate::{Candidate, Score};
 use super::report::{self, Json};
 use super::{each, limits, png_io, read_limits};
-use super::args::Args;
 use crate::error::Result;
 
 pub fn run(args: &Args) -> Result<u8> {

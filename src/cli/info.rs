@@ -53,9 +53,8 @@ fn json(name: &str, info: &Info, digests: &[String]) -> String {
 }
 
 fn text(name: &str, info: &Info, digests: &[String]) -> String {
-    let bytes = |n: usize| {
-        format!("{:>12} B {:5.1} %", report::grouped(n as u64), 100.0 * n as f64 / info.bytes.max(1) as f64)
-    };
+    let bytes =
+        |n: usize| format!("{:>12} B {:5.1} %", report::grouped(n as u64), 100.0 * n as f64 / info.bytes.max(1) as f64);
     let pixels: u64 = info.pictures.iter().map(|p| (p.width * p.height) as u64).sum();
     let mut lines = vec![
         name.to_string(),
@@ -70,7 +69,11 @@ fn text(name: &str, info: &Info, digests: &[String]) -> String {
             0 => format!("  tiles      {} (one a picture)", info.tiles),
             side => format!("  tiles      {} of {side}x{side} pixels", info.tiles),
         },
-        format!("  decoding   {:.0} multiplications a pixel, {} of memory", info.macs_per_pixel, report::size(info.decode_memory_bytes as f64)),
+        format!(
+            "  decoding   {:.0} multiplications a pixel, {} of memory",
+            info.macs_per_pixel,
+            report::size(info.decode_memory_bytes as f64)
+        ),
     ];
     let colour = if info.channels == 1 { "grey" } else { "RGB" };
     for (i, (p, d)) in info.pictures.iter().zip(digests).enumerate() {

@@ -64,7 +64,7 @@ pub fn plan(inputs: &[PathBuf], option: Option<&Path>, extension: &str) -> Resul
 pub fn check(output: &Output, inputs: &[PathBuf], force: bool) -> Result<()> {
     let Output::File(path) = output else { return Ok(()) };
     let place = path.display();
-    let exists = |message: &str| Err(Error::new(Class::Exists, message).at(place));
+    let exists = |message: &str| Err(Error::new(Class::Exists, message).at(path.display()));
     if let Ok(meta) = fs::metadata(path) {
         if meta.is_dir() {
             return Err(usage(format!("{place}: this is a folder, a file is expected")));

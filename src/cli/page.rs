@@ -97,7 +97,11 @@ PSNR over all 8-bit samples of the decoded picture.</p></section>\n";
                 r.y0
             );
         }
-        let _ = write!(out, "</section>\n</main>\n<footer>Made by tilefit {}.</footer>\n<script>\n{SCRIPT}</script>\n", env!("CARGO_PKG_VERSION"));
+        let _ = write!(
+            out,
+            "</section>\n</main>\n<footer>Made by tilefit {}.</footer>\n<script>\n{SCRIPT}</script>\n",
+            env!("CARGO_PKG_VERSION")
+        );
         out
     }
 }
@@ -125,7 +129,13 @@ aria-label=\"PSNR over bits a pixel\">\n",
     let step = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0].into_iter().find(|s| (y1 - y0) / s <= 7.0).unwrap_or(50.0);
     let mut v = (y0 / step).ceil() * step;
     while v <= y1 {
-        let _ = writeln!(out, "<path class=grid d=\"M{left} {0:.1}H{right}\"/><text x=\"{1}\" y=\"{2:.1}\" class=end>{v}</text>", y(v), left - 6.0, y(v) + 4.0);
+        let _ = writeln!(
+            out,
+            "<path class=grid d=\"M{left} {0:.1}H{right}\"/><text x=\"{1}\" y=\"{2:.1}\" class=end>{v}</text>",
+            y(v),
+            left - 6.0,
+            y(v) + 4.0
+        );
         v += step;
     }
     for decade in -4..3 {
@@ -136,7 +146,13 @@ aria-label=\"PSNR over bits a pixel\">\n",
             }
         }
     }
-    let _ = writeln!(out, "<text x=\"{right}\" y=\"{}\" class=end>bits a pixel</text><text x=\"{}\" y=\"{}\">PSNR, dB</text>", bottom + 34.0, left + 6.0, top + 10.0);
+    let _ = writeln!(
+        out,
+        "<text x=\"{right}\" y=\"{}\" class=end>bits a pixel</text><text x=\"{}\" y=\"{}\">PSNR, dB</text>",
+        bottom + 34.0,
+        left + 6.0,
+        top + 10.0
+    );
     for ours in [false, true] {
         let mut line: Vec<&&Point> = points.iter().filter(|p| p.ours == ours).collect();
         line.sort_by(|a, b| a.bpp.total_cmp(&b.bpp));
@@ -234,7 +250,10 @@ mod tests {
 
     #[test]
     fn base64_of_all_lengths() {
-        assert_eq!(["", "M", "Ma", "Man", "Many"].map(|t| base64(t.as_bytes())), ["", "TQ==", "TWE=", "TWFu", "TWFueQ=="]);
+        assert_eq!(
+            ["", "M", "Ma", "Man", "Many"].map(|t| base64(t.as_bytes())),
+            ["", "TQ==", "TWE=", "TWFu", "TWFueQ=="]
+        );
     }
 
     #[test]

@@ -133,20 +133,24 @@ pub fn table(rows: &[Vec<String>], markdown: bool) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for (i, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths).enumerate().map(|(c, (text, &w))| {
-            if c == 0 {
-                format!("{text:<w$}")
-            } else {
-                format!("{text:>w$}")
-            }
-        });
+        let cells =
+            row.iter().zip(&widths).enumerate().map(
+                |(c, (text, &w))| {
+                    if c == 0 {
+                        format!("{text:<w$}")
+                    } else {
+                        format!("{text:>w$}")
+                    }
+                },
+            );
         let cells: Vec<String> = cells.collect();
         if markdown {
             let _ = writeln!(out, "| {} |", cells.join(" | "));
             if i == 0 {
-                let rule = widths.iter().enumerate().map(|(c, &w)| {
-                    format!("{}{}", "-".repeat(w.max(2) + 1), if c == 0 { "-" } else { ":" })
-                });
+                let rule = widths
+                    .iter()
+                    .enumerate()
+                    .map(|(c, &w)| format!("{}{}", "-".repeat(w.max(2) + 1), if c == 0 { "-" } else { ":" }));
                 let _ = writeln!(out, "|{}|", rule.collect::<Vec<_>>().join("|"));
             }
         } else {
@@ -185,6 +189,9 @@ mod tests {
     fn tables_align() {
         let rows = [["name", "n"], ["x", "10"]].map(|r| r.map(String::from).to_vec());
         assert_eq!(table(&rows, false), "name   n\nx     10");
-        assert_eq!(table(&rows, true), "| name |  n |\n|------|---:|\n| x    | 10 |".replace("|------|---:|", "|------|---:|"));
+        assert_eq!(
+            table(&rows, true),
+            "| name |  n |\n|------|---:|\n| x    | 10 |".replace("|------|---:|", "|------|---:|")
+        );
     }
 }

@@ -10,7 +10,9 @@ use crate::metrics;
 
 pub fn run(args: &Args) -> Result<u8> {
     let reference = args.path("reference").map(|p| {
-        png_io::read_bytes(&p).and_then(|data| png_io::read_any(&data, &read_limits(args))).map_err(|e| e.at(p.display()))
+        png_io::read_bytes(&p)
+            .and_then(|data| png_io::read_any(&data, &read_limits(args)))
+            .map_err(|e| e.at(p.display()))
     });
     let reference = reference.transpose()?;
     each(&args.operands, |_, path| {

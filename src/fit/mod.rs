@@ -92,3 +92,11 @@ pub struct Fitted {
 
 /// A family's fit: pictures of equal channel count in, model and codes out.
 pub type FitFn = fn(&[Picture], &FitOptions, &mut Monitor) -> Result<Fitted>;
+
+/// The families that can be fitted, by the name that `--model` knows.
+pub const FAMILIES: &[(&str, FitFn)] = &[];
+
+/// The fit of a family.
+pub fn family(name: &str) -> Option<FitFn> {
+    FAMILIES.iter().find(|(n, _)| *n == name).map(|(_, fit)| *fit)
+}

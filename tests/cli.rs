@@ -1,0 +1,312 @@
+//! The command as scripts see it: exit codes, one-line messages, stdout, and what is left on disk.
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder of its own for each test, gone when the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("tilefit-cli-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn write(&self, name: &str, data: &[u8]) -> String {
+        let path = self.path(name);
+        fs::write(&path, data).unwrap();
+        path.to_str().unwrap().to_string()
+    }
+
+    fn fixture(&self, name: &str) -> String {
+        self.write(name, &fs::read(fixture(name)).unwrap())
+    }
+
+    fn list(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().to_str().unwrap().to_string()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_tilefit"));
+    c.args(words).env("NO_COLOR", "1");
+    c
+}
+
+fn run(words: &[&str]) -> Output {
+    command(words).stdin(Stdio::null()).output().unwrap()
+}
+
+fn piped(words: &[&str], input: &[u8]) -> Output {
+    let mut child = command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    let _ = writer.join().unwrap();
+    output
+}
+
+fn stdout(o: &Output) -> String {
+    String::from_utf8(o.stdout.clone()).unwrap()
+}
+
+fn stderr(o: &Output) -> String {
+    String::from_utf8(o.stderr.clone()).unwrap()
+}
+
+/// Exit code `code`, nothing on stdout, one line on stderr that holds each of `parts`.
+#[track_caller]
+fn refused(o: &Output, code: i32, parts: &[&str]) {
+    let text = stderr(o);
+    assert_eq!(o.status.code(), Some(code), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(o.stdout.is_empty(), "{}", stdout(o));
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+#[track_caller]
+fn done(o: &Output) {
+    assert!(o.status.success(), "{}", stderr(o));
+}
+
+fn png(colour: png::ColorType, depth: png::BitDepth, setup: impl FnOnce(&mut png::Encoder<&mut Vec<u8>>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, 8, 8);
+    encoder.set_color(colour);
+    encoder.set_depth(depth);
+    setup(&mut encoder);
+    let bits = colour.samples() * depth as usize * 8;
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&vec![0x5a; bits.div_ceil(8) * 8]).unwrap();
+    writer.finish().unwrap();
+    out
+}
+
+/// The text of a key's value in one flat JSON object.
+fn value<'a>(json: &'a str, key: &str) -> &'a str {
+    let at = json.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} is not in {json}"));
+    let rest = &json[at + key.len() + 3..];
+    let end = if let Some(text) = rest.strip_prefix('"') {
+        text.find('"').unwrap() + 2
+    } else {
+        rest.find([',', '}']).unwrap()
+    };
+    &rest[..end]
+}
+
+#[test]
+fn usage_errors() {
+    refused(&run(&[]), 2, &["tilefit help"]);
+    refused(&run(&["encod", "x.png"]), 2, &["encod", "encode"]);
+    refused(&run(&["decode"]), 2, &["tilefit decode"]);
+    refused(&run(&["eval", "only-one.png"]), 2, &["CANDIDATE"]);
+    refused(&run(&["decode", "x", "--regoin", "1,2,3,4"]), 2, &["--regoin", "--region"]);
+    refused(&run(&["decode", "x", "--region", "1,2,3"]), 2, &["X,Y,W,H"]);
+    refused(&run(&["decode", "x", "--region", "1,2,0,4"]), 2, &["X,Y,W,H"]);
+    refused(&run(&["decode", "x", "--image", "0"]), 2, &["--image"]);
+    refused(&run(&["decode", "x", "--scale", "1/3"]), 2, &["1/2, 1/4, 1/8"]);
+    refused(&run(&["compare", "x.png", "--jpeg", "95,no"]), 2, &["--jpeg"]);
+    refused(&run(&["compare", "x.png", "--json", "--markdown"]), 2, &["--json", "--markdown"]);
+    refused(&run(&["completions", "tcsh"]), 2, &["bash, zsh, fish"]);
+}
+
+#[test]
+fn help_is_for_every_command() {
+    for name in ["encode", "decode", "info", "verify", "eval", "compare", "completions", "help"] {
+        let (short, long) = (run(&[name, "-h"]), run(&[name, "--help"]));
+        done(&short);
+        assert!(stdout(&run(&["help"])).contains(name));
+        assert_eq!(stdout(&long), stdout(&run(&["help", name])));
+        assert!(long.stdout.len() >= short.stdout.len());
+    }
+    assert!(stdout(&run(&["--version"])).starts_with("tilefit "));
+}
+
+#[test]
+fn completions_are_scripts() {
+    for shell in ["bash", "zsh", "fish"] {
+        let o = run(&["completions", shell]);
+        done(&o);
+        assert!(stdout(&o).contains("target-msssim"));
+    }
+    // bash is everywhere that tests run; it must at least read its script.
+    let f = Folder::new("completions");
+    let script = f.write("tilefit.bash", &run(&["completions", "bash"]).stdout);
+    if let Ok(o) = Command::new("bash").args(["-n", &script]).output() {
+        assert!(o.status.success(), "{}", stderr(&o));
+    }
+}
+
+#[test]
+fn pictures_that_cannot_be_represented_are_refused_by_name() {
+    use png::{BitDepth, ColorType};
+    let f = Folder::new("refused");
+    let good = fs::read(fixture("noise.png")).unwrap();
+    let mut empty = good.clone();
+    empty[16..20].fill(0);
+    let cases: &[(&str, Vec<u8>, &[&str])] = &[
+        ("nothing.png", Vec::new(), &["empty"]),
+        ("text.png", b"this is no picture".to_vec(), &["not a PNG"]),
+        ("photo.png", b"\xff\xd8\xff\xe0 and so on".to_vec(), &["not a PNG", "JPEG"]),
+        ("cut.png", good[..good.len() / 2].to_vec(), &["truncated"]),
+        ("head.png", good[..20].to_vec(), &["truncated"]),
+        ("zero.png", empty, &["no pixels", "0x40"]),
+        ("deep.png", png(ColorType::Rgb, BitDepth::Sixteen, |_| ()), &["16-bit"]),
+        ("alpha.png", png(ColorType::Rgba, BitDepth::Eight, |_| ()), &["alpha"]),
+        ("grey-alpha.png", png(ColorType::GrayscaleAlpha, BitDepth::Eight, |_| ()), &["alpha"]),
+        ("trns.png", png(ColorType::Rgb, BitDepth::Eight, |e| e.set_trns(vec![0, 1, 0, 2, 0, 3])), &["tRNS"]),
+        ("moving.png", png(ColorType::Rgb, BitDepth::Eight, |e| e.set_animated(1, 0).unwrap()), &["animated"]),
+    ];
+    for (name, data, parts) in cases {
+        let path = f.write(name, data);
+        let mut parts = parts.to_vec();
+        parts.push(name);
+        refused(&run(&["compare", &path]), 1, &parts);
+        refused(&run(&["encode", "--quiet", &path]), 1, &parts);
+    }
+    let names: Vec<String> = f.list();
+    assert!(names.iter().all(|n| n.ends_with(".png") && !n.starts_with('.')), "{names:?}");
+    let big = f.write("big.png", &good);
+    refused(&run(&["compare", &big, "--max-pixels", "1K"]), 6, &["big.png", "--max-pixels", "1600"]);
+}
+
+#[test]
+fn what_can_be_represented_is_read() {
+    use png::{BitDepth, ColorType};
+    let f = Folder::new("read");
+    let mut palette = vec![0u8; 3 * 256];
+    palette[3 * 0x5a..][..3].copy_from_slice(&[9, 8, 7]);
+    let cases = [
+        ("one-bit.png", png(ColorType::Grayscale, BitDepth::One, |_| ())),
+        ("palette.png", png(ColorType::Indexed, BitDepth::Eight, |e| e.set_palette(palette))),
+    ];
+    for (name, data) in cases {
+        let path = f.write(name, &data);
+        let o = run(&["eval", "--json", &path, &path]);
+        done(&o);
+        assert_eq!(value(&stdout(&o), "psnr"), "null");
+        assert_eq!(value(&stdout(&o), "factor"), "1");
+    }
+}
+
+#[test]
+fn missing_inputs_and_bad_outputs() {
+    let f = Folder::new("outputs");
+    let picture = f.fixture("noise.png");
+    refused(&run(&["encode", "--quiet", f.path("none.png").to_str().unwrap()]), 1, &["none.png", "no such file"]);
+    refused(&run(&["decode", f.path("none.tfit").to_str().unwrap()]), 1, &["none.tfit", "no such file"]);
+    refused(&run(&["decode", &picture, "-o", "/nowhere/at/all/x.png"]), 1, &["/nowhere/at/all", "folder"]);
+    let there = f.write("noise.tfit", b"precious");
+    refused(&run(&["encode", &picture]), 4, &["noise.tfit", "-f"]);
+    assert_eq!(fs::read(&there).unwrap(), b"precious");
+    refused(&run(&["encode", "-f", &picture, "-o", &picture]), 4, &["input itself"]);
+    refused(&run(&["encode", &picture, &there, "-o", f.path("one.tfit").to_str().unwrap()]), 2, &["no folder"]);
+    refused(&run(&["encode", "-q", "5", "--lambda", "1e-3", &picture]), 2, &["--quality", "--lambda"]);
+    refused(&run(&["encode", "--json", "-o", "-", &picture]), 2, &["stdout"]);
+    refused(&run(&["encode", "--group", &picture]), 2, &["--group", "-o"]);
+    refused(&run(&["encode", "--tile", "100", &picture]), 2, &["--tile", "power of two"]);
+    assert_eq!(f.list(), ["noise.png", "noise.tfit"]);
+}
+
+#[test]
+fn damaged_files_are_exit_6() {
+    let f = Folder::new("damaged");
+    for (name, data) in
+        [("empty.tfit", &b""[..]), ("words.tfit", b"not a tilefit file at all"), ("head.tfit", b"\x8bTF\r\n\x01\x01")]
+    {
+        let path = f.write(name, data);
+        for words in [&["info", &path][..], &["decode", &path], &["verify", &path]] {
+            refused(&run(words), 6, &[name]);
+        }
+    }
+    assert!(f.list().iter().all(|n| n.ends_with(".tfit")));
+}
+
+#[test]
+fn eval_measures_png_and_jpeg() {
+    let (original, coarse) = (fixture("text.png"), fixture("text-coarse.png"));
+    let (original, coarse) = (original.to_str().unwrap(), coarse.to_str().unwrap());
+    let o = run(&["eval", "--json", original, coarse]);
+    done(&o);
+    assert!(o.stderr.is_empty());
+    let json = stdout(&o);
+    assert_eq!(json.lines().count(), 1);
+    let number = |key| value(&json, key).parse::<f64>().unwrap();
+    assert!((number("psnr") - 12.7078).abs() < 1e-4);
+    assert!((number("ms_ssim") - 0.867355).abs() < 1e-6);
+    let bytes = fs::metadata(coarse).unwrap().len() as f64;
+    assert_eq!(number("bytes"), bytes);
+    assert!((number("bpp") - 8.0 * bytes / (176.0 * 168.0)).abs() < 1e-12);
+    assert!((number("factor") - bytes / fs::metadata(original).unwrap().len() as f64).abs() < 1e-12);
+    assert_eq!((value(&json, "weights_bytes"), value(&json, "codes_bytes")), ("null", "null"));
+    // One bad candidate is reported, the rest go on.
+    let o = run(&["eval", "--json", original, "missing.png", coarse, fixture("odd.png").to_str().unwrap()]);
+    assert_eq!(o.status.code(), Some(1));
+    assert_eq!((stdout(&o).lines().count(), stderr(&o).lines().count()), (1, 2));
+    assert!(stderr(&o).contains("61x33"));
+}
+
+#[test]
+fn compare_prints_one_row_a_candidate() {
+    let f = Folder::new("compare");
+    let picture = f.fixture("text.png");
+    let coarse = f.fixture("text-coarse.png");
+    let text = stdout(&run(&["compare", &picture, &coarse]));
+    assert_eq!(text.lines().count(), 6);
+    for name in ["name", "JPEG q95", "JPEG q70", "JPEG q50", "JPEG q20", "text-coarse.png"] {
+        assert!(text.contains(name), "{text}");
+    }
+    let json = stdout(&run(&["compare", &picture, "--json", "--jpeg", "50,20"]));
+    assert_eq!(json.lines().count(), 2);
+    assert_eq!(value(&json, "name"), "\"JPEG q50\"");
+    let markdown = stdout(&run(&["compare", &picture, "--markdown", "--jpeg", "50"]));
+    assert!(markdown.lines().count() == 3 && markdown.lines().all(|l| l.starts_with('|') && l.ends_with('|')));
+    let html = f.path("page.html");
+    let words = ["compare", &picture, &coarse, "--html", html.to_str().unwrap()];
+    done(&run(&words));
+    let page = fs::read_to_string(&html).unwrap();
+    assert!(page.matches("data:image/png;base64,").count() >= 6);
+    assert!(!page.contains("http://") && !page.contains("https://"), "the page must load nothing");
+    refused(&run(&words), 4, &["page.html", "-f"]);
+}
+
+/// A reader that goes away early is not an error, and no panic either.
+#[test]
+fn closed_stdout() {
+    let mut child = command(&["help", "encode"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let o = child.wait_with_output().unwrap();
+    assert_eq!((o.status.code(), stderr(&o)), (Some(0), String::new()));
+}
+
+#[test]
+fn stdin_is_an_input() {
+    let picture = fs::read(fixture("noise.png")).unwrap();
+    refused(&piped(&["encode", "--quiet", "-", "-o", "-", "--max-pixels", "10"], &picture), 6, &["--max-pixels"]);
+    refused(&piped(&["encode", "--quiet", "-", "-o", "-"], &picture[..99]), 1, &["truncated"]);
+    refused(&piped(&["decode", "-"], b"nothing"), 6, &["-:"]);
+}
