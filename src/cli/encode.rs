@@ -10,7 +10,7 @@ use super::{checkpoint, each, interrupted, limits, read_limits, watch_interrupts
 use crate::codec::{write_file, Written};
 use crate::decoder::Decoder;
 use crate::error::{Class, Error, Result};
-use crate::fit::{self, FitFn, FitOptions, Monitor, Target, Tune, WeightCoding};
+use crate::fit::{self, FitOptions, Monitor, Target, Tune, WeightCoding};
 use crate::limits::Limits;
 use crate::metrics;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,6 @@ const TARGETS: [&str; 6] = ["quality", "lambda", "target-psnr", "target-msssim",
 struct Job<'a> {
     args: &'a Args,
     model: &'static str,
-    fit: FitFn,
     options: FitOptions,
     time_limit: Option<Duration>,
 }
@@ -32,8 +31,7 @@ struct Job<'a> {
 pub fn run(args: &Args) -> Result<u8> {
     let model = ["pyramid", "gdn"].into_iter().find(|m| *m == args.text("model").unwrap_or(DEFAULT_MODEL));
     let model = model.unwrap_or(DEFAULT_MODEL);
-    let fit = fit::family(model).ok_or_else(|| usage(format!("--model {model} is not part of this build")))?;
-    let job = Job { args, model, fit, options: options(args)?, time_limit: args.duration("time-limit") };
+    let job = Job { args, model, options: options(args)?, time_limit: args.duration("time-limit") };
     let option = args.path("output");
     if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
         return Err(usage("--json and -o - both want stdout: choose one"));
@@ -123,6 +121,8 @@ impl Job<'_> {
         if !self.args.has("quiet") {
             report::say(&opening);
         }
+        let fit = fit::family(self.model)
+            .ok_or_else(|| usage(format!("--model {} is not part of this build", self.model)))?;
         let fitted = {
             let place = checkpoint::place(output);
             let key = checkpoint::key(self.model, &options, &pictures);
@@ -137,7 +137,7 @@ impl Job<'_> {
                 saved = place.as_ref().map(|place| checkpoint::write(place, key, state));
             };
             let mut monitor = Monitor { report: &mut |m| progress.show(m), stop: &STOP, save: &mut save, resume };
-            let fitted = (self.fit)(&pictures, &options, &mut monitor);
+            let fitted = fit(&pictures, &options, &mut monitor);
             drop(progress);
             fitted.map_err(|e| match (e.class, saved, &place) {
                 (Class::Interrupted, Some(Ok(())), Some(place)) => Error::new(

@@ -1,0 +1,42 @@
+# Names for command lines; no logic.
+TILEFIT = target/release/tilefit
+TARGET = x86_64-unknown-linux-gnu
+
+.PHONY: help demo test lint bench static golden fuzz rd
+
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+demo: ## encode the nebula picture, decode it, compare it with JPEG (below three minutes)
+	cargo build --release
+	mkdir -p target/demo
+	$(TILEFIT) encode fixtures/nebula.png -o target/demo/nebula.tfit -f -e 1 --time-limit 60s
+	$(TILEFIT) decode target/demo/nebula.tfit -o target/demo/nebula.png -f
+	$(TILEFIT) info target/demo/nebula.tfit
+	$(TILEFIT) compare fixtures/nebula.png target/demo/nebula.tfit --html target/demo/compare.html -f
+	@echo "Crops side by side: target/demo/compare.html"
+
+test: ## all tests
+	cargo test --workspace
+
+lint: ## format, warnings, and the decoder alone
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo build --no-default-features
+
+bench: ## kernels and codec, seconds and ratios
+	cargo bench --workspace
+
+static: ## the release binary without shared libraries
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TARGET)
+	ls -l target/$(TARGET)/release/tilefit
+
+golden: ## files that must decode to the same samples for ever
+	cargo test --test golden
+
+fuzz: ## one minute of each fuzz target (needs nightly and cargo-fuzz)
+	cd fuzz && for t in $$(cargo fuzz list); do cargo +nightly fuzz run $$t -- -max_total_time=60 || exit 1; done
+
+rd: ## rate-distortion curve of the nebula picture as CSV
+	cargo build --release
+	scripts/rd.sh $(TILEFIT) fixtures/nebula.png
