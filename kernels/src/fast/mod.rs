@@ -14,6 +14,7 @@ pub mod peak;
 pub mod pointwise;
 pub mod quantise;
 mod scratch;
+pub mod squared_error;
 pub mod ssim;
 #[cfg(test)]
 mod testing;

@@ -191,12 +191,20 @@ kernel! {
 #[inline(always)]
 fn totals_lanes<S: Simd>(s: S, a: &[f32], stride: usize, outputs: usize, n: usize, sums: &mut [f32]) {
     for o in 0..outputs {
-        let to = &mut sums[LANES * o..];
-        let mut sum = s.load(to);
-        for p in (0..n).step_by(S::F32_LANES) {
-            sum = sum + s.load(&a[o * stride + p..]);
+        let a = &a[o * stride..][..n];
+        // Four sums side by side hide the latency of the addition.
+        let mut sum = [s.load(&sums[LANES * o..]), s.splat(0.0), s.splat(0.0), s.splat(0.0)];
+        let quads = a.chunks_exact(4 * S::F32_LANES);
+        let rest = quads.remainder();
+        for quad in quads {
+            for k in 0..4 {
+                sum[k] = sum[k] + s.load(&quad[k * S::F32_LANES..]);
+            }
         }
-        s.store(sum, to);
+        for one in rest.chunks_exact(S::F32_LANES) {
+            sum[0] = sum[0] + s.load(one);
+        }
+        s.store((sum[0] + sum[1]) + (sum[2] + sum[3]), &mut sums[LANES * o..]);
     }
 }
 
@@ -234,7 +242,8 @@ fn outer_lanes<S: Simd>(
         let rows = (outputs - o).min(4);
         let mut i = 0;
         while i < inputs {
-            let columns = (inputs - i).min(3);
+            // Four left over are two and two: a single column would wait for its own sums.
+            let columns = if inputs - i == 4 { 2 } else { (inputs - i).min(3) };
             let (a, b, to) = (&a[o * a_stride..], &b[i * b_stride..], &mut sums[LANES * (o * inputs + i)..]);
             // SAFETY: rows and columns lie within the matrix, whose lengths are asserted above.
             unsafe {

@@ -108,6 +108,6 @@ pub(crate) trait Simd: Copy {
     fn sum(self, v: Self::F32) -> f32 {
         let mut lanes = [0f32; 16];
         self.store(v, &mut lanes);
-        lanes.iter().sum()
+        lanes[..Self::F32_LANES].iter().sum()
     }
 }

@@ -8,6 +8,7 @@ use super::planes::{with_scratch, zero_edges, Planes, PAD};
 use super::upsampling;
 use crate::models::pyramid::network::Network;
 use crate::models::pyramid::spec::PyramidSpec;
+use kernels::fast::squared_error::squared_error;
 use kernels::fast::{conv3x3, pointwise};
 use kernels::Level;
 use rayon::prelude::*;
@@ -118,15 +119,7 @@ impl SynthModel {
         self.run(level, weights, grids);
         let error = self.start(|y, c, (w, h), row| {
             let target = &target[(c * h + y) * w..][..w];
-            let mut sums = [0f32; 8];
-            for (row, target) in row.chunks_mut(8).zip(target.chunks(8)) {
-                for ((v, t), sum) in row.iter_mut().zip(target).zip(&mut sums) {
-                    let d = v.clamp(0.0, 1.0) - t;
-                    *sum += d * d;
-                    *v = if *v >= 0.0 && *v <= 1.0 { 2.0 * scale * d } else { 0.0 };
-                }
-            }
-            sums.iter().map(|s| *s as f64).sum()
+            squared_error(level, row, target, 2.0 * scale)
         });
         self.descend(level, weights, grids, dgrids, dweights);
         error
