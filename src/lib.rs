@@ -14,10 +14,12 @@ pub mod error;
 #[cfg(feature = "fit")]
 pub mod fit;
 pub mod image;
+pub mod layers;
 pub mod limits;
 #[cfg(feature = "fit")]
 pub mod metrics;
 pub mod models;
+pub mod tensor;
 
 pub use error::{Class, Error, Result};
 pub use image::{Picture, Rect};

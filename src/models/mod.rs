@@ -7,6 +7,7 @@ use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use kernels::Level;
 
+pub mod gdn;
 pub mod pyramid;
 
 /// One grid of the latent field: `channels` planes of `ceil(height / 2^shift) x ceil(width / 2^shift)`.
@@ -137,6 +138,7 @@ pub const TEST: u8 = 255;
 pub fn read_model(family: u8, channels: usize, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
     let model: Box<dyn Model> = match family {
         PYRAMID => Box::new(pyramid::model::PyramidModel::read(description, weights)?),
+        GDN => Box::new(gdn::GdnModel::read(channels, description, weights)?),
         #[cfg(all(test, feature = "fit"))]
         TEST => Box::new(crate::decoder::tests::Echo::read(description)),
         _ => {

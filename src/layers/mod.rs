@@ -1,0 +1,42 @@
+//! Layers as plain functions: `run` for the decoder (exact kernels), `forward` and `backward` for the fit.
+//! They know nothing of tapes or models.
+
+#[cfg(feature = "fit")]
+pub mod conv2d;
+pub mod conv_transpose2d;
+pub mod gdn;
+
+#[cfg(all(test, feature = "fit"))]
+mod check {
+    use kernels::Level;
+
+    pub fn noise(n: usize, seed: u64) -> Vec<f32> {
+        let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (s >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// Holds `gradient` of `f` at `x` to central differences along a few random directions.
+    pub fn gradient(x: &[f32], gradient: &[f32], seed: u64, mut f: impl FnMut(&[f32]) -> f64) {
+        for k in 0..3 {
+            let d = noise(x.len(), seed + 100 + k);
+            let h = 1e-2;
+            let at = |s: f32| x.iter().zip(&d).map(|(x, d)| x + s * d).collect::<Vec<_>>();
+            let numeric = (f(&at(h)) - f(&at(-h))) / (2.0 * f64::from(h));
+            let exact: f64 = gradient.iter().zip(&d).map(|(g, d)| f64::from(g * d)).sum();
+            let norm: f64 = gradient.iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+            assert!((numeric - exact).abs() < 4e-3 * norm + 1e-3, "numeric {numeric}, exact {exact}, norm {norm}");
+        }
+    }
+
+    pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    }
+
+    pub fn level() -> Level {
+        Level::best()
+    }
+}

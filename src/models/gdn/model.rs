@@ -1,0 +1,387 @@
+//! The model as the decoder has it: tiles of codes in, pixels out.
+
+use super::weights::Quantised;
+use super::{codes, GdnSpec, KERNEL, MAX_CHANNELS, SHIFT};
+use crate::entropy::range_coder::RangeDecoder;
+#[cfg(feature = "fit")]
+use crate::entropy::range_coder::RangeEncoder;
+use crate::error::{Class, Error, Result};
+use crate::image::Rect;
+use crate::layers::conv_transpose2d::ConvTranspose2d;
+use crate::layers::gdn::Gdn;
+use crate::models::{Codes, Grid, GridSpec, Model};
+use crate::tensor::{Shape, Tensor};
+use kernels::exact::conv_transpose2d::PackedConvTranspose;
+use kernels::exact::gdn::PackedGdn;
+use kernels::{Level, Window};
+
+/// How the weights section is written.
+#[derive(Clone, PartialEq, Debug)]
+enum Stored {
+    Coded(Quantised),
+    /// Little-endian f16, in the order of the tensors.
+    F16(Vec<u16>),
+}
+
+/// Flag of the description: weights are plain f16.
+const PLAIN: u8 = 1;
+
+/// Spec, weights, and layers ready to run.
+#[derive(Clone, Debug)]
+pub struct GdnModel {
+    spec: GdnSpec,
+    stored: Stored,
+    grids: [GridSpec; 1],
+    convolutions: [PackedConvTranspose; 3],
+    normalisations: [PackedGdn; 2],
+}
+
+/// A convolution's place in the synthesis.
+fn layer(spec: &GdnSpec, i: usize) -> ConvTranspose2d {
+    let outputs = if i < 2 { spec.n } else { spec.channels };
+    ConvTranspose2d { inputs: spec.n, outputs, kernel: KERNEL, stride: 2 }
+}
+
+/// A f16 as f32, exactly. NaNs and infinities become 0.
+fn from_f16(h: u16) -> f32 {
+    let (exponent, mantissa) = (u32::from(h >> 10 & 31), u32::from(h & 1023));
+    let sign = if h >> 15 == 1 { -1.0 } else { 1.0 };
+    let size = match exponent {
+        31 => 0.0,
+        0 => mantissa as f32 / (1 << 24) as f32,
+        e => f32::from_bits((e + 112) << 23 | mantissa << 13),
+    };
+    sign * size
+}
+
+/// Rows or columns of a rectangle as a window.
+fn window(r: &Rect) -> Window {
+    Window { y0: r.y0, x0: r.x0, height: r.height(), width: r.width() }
+}
+
+impl GdnModel {
+    fn new(spec: GdnSpec, stored: Stored) -> Self {
+        let weights: Vec<f32> = match &stored {
+            Stored::Coded(q) => q.dequantise(&spec),
+            Stored::F16(halves) => halves.iter().map(|&h| from_f16(h)).collect(),
+        };
+        let tensors = spec.tensors();
+        let part = |i: usize| &weights[tensors[i].range.clone()];
+        GdnModel {
+            grids: [GridSpec { shift: SHIFT, channels: spec.n }],
+            convolutions: [0, 1, 2].map(|i| layer(&spec, i).exact(part(4 * i), part(4 * i + 1))),
+            normalisations: [0, 1].map(|i| PackedGdn::new(part(4 * i + 2), part(4 * i + 3))),
+            spec,
+            stored,
+        }
+    }
+
+    pub fn from_quantised(spec: GdnSpec, quantised: Quantised) -> Self {
+        Self::new(spec, Stored::Coded(quantised))
+    }
+
+    /// Weights rounded to f16.
+    #[cfg(feature = "fit")]
+    pub fn from_weights(spec: GdnSpec, weights: &[f32]) -> Self {
+        Self::new(spec, Stored::F16(weights.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect()))
+    }
+
+    /// From the header's description (two bytes: flags, `N`) and the weights section.
+    pub fn read(channels: usize, description: &[u8], section: &[u8]) -> Result<Self> {
+        let &[flags, n] = description else {
+            return Err(Error::format(format!("a gdn description of {} bytes, it has 2", description.len())));
+        };
+        if flags & !PLAIN != 0 {
+            let what = format!("unknown gdn flags {:#04x}: a newer program is needed", flags & !PLAIN);
+            return Err(Error::new(Class::Unsupported, what));
+        }
+        let spec = GdnSpec::new(n.into(), channels);
+        if !(1..=MAX_CHANNELS).contains(&spec.n) || !matches!(channels, 1 | 3) {
+            return Err(Error::format("a gdn model without channels: the file is damaged"));
+        }
+        if flags & PLAIN == 0 {
+            return Ok(Self::from_quantised(spec, Quantised::read(&spec, section)?));
+        }
+        if section.len() != 2 * spec.weights_count() {
+            return Err(Error::format(format!(
+                "weights: {} bytes, the model has {} of two bytes",
+                section.len(),
+                spec.weights_count()
+            )));
+        }
+        let halves = section.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+        Ok(Self::new(spec, Stored::F16(halves)))
+    }
+
+    pub fn spec(&self) -> &GdnSpec {
+        &self.spec
+    }
+
+    /// The rectangles that `pixels` depends on: the codes', and those of the feature maps behind each
+    /// convolution.
+    fn supports(&self, pixels: Rect, size: (usize, usize)) -> [Rect; 4] {
+        let (w, h) = (size.0.div_ceil(1 << SHIFT), size.1.div_ceil(1 << SHIFT));
+        let mut rects = [pixels; 4];
+        for i in (0..3).rev() {
+            let conv = layer(&self.spec, i);
+            let (x0, x1) = conv.support(rects[i + 1].x0, rects[i + 1].x1, w << i);
+            let (y0, y1) = conv.support(rects[i + 1].y0, rects[i + 1].y1, h << i);
+            rects[i] = Rect::new(x0, y0, x1, y1);
+        }
+        rects
+    }
+
+    /// Pixels `area` of the full-size picture as planes of samples in about [0, 1].
+    fn planes(&self, level: Level, codes: &Grid, size: (usize, usize), area: Rect) -> Result<Tensor> {
+        let rects = self.supports(area, size);
+        let first = rects[0];
+        let mut x = Tensor::zeros(Shape::new(self.spec.n, first.height(), first.width()))?;
+        let held = codes.rect.intersect(&first);
+        if !held.is_empty() {
+            for c in 0..self.spec.n {
+                for y in held.y0..held.y1 {
+                    let from = (c * codes.rect.height() + y - codes.rect.y0) * codes.rect.width();
+                    let from = &codes.codes[from + held.x0 - codes.rect.x0..][..held.width()];
+                    let to = (c * first.height() + y - first.y0) * first.width() + held.x0 - first.x0;
+                    x.values[to..].iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q));
+                }
+            }
+        }
+        for i in 0..3 {
+            let (xs, ys) = (window(&rects[i]), window(&rects[i + 1]));
+            let mut y = Tensor::zeros(Shape::new(layer(&self.spec, i).outputs, ys.height, ys.width))?;
+            ConvTranspose2d::run(level, &self.convolutions[i], &xs, &x.values, &ys, &mut y.values);
+            x = y;
+            if i < 2 {
+                let mut y = Tensor::zeros(x.shape)?;
+                Gdn::run(level, &self.normalisations[i], x.shape.plane(), &x.values, &mut y.values);
+                x = y;
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// YCoCg to RGB in place: `R = Y + Co - Cg`, `G = Y + Cg`, `B = Y - Co - Cg`.
+pub fn to_rgb(planes: &mut [f32]) {
+    let n = planes.len() / 3;
+    let (y, rest) = planes.split_at_mut(n);
+    let (co, cg) = rest.split_at_mut(n);
+    for ((y, co), cg) in y.iter_mut().zip(co).zip(cg) {
+        let t = *y - *cg;
+        let green = *y + *cg;
+        *y = t + *co;
+        *cg = t - *co;
+        *co = green;
+    }
+}
+
+impl Model for GdnModel {
+    fn name(&self) -> &'static str {
+        "gdn"
+    }
+
+    fn channels(&self) -> usize {
+        self.spec.channels
+    }
+
+    fn grids(&self) -> &[GridSpec] {
+        &self.grids
+    }
+
+    fn weights_count(&self) -> usize {
+        self.spec.weights_count()
+    }
+
+    fn macs_per_pixel(&self) -> f64 {
+        let (n, taps) = (self.spec.n as f64, (KERNEL * KERNEL) as f64);
+        let convolutions = n * n * taps * (1.0 / 64.0 + 1.0 / 16.0) + n * self.spec.channels as f64 * taps / 4.0;
+        convolutions + n * n * (1.0 / 16.0 + 1.0 / 4.0)
+    }
+
+    fn decode_tile(&self, _: Level, _: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
+        let [grid] = &mut codes[..] else {
+            return Err(Error::format("a gdn tile has one grid"));
+        };
+        let (height, width) = (grid.rect.height(), grid.rect.width());
+        if grid.codes.len() != self.spec.n * height * width {
+            return Err(Error::format("a tile's codes do not have the shape of the model's grid"));
+        }
+        let mut decoder = RangeDecoder::new(segment);
+        codes::decode(&mut decoder, height, width, &mut grid.codes);
+        decoder.finish()
+    }
+
+    fn support(&self, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect> {
+        vec![self.supports(enlarged(region, size, scale), size)[0]]
+    }
+
+    fn synthesise(
+        &self,
+        level: Level,
+        codes: &Codes,
+        size: (usize, usize),
+        region: Rect,
+        scale: u32,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let area = enlarged(region, size, scale);
+        let mut planes = self.planes(level, &codes[0], size, area)?;
+        let channels = self.spec.channels;
+        if channels == 3 {
+            to_rgb(&mut planes.values);
+        }
+        let (plane, side) = (area.area(), 1usize << scale);
+        for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
+            let (x, y) = (i % region.width() * side, i / region.width() * side);
+            for (c, sample) in pixel.iter_mut().enumerate() {
+                let mut sum = 0f32;
+                let mut count = 0f32;
+                for v in y..(y + side).min(area.height()) {
+                    for u in x..(x + side).min(area.width()) {
+                        sum += planes.values[c * plane + v * area.width() + u];
+                        count += 1.0;
+                    }
+                }
+                // `as` takes the floor of what is positive, saturates, and turns NaN into 0.
+                *sample = (sum / count * 255.0 + 0.5) as u8;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pixels of the full picture that `region` at `1/2^scale` averages.
+fn enlarged(region: Rect, size: (usize, usize), scale: u32) -> Rect {
+    Rect {
+        x0: region.x0 << scale,
+        y0: region.y0 << scale,
+        x1: (region.x1 << scale).min(size.0),
+        y1: (region.y1 << scale).min(size.1),
+    }
+}
+
+#[cfg(feature = "fit")]
+impl crate::models::Encode for GdnModel {
+    fn family(&self) -> u8 {
+        crate::models::GDN
+    }
+
+    fn write_description(&self, out: &mut Vec<u8>) {
+        out.push(if matches!(self.stored, Stored::F16(_)) { PLAIN } else { 0 });
+        out.push(self.spec.n as u8);
+    }
+
+    fn write_weights(&self, out: &mut Vec<u8>) {
+        match &self.stored {
+            Stored::Coded(q) => out.extend(q.write(&self.spec)),
+            Stored::F16(halves) => out.extend(halves.iter().flat_map(|h| h.to_le_bytes())),
+        }
+    }
+
+    fn encode_tile(&self, _: Level, _: usize, codes: &Codes) -> Vec<u8> {
+        let mut encoder = RangeEncoder::default();
+        codes::encode(&mut encoder, codes[0].rect.height(), codes[0].rect.width(), &codes[0].codes);
+        encoder.finish()
+    }
+
+    fn as_model(&self) -> &dyn Model {
+        self
+    }
+}
+
+#[cfg(all(test, feature = "fit"))]
+mod tests {
+    use super::*;
+
+    struct Noise(u64);
+    impl Noise {
+        fn next(&mut self) -> u32 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) as u32
+        }
+    }
+
+    fn case(seed: u64, n: usize, channels: usize, size: (usize, usize)) -> (GdnModel, Codes) {
+        let mut noise = Noise(seed);
+        let spec = GdnSpec::new(n, channels);
+        let values = (0..spec.weights_count()).map(|_| (noise.next() % 9) as i16 - 3).collect();
+        let mut q = Quantised { exponents: vec![6; 10], values };
+        for t in spec.tensors() {
+            if matches!(t.kind, super::super::Kind::Beta | super::super::Kind::Gamma) {
+                q.values[t.range].iter_mut().for_each(|v| *v = v.abs() + 1);
+            }
+        }
+        let mut grid = Grid::new(Rect::whole(size.0, size.1).shrunk(SHIFT), n);
+        grid.codes.iter_mut().for_each(|c| *c = (noise.next() % 31) as i16 - 15);
+        (GdnModel::from_quantised(spec, q), vec![grid])
+    }
+
+    fn cut(codes: &Codes, rect: Rect) -> Codes {
+        let mut grid = Grid::new(rect, codes[0].channels);
+        grid.paste(&codes[0]);
+        vec![grid]
+    }
+
+    /// Any region, from no more codes than its support, has the whole picture's samples, at every level.
+    #[test]
+    fn regions_equal_the_whole() {
+        for (seed, size) in [(1, (1, 1)), (2, (7, 9)), (3, (8, 8)), (4, (37, 61)), (5, (130, 41))] {
+            let (model, codes) = case(seed, 5, if seed % 2 == 0 { 1 } else { 3 }, size);
+            let channels = model.channels();
+            for scale in 0..=3 {
+                let (w, h) = (size.0.div_ceil(1 << scale), size.1.div_ceil(1 << scale));
+                let mut whole = vec![0; w * h * channels];
+                model.synthesise(Level::best(), &codes, size, Rect::whole(w, h), scale, &mut whole).unwrap();
+                assert!(w * h < 50 || whole.iter().any(|s| *s != whole[0]), "the test sees something");
+                let mut noise = Noise(seed);
+                for level in Level::available() {
+                    for _ in 0..8 {
+                        let (x0, y0) = (noise.next() as usize % w, noise.next() as usize % h);
+                        let region = Rect::new(
+                            x0,
+                            y0,
+                            x0 + 1 + noise.next() as usize % (w - x0),
+                            y0 + 1 + noise.next() as usize % (h - y0),
+                        );
+                        let part = cut(&codes, model.support(region, size, scale)[0]);
+                        let mut out = vec![0; region.area() * channels];
+                        model.synthesise(level, &part, size, region, scale, &mut out).unwrap();
+                        for (i, row) in out.chunks_exact(region.width() * channels).enumerate() {
+                            let at = ((region.y0 + i) * w + region.x0) * channels;
+                            assert_eq!(row, &whole[at..at + row.len()], "{size:?} {region:?} {scale} {level:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn f16_is_read_exactly() {
+        for h in 0..=u16::MAX {
+            let want = half::f16::from_bits(h).to_f32();
+            let got = from_f16(h);
+            assert!(if want.is_finite() { got == want } else { got == 0.0 }, "{h:#x}");
+        }
+    }
+
+    #[test]
+    fn descriptions_come_back() {
+        use crate::models::Encode;
+        let (coded, _) = case(3, 4, 3, (8, 8));
+        let plain = GdnModel::from_weights(*coded.spec(), &vec![0.125; coded.weights_count()]);
+        for model in [coded, plain] {
+            let (mut description, mut section) = (Vec::new(), Vec::new());
+            model.write_description(&mut description);
+            model.write_weights(&mut section);
+            let back = GdnModel::read(3, &description, &section).unwrap();
+            assert_eq!((back.spec, &back.stored), (model.spec, &model.stored));
+            section.extend([0; 5]);
+            assert!(GdnModel::read(3, &description, &section).is_err());
+        }
+        assert!(GdnModel::read(3, &[0], &[]).is_err());
+        assert!(GdnModel::read(3, &[2, 8], &[]).is_err());
+        assert!(GdnModel::read(3, &[0, 0], &[]).is_err());
+    }
+}
