@@ -28,13 +28,13 @@ impl Table {
         name.contains(&self.filter)
     }
 
-    /// Times `run`, which does `macs` multiply-accumulates (0: only the time is printed); the best of
-    /// many runs, seconds.
+    /// Times `run`, which does `macs` multiply-accumulates (0: only the time is printed); returns
+    /// seconds.
     pub fn row(&self, name: &str, macs: usize, run: impl FnMut()) -> f64 {
         if !self.wants(name) {
             return 0.0;
         }
-        let time = best(Duration::from_millis(400), run);
+        let time = best(Duration::from_millis(300), run);
         self.print(name, macs, time);
         time
     }
@@ -49,27 +49,33 @@ impl Table {
     }
 }
 
-/// The shortest of at least three runs within about `budget`, in seconds of this thread.
+/// Seconds of one run: the shortest of many, or their mean time on the processor where that is less
+/// (other programs interrupt long runs, and do not count in it). Runs for about `budget` of it.
 fn best(budget: Duration, mut run: impl FnMut()) -> f64 {
     run();
-    let start = Instant::now();
-    let (mut shortest, mut runs) = (f64::MAX, 0);
-    while runs < 3 || start.elapsed() < budget {
-        let begin = clock();
+    let (start, on_cpu) = (Instant::now(), processor_time());
+    let (mut shortest, mut mean, mut runs) = (f64::MAX, f64::MAX, 0);
+    loop {
+        let begin = Instant::now();
         run();
-        shortest = shortest.min((clock() - begin).as_secs_f64());
+        shortest = shortest.min(begin.elapsed().as_secs_f64());
         runs += 1;
+        let spent = match (on_cpu, processor_time()) {
+            (Some(from), Some(to)) => to - from,
+            _ => start.elapsed(),
+        };
+        if spent >= budget || start.elapsed() >= 10 * budget {
+            // Too few ticks of the system's clock say nothing.
+            if spent >= budget / 4 {
+                mean = spent.as_secs_f64() / runs as f64;
+            }
+            return shortest.min(mean);
+        }
     }
-    shortest
 }
 
-/// Time that this thread has run, where the system tells (so that other programs do not count), else
-/// the time of day.
-fn clock() -> Duration {
-    use std::sync::OnceLock;
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(Instant::now);
-    let own = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let own = own.and_then(|text| text.split_whitespace().next()?.parse().ok());
-    own.map_or_else(|| start.elapsed(), Duration::from_nanos)
+/// Time that this thread has run, where the system tells; it counts in ticks of some milliseconds.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
