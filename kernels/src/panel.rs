@@ -8,8 +8,10 @@ use crate::vector::Simd;
 
 /// Weight rows of a micro-kernel, at most; with two vectors of pixels, 12 sums + 2 + 2 fill 16 registers.
 const ROWS: usize = 6;
-/// Taps of a block: a panel of weights then takes 6 KiB, which stays in L1 beside the image.
-const TAP_BLOCK: usize = 400;
+/// Taps of a block: a panel of weights then takes 2.4 KB, which stays in L1 beside the image.
+const TAP_BLOCK: usize = 100;
+/// Micro-kernel calls that take one panel in turn, while it is in L1.
+const GROUP: usize = 4;
 /// Floats that `image` must have beyond the last pixel's last tap: a vector may overhang its row.
 pub(crate) const SLACK: usize = 16;
 
@@ -131,26 +133,29 @@ unsafe fn blocks<S: Simd, const FUSED: bool, const V: usize>(
         let (i, j) = (k / vectors, k % vectors * S::F32_LANES);
         Slot { image: i * image_pitch + j, out: i * out_pitch + j, lanes: S::F32_LANES.min(width - j) }
     };
+    let count = height * vectors;
     for block in (0..taps.len()).step_by(TAP_BLOCK) {
         let block_taps = &taps[block..taps.len().min(block + TAP_BLOCK)];
-        for k in (0..height * vectors).step_by(V) {
-            let mut slots = [Slot { lanes: 0, ..slot(k) }; V];
-            for (v, place) in slots.iter_mut().enumerate().take(height * vectors - k) {
-                *place = slot(k + v);
-            }
+        for first in (0..count).step_by(V * GROUP) {
             for (top, n) in panels(rows) {
                 let w = &weights[top * taps.len() + n * block..];
                 let at = top * plane;
-                // SAFETY: the caller's promise.
-                unsafe {
-                    match (V, n) {
-                        (3, 1) => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
-                        (3, 2) => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
-                        (_, 3) => micro::<S, FUSED, 3, V>(s, w, block_taps, image, &slots, out, at, plane),
-                        (2, 4) => micro::<S, FUSED, 4, V>(s, w, block_taps, image, &slots, out, at, plane),
-                        (2, 5) => micro::<S, FUSED, 5, V>(s, w, block_taps, image, &slots, out, at, plane),
-                        (2, 6) => micro::<S, FUSED, 6, V>(s, w, block_taps, image, &slots, out, at, plane),
-                        _ => unreachable!("panels of 3 to 6 rows, or all 1 to 3 rows"),
+                for k in (first..count.min(first + V * GROUP)).step_by(V) {
+                    let mut slots = [Slot { lanes: 0, ..slot(k) }; V];
+                    for (v, place) in slots.iter_mut().enumerate().take(count - k) {
+                        *place = slot(k + v);
+                    }
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match (V, n) {
+                            (3, 1) => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (3, 2) => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (_, 3) => micro::<S, FUSED, 3, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (2, 4) => micro::<S, FUSED, 4, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (2, 5) => micro::<S, FUSED, 5, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (2, 6) => micro::<S, FUSED, 6, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            _ => unreachable!("panels of 3 to 6 rows, or all 1 to 3 rows"),
+                        }
                     }
                 }
             }
@@ -176,10 +181,19 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize, const V: usize>(
 ) {
     debug_assert!(weights.len() >= R * taps.len());
     let mut sums = [[s.splat(0.0); V]; R];
-    for r in 0..R {
-        for v in 0..V {
-            let from = &out[at + r * plane + slots[v].out..];
-            sums[r][v] = load_part(s, from, slots[v].lanes);
+    let full = slots.iter().all(|slot| slot.lanes == S::F32_LANES);
+    if full {
+        for r in 0..R {
+            for v in 0..V {
+                // SAFETY: a full slot lies in `out`.
+                sums[r][v] = unsafe { s.load_at(out.as_ptr().add(at + r * plane + slots[v].out)) };
+            }
+        }
+    } else {
+        for r in 0..R {
+            for v in 0..V {
+                sums[r][v] = load_part(s, &out[at + r * plane + slots[v].out..], slots[v].lanes);
+            }
         }
     }
     let mut w = weights.as_ptr();
@@ -201,10 +215,18 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize, const V: usize>(
             w = w.add(R);
         }
     }
-    for r in 0..R {
-        for v in 0..V {
-            let to = &mut out[at + r * plane + slots[v].out..];
-            store_part(s, sums[r][v], to, slots[v].lanes);
+    if full {
+        for r in 0..R {
+            for v in 0..V {
+                // SAFETY: a full slot lies in `out`.
+                unsafe { s.store_at(sums[r][v], out.as_mut_ptr().add(at + r * plane + slots[v].out)) };
+            }
+        }
+    } else {
+        for r in 0..R {
+            for v in 0..V {
+                store_part(s, sums[r][v], &mut out[at + r * plane + slots[v].out..], slots[v].lanes);
+            }
         }
     }
 }

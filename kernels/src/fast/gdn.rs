@@ -97,9 +97,10 @@ pub fn gdn(
     let sample = channels * pixels;
     assert!(x.len() == y.len() && x.len() == norm.len() && x.len().is_multiple_of(sample.max(1)));
     assert!(beta.len() == channels && gamma.len() == channels * channels);
-    let Scratch { buffers: Buffers { image, taps, .. }, weights, .. } = scratch;
+    let Scratch { buffers: Buffers { image, phase, taps }, weights, .. } = scratch;
     let plane = panel::plane_pitch(BLOCK);
     let image = grown(image, channels * plane + panel::SLACK);
+    let norms = grown(phase, channels * plane);
     taps.clear();
     taps.extend((0..channels).map(|j| (j * plane) as u32));
     weights.clear();
@@ -109,14 +110,15 @@ pub fn gdn(
             let n = BLOCK.min(pixels - p);
             square(g, x, p, n, plane, image);
             for i in 0..channels {
-                norm[i * pixels + p..][..n].fill(beta[i]);
+                norms[i * plane..][..n].fill(beta[i]);
             }
             let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-            panel::accumulate_fused(level, weights, channels, taps, image, &block, &mut norm[p..], pixels);
+            panel::accumulate_fused(level, weights, channels, taps, image, &block, norms, plane);
             for i in 0..channels {
                 let at = i * pixels + p;
-                let (x, norm, y) = (&x[at..][..n], &norm[at..][..n], &mut y[at..][..n]);
-                normalise(level, inverse, x, norm, y);
+                let norms = &norms[i * plane..][..n];
+                norm[at..][..n].copy_from_slice(norms);
+                normalise(level, inverse, &x[at..][..n], norms, &mut y[at..][..n]);
             }
         }
     }

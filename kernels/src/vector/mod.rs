@@ -59,6 +59,15 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller's promise.
         self.load(unsafe { std::slice::from_raw_parts(x, Self::F32_LANES) })
     }
+    /// Writes `F32_LANES` values without a bounds check.
+    ///
+    /// # Safety
+    /// All of them lie in one allocation that the caller may write.
+    #[inline(always)]
+    unsafe fn store_at(self, v: Self::F32, out: *mut f32) {
+        // SAFETY: the caller's promise.
+        self.store(v, unsafe { std::slice::from_raw_parts_mut(out, Self::F32_LANES) })
+    }
     /// Writes the first `F32_LANES` of `out`; panics when `out` is shorter.
     fn store(self, v: Self::F32, out: &mut [f32]);
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;

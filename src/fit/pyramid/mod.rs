@@ -40,8 +40,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
     let mut control = LambdaControl::new(options, pixels);
     let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, control.lambda());
-    let mut trainer =
-        Trainer::new(plan.spec.clone(), pictures, plan.stages[0].finest, Level::best(), options.seed);
+    let mut trainer = Trainer::new(plan.spec.clone(), pictures, plan.stages[0].finest, Level::best(), options.seed);
     let clock = options.deadline.map(|d| Clock::new(d, &plan));
     let total: u64 = plan.stages.iter().map(|s| s.steps as u64).sum();
     let mut done = 0;
@@ -107,6 +106,10 @@ impl Clock {
     /// The part of stage `i`, begun at `started`, that has passed.
     fn progress(&self, i: usize, started: Instant) -> f64 {
         let length = self.ends[i].saturating_duration_since(started).as_secs_f64();
-        if length <= 0.0 { 1.0 } else { started.elapsed().as_secs_f64() / length }
+        if length <= 0.0 {
+            1.0
+        } else {
+            started.elapsed().as_secs_f64() / length
+        }
     }
 }
