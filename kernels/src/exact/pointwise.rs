@@ -252,18 +252,19 @@ pub(crate) fn dense_lanes<S: Simd, const FUSED: bool>(
     let mut o = 0;
     while o < m.outputs {
         let count = (m.outputs - o).min(4);
+        // 8 or 9 sums hide the latency of an addition and leave registers for what they read.
         match count {
-            4 => outputs::<S, FUSED, 4>(s, m, o, start, x, xs, y, ys, n, end),
-            3 => outputs::<S, FUSED, 3>(s, m, o, start, x, xs, y, ys, n, end),
-            2 => outputs::<S, FUSED, 2>(s, m, o, start, x, xs, y, ys, n, end),
-            _ => outputs::<S, FUSED, 1>(s, m, o, start, x, xs, y, ys, n, end),
+            4 => outputs::<S, FUSED, 4, 2>(s, m, o, start, x, xs, y, ys, n, end),
+            3 => outputs::<S, FUSED, 3, 3>(s, m, o, start, x, xs, y, ys, n, end),
+            2 => outputs::<S, FUSED, 2, 3>(s, m, o, start, x, xs, y, ys, n, end),
+            _ => outputs::<S, FUSED, 1, 3>(s, m, o, start, x, xs, y, ys, n, end),
         }
         o += count;
     }
 }
 
 #[inline(always)]
-fn outputs<S: Simd, const FUSED: bool, const O: usize>(
+fn outputs<S: Simd, const FUSED: bool, const O: usize, const P: usize>(
     s: S,
     m: Matrix,
     o: usize,
@@ -276,10 +277,10 @@ fn outputs<S: Simd, const FUSED: bool, const O: usize>(
     end: End,
 ) {
     let mut p = 0;
-    while p + 3 * S::F32_LANES <= n {
-        // SAFETY: p + 3 lanes <= n; `dense` asserted the lengths for n; o + O <= m.outputs.
-        unsafe { block::<S, FUSED, O, 3>(s, m, o, start, x, xs, y, ys, p, end) };
-        p += 3 * S::F32_LANES;
+    while p + P * S::F32_LANES <= n {
+        // SAFETY: p + P lanes <= n; `dense` asserted the lengths for n; o + O <= m.outputs.
+        unsafe { block::<S, FUSED, O, P>(s, m, o, start, x, xs, y, ys, p, end) };
+        p += P * S::F32_LANES;
     }
     while p < n {
         // SAFETY: as above, n being a multiple of the lanes.
