@@ -246,7 +246,7 @@ pub(crate) fn dense_lanes<S: Simd, const FUSED: bool>(
     if n == 0 || m.outputs == 0 {
         return;
     }
-    assert!(n % S::F32_LANES == 0);
+    assert!(n.is_multiple_of(S::F32_LANES));
     assert!(m.inputs == 0 || x.len() >= (m.inputs - 1) * xs + n);
     assert!(y.len() >= (m.outputs - 1) * ys + n);
     let mut o = 0;

@@ -234,7 +234,7 @@ fn outer_lanes<S: Simd>(
     n: usize,
     sums: &mut [f32],
 ) {
-    assert!(outputs > 0 && inputs > 0 && n % S::F32_LANES == 0);
+    assert!(outputs > 0 && inputs > 0 && n.is_multiple_of(S::F32_LANES));
     assert!(a.len() >= (outputs - 1) * a_stride + n && b.len() >= (inputs - 1) * b_stride + n);
     assert!(sums.len() >= LANES * outputs * inputs);
     let mut o = 0;
