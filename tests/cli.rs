@@ -294,6 +294,144 @@ fn compare_prints_one_row_a_candidate() {
     refused(&run(&words), 4, &["page.html", "-f"]);
 }
 
+/// One fitted file, and all that is done with it.
+#[test]
+fn a_picture_there_and_back() {
+    let f = Folder::new("back");
+    let picture = f.fixture("odd.png");
+    let (file, back) = (f.path("odd.tfit"), f.path("back.png"));
+    let (file, back) = (file.to_str().unwrap(), back.to_str().unwrap());
+    let o = run(&["encode", "--json", "-e", "1", "-j", "2", &picture]);
+    done(&o);
+    let json = stdout(&o);
+    assert_eq!(json.lines().count(), 1);
+    for key in
+        ["input", "output", "model", "effort", "seconds", "steps", "peak_memory_bytes", "weights_bytes", "codes_bytes"]
+    {
+        value(&json, key);
+    }
+    assert_eq!((value(&json, "width"), value(&json, "height")), ("61", "33"));
+    assert_eq!(value(&json, "bytes"), fs::metadata(file).unwrap().len().to_string());
+
+    // The same bytes with one thread, through pipes.
+    let o = piped(&["encode", "--quiet", "-e", "1", "-j", "1", "-", "-o", "-"], &fs::read(&picture).unwrap());
+    done(&o);
+    assert!(o.stdout == fs::read(file).unwrap(), "the file depends on threads or on the pipe");
+
+    done(&run(&["decode", file, "-o", back]));
+    refused(&run(&["decode", file, "-o", back]), 4, &["back.png", "-f"]);
+    let piped_back = piped(&["decode", "-"], &fs::read(file).unwrap());
+    assert!(piped_back.stdout == fs::read(back).unwrap());
+    for candidate in [file, back] {
+        let o = run(&["eval", "--json", &picture, candidate]);
+        assert_eq!(value(&stdout(&o), "psnr"), value(&json, "psnr"));
+        assert_eq!(value(&stdout(&o), "ms_ssim"), value(&json, "ms_ssim"));
+    }
+    let info = stdout(&run(&["info", "--json", file]));
+    for key in [
+        "version",
+        "model",
+        "header_bytes",
+        "metadata_bytes",
+        "weights_count",
+        "macs_per_pixel",
+        "tiles",
+        "decode_memory_bytes",
+    ] {
+        value(&info, key);
+    }
+    assert!(info.contains("\"pictures\":[{\"width\":61,\"height\":33,\"channels\":3,\"depth\":8}]"), "{info}");
+    done(&run(&["verify", file, "--reference", &picture]));
+
+    // A region is that part of the whole; a preview has its size.
+    let (part, small) = (f.path("part.png"), f.path("small.png"));
+    done(&run(&["decode", file, "--region", "7,5,40,21", "-o", part.to_str().unwrap()]));
+    let read = |p: &Path| tilefit::cli::png_io::read_file(p, &Default::default()).unwrap().picture;
+    let (whole, part) = (read(Path::new(back)), read(&part));
+    assert_eq!((part.width, part.height), (40, 21));
+    for y in 0..21 {
+        assert_eq!(part.samples[y * 120..][..120], whole.samples[((y + 5) * 61 + 7) * 3..][..120]);
+    }
+    refused(&run(&["decode", "-f", file, "--region", "7,5,90,21"]), 2, &["odd.tfit", "61x33"]);
+    done(&run(&["decode", file, "--scale", "1/4", "-o", small.to_str().unwrap()]));
+    let small = read(&small);
+    assert_eq!((small.width, small.height), (16, 9));
+    refused(&run(&["decode", "-f", file, "--image", "2"]), 2, &["picture 2", "has 1"]);
+
+    // Damage is named; --partial writes what there is and still says so.
+    let mut bytes = fs::read(file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let bad = f.write("bad.tfit", &bytes);
+    let out = f.path("bad.png");
+    refused(&run(&["decode", &bad]), 6, &["bad.tfit", "checksum"]);
+    refused(&run(&["verify", &bad]), 6, &["bad.tfit", "checksum"]);
+    assert!(!out.exists());
+    refused(&run(&["decode", "--partial", &bad]), 6, &["bad.tfit", "blank"]);
+    assert_eq!(read(&out).width, 61);
+    assert!(f.list().iter().all(|n| !n.ends_with(".tmp")), "{:?}", f.list());
+}
+
+#[test]
+fn a_target_out_of_reach_writes_nothing() {
+    let f = Folder::new("target");
+    let picture = f.fixture("noise.png");
+    let words = ["encode", "--quiet", "-e", "1", "--time-limit", "1s", &picture];
+    refused(&run(&[&words[..], &["--target-size", "20"]].concat()), 5, &["noise.png", "20 bytes", "closest"]);
+    refused(&run(&[&words[..], &["--target-psnr", "99"]].concat()), 5, &["noise.png", "99 dB", "closest"]);
+    assert_eq!(f.list(), ["noise.png"]);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let f = Folder::new("dry");
+    let picture = f.fixture("text.png");
+    let o = run(&["encode", "--dry-run", &picture]);
+    done(&o);
+    assert!(o.stderr.is_empty() && stdout(&o).contains("176x168") && stdout(&o).contains("about"));
+    let o = run(&["encode", "--dry-run", "--json", "--time-limit", "3s", &picture]);
+    assert!(value(&stdout(&o), "estimated_seconds").parse::<f64>().unwrap() <= 3.0);
+    assert_eq!(f.list(), ["text.png"]);
+}
+
+#[test]
+fn one_bad_input_does_not_stop_the_rest() {
+    let f = Folder::new("batch");
+    let (a, b) = (f.fixture("gradient.png"), f.write("bad.png", b"no picture"));
+    let o = run(&["encode", "--quiet", "-e", "1", "--time-limit", "1s", &b, &a]);
+    assert_eq!((o.status.code(), stderr(&o).lines().count()), (Some(1), 1), "{}", stderr(&o));
+    assert_eq!(f.list(), ["bad.png", "gradient.png", "gradient.tfit"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_no_output() {
+    use std::io::{BufRead, BufReader};
+    let f = Folder::new("interrupt");
+    let picture = f.fixture("nebula.png");
+    let words = ["encode", "-e", "9", "--progress", "json", &picture];
+    let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    // The opening line is out, so the handler stands.
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let rest: Vec<String> = lines.map(|l| l.unwrap()).filter(|l| !l.starts_with('{')).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.len() == 1 && rest[0].contains("interrupted"), "{rest:?}");
+    assert!(!f.path("nebula.tfit").exists() && f.list().iter().all(|n| !n.ends_with(".tmp")), "{:?}", f.list());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk() {
+    let picture = fixture("odd.png");
+    let o = run(&["compare", "--json", "--jpeg", "50", picture.to_str().unwrap(), "--html", "/dev/full"]);
+    assert_eq!((o.status.code(), stderr(&o).lines().count()), (Some(1), 1));
+    assert!(stderr(&o).contains("no space left"), "{}", stderr(&o));
+    refused(&run(&["compare", picture.to_str().unwrap(), "--html", "/proc/x.html"]), 1, &["/proc/x.html"]);
+}
+
 /// A reader that goes away early is not an error, and no panic either.
 #[test]
 fn closed_stdout() {

@@ -151,7 +151,7 @@ impl Job<'_> {
             })
         };
         let fitted = fitted.map_err(|e| e.at(&name))?;
-        let written = write_file(&fitted, &pictures)?;
+        let written = write_file(&fitted, &pictures).map_err(|e| e.at(&name))?;
         interrupted().map_err(|e| e.at(&name))?;
         if !self.args.has("no-verify") {
             Decoder::new(&written.bytes, Limits::NONE)
