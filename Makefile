@@ -32,7 +32,7 @@ static: ## the release binary without shared libraries
 	ls -l target/$(TARGET)/release/tilefit
 
 golden: ## files that must decode to the same samples for ever
-	cargo test --test golden
+	cargo test --test conformance
 
 fuzz: ## one minute of each fuzz target (needs nightly and cargo-fuzz)
 	cd fuzz && for t in $$(cargo fuzz list); do cargo +nightly fuzz run $$t -- -max_total_time=60 || exit 1; done

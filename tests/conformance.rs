@@ -1,0 +1,114 @@
+//! Golden files: the same codes and the same samples on every instruction set, for any number of threads, whole, by
+//! regions and as previews. Regions are held to the whole picture, which is held to `results.txt`.
+
+#[path = "conformance/golden.rs"]
+mod golden;
+#[cfg(feature = "cli")]
+#[path = "conformance/make.rs"]
+mod make;
+
+use golden::{digests, files, results};
+use tilefit::decoder::Decoder;
+use tilefit::{Level, Limits, Picture, Rect};
+
+/// `f` in a pool of `threads`.
+#[cfg(feature = "threads")]
+fn with_threads(threads: usize, f: impl FnOnce() + Send) {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f);
+}
+#[cfg(not(feature = "threads"))]
+fn with_threads(_: usize, f: impl FnOnce() + Send) {
+    f();
+}
+
+/// Where CI names instruction sets (`TILEFIT_LEVELS=scalar,sse2,avx2`), none may be missing in silence.
+#[test]
+fn promised_levels_are_there() {
+    if let Ok(names) = std::env::var("TILEFIT_LEVELS") {
+        for name in names.split(',') {
+            assert!(Level::named(name).is_some(), "TILEFIT_LEVELS: this machine has no {name}");
+        }
+    }
+}
+
+#[test]
+fn every_level_and_thread_count_gives_the_golden_digests() {
+    let want = results();
+    for (name, bytes) in files() {
+        let expected: Vec<&String> = want.iter().filter(|l| l.starts_with(&format!("{name} "))).collect();
+        assert!(!expected.is_empty(), "{name} is not in results.txt");
+        for level in Level::available() {
+            for threads in [1, 2] {
+                with_threads(threads, || {
+                    let got = digests(&name, &bytes, level);
+                    assert_eq!(got.iter().collect::<Vec<_>>(), expected, "{level:?}, {threads} threads");
+                });
+            }
+        }
+    }
+    let listed = want.iter().filter_map(|l| l.split(' ').next()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(listed.len(), files().len(), "results.txt and the files are of one making");
+}
+
+#[test]
+fn golden_files_keep_their_own_promise() {
+    for (name, bytes) in files() {
+        Decoder::new(&bytes, Limits::default()).and_then(|d| d.verify()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+/// `tests/reference/decode.py` knows docs/FORMAT.md and nothing of this program. Without python3 or numpy the test is
+/// void on a developer's machine, and fails under CI.
+#[test]
+fn a_decoder_written_from_the_format_agrees() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/decode.py");
+    let has_numpy = std::process::Command::new("python3").args(["-c", "import numpy"]).output();
+    if !has_numpy.is_ok_and(|o| o.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "python3 with numpy is needed: python3 -m pip install numpy");
+        eprintln!("not run: python3 with numpy is missing");
+        return;
+    }
+    let names: Vec<String> = files().into_iter().map(|(n, _)| n).filter(|n| n.starts_with("pyramid-")).collect();
+    let out = std::process::Command::new("python3")
+        .arg(script)
+        .args(names.iter().map(|n| golden::folder().join(n)))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let got = String::from_utf8(out.stdout).unwrap();
+    let want: Vec<String> = results().into_iter().filter(|l| l.starts_with("pyramid-")).collect();
+    assert_eq!(got.lines().collect::<Vec<_>>(), want);
+}
+
+/// That part of `whole`.
+fn crop(whole: &Picture, r: Rect) -> Vec<u8> {
+    let row = |y: usize| &whole.samples[(y * whole.width + r.x0) * whole.channels..][..r.width() * whole.channels];
+    (r.y0..r.y1).flat_map(|y| row(y).to_vec()).collect()
+}
+
+#[test]
+fn regions_are_parts_of_the_whole() {
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % n
+    };
+    for (name, bytes) in files() {
+        let count = Decoder::new(&bytes, Limits::default()).unwrap().pictures().len();
+        for level in Level::available() {
+            let decoder = Decoder::new(&bytes, Limits::default()).unwrap().with_level(level);
+            for (picture, scale) in (0..count).flat_map(|p| [(p, 0), (p, 2)]) {
+                let whole = decoder.decode_scaled(picture, scale, None).unwrap();
+                let (w, h) = (whole.width, whole.height);
+                for i in 0..6 {
+                    let (x0, y0) = if i == 0 { (w - 1, h - 1) } else { (below(w), below(h)) };
+                    let region = Rect::new(x0, y0, x0 + 1 + below(w - x0), y0 + 1 + below(h - y0));
+                    with_threads(1 + i % 2, || {
+                        let got = decoder.decode_scaled(picture, scale, Some(region)).unwrap();
+                        assert!(got.samples == crop(&whole, region), "{name} {level:?} 1/2^{scale} {region:?}");
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Writes the golden files anew: `cargo test --test conformance -- --ignored`. Only a new format version, or a new
+//! family, is a reason to.
+
+use super::golden::{digests, files, folder};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use tilefit::cli::png_io::{read_file, ReadLimits};
+use tilefit::codec::write_file;
+use tilefit::fit::{pyramid, FitOptions, Fitted, Monitor, Target, Tune, WeightCoding};
+use tilefit::models::pyramid::model::PyramidModel;
+use tilefit::models::pyramid::quantised::Quantised;
+use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
+use tilefit::models::{Codes, Grid};
+use tilefit::{Level, Picture, Rect};
+
+/// A part of the nebula picture, in colour or its green channel.
+fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Picture {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
+    let whole = read_file(&path, &ReadLimits::default()).unwrap().picture;
+    let mut samples = Vec::new();
+    for (y, x) in (y0..y0 + height).flat_map(|y| (x0..x0 + width).map(move |x| (y, x))) {
+        let pixel = &whole.samples[(y * whole.width + x) * 3..][..3];
+        samples.extend_from_slice(if channels == 3 { pixel } else { &pixel[1..2] });
+    }
+    Picture { width, height, channels, samples }
+}
+
+fn fitted(picture: Picture, tile: Option<usize>) -> Vec<u8> {
+    let options = FitOptions {
+        target: Target::Quality(60.0),
+        tune: Tune::Psnr,
+        effort: 1,
+        deadline: None,
+        threads: 1,
+        max_memory: 1 << 30,
+        seed: 1,
+        tile,
+        weights: WeightCoding::Coded,
+        channels: None,
+    };
+    let mut monitor = Monitor { report: &mut |_| (), stop: &AtomicBool::new(false), save: &mut |_| (), resume: None };
+    let pictures = [picture];
+    let fitted = pyramid::fit(&pictures, &options, &mut monitor).unwrap();
+    write_file(&fitted, &pictures).unwrap().bytes
+}
+
+/// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere, weights as f16, sums that saturate,
+/// codes that need escapes, two pictures, tiles in two layers.
+fn unusual() -> Vec<u8> {
+    let mut state = 7u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
+    let spec = PyramidSpec {
+        channels: 3,
+        depth: 5,
+        hyper_from: 1,
+        spatial: 26,
+        features: 3,
+        feature_scales: 4,
+        trunk: vec![
+            layer(6, 1, true, true),
+            layer(9, 1, false, true),
+            layer(3, 1, false, false),
+            layer(3, 3, false, true),
+            layer(3, 3, true, false),
+        ],
+    };
+    let mut weights: Vec<f32> = (0..spec.weights_count()).map(|_| 0.3 * noise()).collect();
+    for t in spec.tensors() {
+        let start: &[f32] = match t.name {
+            "up" => &[-0.04, -0.1, 0.25, 0.9],
+            "pre" => &[0.0, -0.02, 0.03, 0.2],
+            _ => continue,
+        };
+        for (i, at) in t.range.enumerate() {
+            weights[at] = start[i % start.len()] * (1.0 + 0.2 * noise());
+        }
+    }
+    let quantised = Quantised::new(&spec, &weights, [9, 11, 8, 6, 10, 10, 12]);
+    let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(true);
+    let pictures =
+        [(75, 66), (9, 70)].map(|(width, height)| Picture { width, height, channels: 3, samples: Vec::new() });
+    let mut codes_of = |p: &Picture| -> Codes {
+        let grids = model.spec().grids();
+        let fill = |g: &tilefit::models::GridSpec| {
+            let mut grid = Grid::new(Rect::whole(p.width, p.height).shrunk(g.shift), 1);
+            // Mostly small; now and then far beyond the table; one scale empty.
+            grid.codes.iter_mut().filter(|_| g.shift != 2).for_each(|c| {
+                let v = noise();
+                *c = if v > 0.98 { (noise() * 32767.0) as i16 } else { (v * v * v * 2.9) as i16 };
+            });
+            grid
+        };
+        grids.iter().map(fill).collect()
+    };
+    let codes = pictures.iter().map(&mut codes_of).collect();
+    let fitted = Fitted { model: Box::new(model), codes, steps: 0, tile: 64 };
+    write_file(&fitted, &pictures).unwrap().bytes
+}
+
+#[test]
+#[ignore = "replaces the golden files"]
+fn make() {
+    let write = |name: &str, bytes: Vec<u8>| std::fs::write(folder().join(name), bytes).unwrap();
+    write("pyramid-colour.tfit", fitted(cut(400, 300, 64, 48, 3), None));
+    write("pyramid-grey.tfit", fitted(cut(500, 200, 37, 29, 1), None));
+    write("pyramid-tiles.tfit", fitted(cut(300, 420, 130, 70, 3), Some(64)));
+    write("pyramid-unusual.tfit", unusual());
+    let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
+    for (name, bytes) in files() {
+        for line in digests(&name, &bytes, Level::SCALAR) {
+            text += &(line + "\n");
+        }
+    }
+    std::fs::write(folder().join("results.txt"), text).unwrap();
+}
