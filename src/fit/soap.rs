@@ -97,7 +97,7 @@ impl Soap {
         self.steps += 1;
         let t = self.steps as i32 - 1;
         let correction = (1.0 - rate.beta2.powi(t)).sqrt() / (1.0 - rate.beta1.powi(t)).max(1e-12);
-        let refresh = self.steps % rate.refresh == 0;
+        let refresh = self.steps.is_multiple_of(rate.refresh);
         for tensor in &mut self.tensors {
             let Shape { start, rows, cols } = tensor.shape;
             let g = &grad[start..start + rows * cols];

@@ -53,9 +53,15 @@ impl LambdaControl {
         self.lambda
     }
 
-    /// Whether lambda follows measurements.
-    pub fn moves(&self) -> bool {
-        !matches!(self.target, Target::Quality(_) | Target::Lambda(_))
+    /// Goes on from a saved fit.
+    pub fn set_lambda(&mut self, lambda: f64) {
+        self.lambda = if lambda.is_finite() { lambda.clamp(1e-7, 1.0) } else { self.lambda };
+    }
+
+    /// Moves `ln lambda` by `margin` to the safe side: better quality for a quality target, fewer bytes for a size.
+    pub fn lean(&mut self, margin: f64) {
+        let sign = if matches!(self.target, Target::Bpp(_) | Target::Size(_)) { 1.0 } else { -1.0 };
+        self.lambda *= (sign * margin).exp();
     }
 
     /// Moves `ln lambda` by `gain` (0 to 1) of what would close the gap to the target.

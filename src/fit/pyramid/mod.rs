@@ -14,11 +14,13 @@ pub mod synth;
 pub mod train;
 mod upsampling;
 
-use super::target::LambdaControl;
-use super::{FitOptions, Fitted, Moment, Monitor};
+use super::target::{LambdaControl, Measured};
+use super::{FitOptions, Fitted, Moment, Monitor, Target, WeightCoding};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::models::pyramid::model::PyramidModel;
+use crate::models::pyramid::quantised::Quantised;
+use crate::models::Codes;
 use kernels::Level;
 use plan::{Anneal, Plan};
 use std::sync::atomic::Ordering;
@@ -34,51 +36,184 @@ const UNTILED: usize = 3 << 19;
 /// Side of a tile of larger ones.
 const TILE: usize = 512;
 
+/// Seconds between two checkpoints.
+const SAVE_EVERY: f64 = 20.0;
+
+/// Touch-ups towards a target, and the steps of each in parts of the last stage's.
+const TOUCH_UPS: u32 = 6;
+const TOUCH_UP_PART: f64 = 0.06;
+
 /// Fits a pyramid to `pictures` (all of the same channel count; they share the networks).
 pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
+    if pictures.iter().any(|p| p.channels != pictures[0].channels) {
+        return Err(Error::new(Class::Usage, "grey and colour pictures cannot share a model: encode them apart"));
+    }
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
     let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
-    let mut control = LambdaControl::new(options, pixels);
+    let control = LambdaControl::new(options, pixels);
     let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, control.lambda());
-    let mut trainer = Trainer::new(plan.spec.clone(), pictures, plan.stages[0].finest, Level::best(), options.seed);
+    let finest = plan.stages[0].finest;
+    let trainer = Trainer::new(plan.spec.clone(), pictures, finest, Level::best(), options.seed, options.tune);
+    let total = plan.stages.iter().map(|s| s.steps as u64).sum();
     let clock = options.deadline.map(|d| Clock::new(d, &plan));
-    let total: u64 = plan.stages.iter().map(|s| s.steps as u64).sum();
-    let mut done = 0;
-    for (i, stage) in plan.stages.iter().enumerate() {
-        let last = i + 1 == plan.stages.len();
-        if i > 0 {
-            trainer.refine(pictures, stage.finest);
+    let mut run = Run { pictures, options, plan, trainer, control, clock, done: 0, total, saved: Instant::now() };
+    let (first, step) = run.resume(monitor.resume.take())?;
+    for i in first..run.plan.stages.len() {
+        if i > first {
+            run.trainer.refine(pictures, run.plan.stages[i].finest);
         }
+        run.stage(i, if i == first { step } else { 0 }, monitor)?;
+    }
+    let (codes, quantised) = run.finish(monitor)?;
+    let largest = pictures.iter().map(|p| p.pixels()).max().unwrap_or(0);
+    let tile = options.tile.unwrap_or(if largest > UNTILED { TILE } else { 0 });
+    let f16 = options.weights == WeightCoding::F16;
+    let model = PyramidModel::from_quantised(run.plan.spec, quantised, tile != 0).with_f16(f16);
+    Ok(Fitted { model: Box::new(model), codes, steps: run.done, tile })
+}
+
+/// A fit under way.
+struct Run<'a> {
+    pictures: &'a [Picture],
+    options: &'a FitOptions,
+    plan: Plan,
+    trainer: Trainer,
+    control: LambdaControl,
+    clock: Option<Clock>,
+    done: u64,
+    total: u64,
+    saved: Instant,
+}
+
+impl Run<'_> {
+    /// Runs stage `i` from `step` on.
+    fn stage(&mut self, i: usize, mut step: u32, monitor: &mut Monitor) -> Result<()> {
+        let last = i + 1 == self.plan.stages.len();
+        let steps = self.plan.stages[i].steps;
         let started = Instant::now();
-        let mut progress = 0f64;
-        let mut step = 0;
-        while progress < 1.0 {
-            if monitor.stop.load(Ordering::Relaxed) {
-                return Err(Error::new(Class::Interrupted, "interrupted"));
-            }
-            trainer.step(control.lambda(), &Anneal::at(progress, last));
-            step += 1;
-            done += 1;
-            progress = step as f64 / stage.steps as f64;
-            if let Some(clock) = &clock {
+        let mut progress = step as f64 / steps as f64;
+        loop {
+            if let Some(clock) = &self.clock {
                 progress = progress.max(clock.progress(i, started));
             }
-            if step % MEASURE_EVERY == 0 || progress >= 1.0 {
-                let measured = trainer.measure();
+            if progress >= 1.0 {
+                return Ok(());
+            }
+            self.check(monitor, i, step)?;
+            self.trainer.step(self.control.lambda(), &Anneal::at(progress, last));
+            step += 1;
+            self.done += 1;
+            progress = step as f64 / steps as f64;
+            if step.is_multiple_of(MEASURE_EVERY) || step == steps {
+                let measured = self.measure();
                 if last {
-                    control.follow(&measured, 0.3);
+                    self.control.follow(&measured, 0.3);
                 }
-                (monitor.report)(Moment { step: done, steps: total, psnr: measured.psnr, bytes: measured.bytes });
+                self.report(&measured, monitor);
             }
         }
     }
-    let codes = trainer.codes();
-    let quantised = steps::search(&mut trainer, &codes, control.lambda());
-    let largest = pictures.iter().map(|p| p.pixels()).max().unwrap_or(0);
-    let tile = options.tile.unwrap_or(if largest > UNTILED { TILE } else { 0 });
-    let model = PyramidModel::from_quantised(plan.spec, quantised, tile != 0);
-    Ok(Fitted { model: Box::new(model), codes, steps: done, tile })
+
+    fn measure(&mut self) -> Measured {
+        let similarity = matches!(self.options.target, Target::MsSsim(_));
+        let measured = self.trainer.measure(self.pictures, similarity);
+        Measured {
+            bytes: measured.bytes + self.plan.spec.weights_count() as f64 * BYTES_A_WEIGHT + OVERHEAD,
+            ..measured
+        }
+    }
+
+    fn report(&self, m: &Measured, monitor: &mut Monitor) {
+        (monitor.report)(Moment { step: self.done, steps: self.total, psnr: m.psnr, bytes: m.bytes });
+    }
+
+    /// Saves a checkpoint now and then, and when the user stops the fit.
+    fn check(&mut self, monitor: &mut Monitor, stage: usize, step: u32) -> Result<()> {
+        let stopped = monitor.stop.load(Ordering::Relaxed);
+        if stopped || self.saved.elapsed().as_secs_f64() > SAVE_EVERY {
+            let mut state = Vec::new();
+            state.extend((stage as u32).to_le_bytes());
+            state.extend(step.to_le_bytes());
+            state.extend(self.done.to_le_bytes());
+            state.extend(self.control.lambda().to_le_bytes());
+            self.trainer.save(&mut state);
+            (monitor.save)(&state);
+            self.saved = Instant::now();
+        }
+        if stopped {
+            return Err(Error::new(Class::Interrupted, "interrupted"));
+        }
+        Ok(())
+    }
+
+    /// The stage and step to start at: those of the checkpoint, if there is one.
+    fn resume(&mut self, state: Option<Vec<u8>>) -> Result<(usize, u32)> {
+        let Some(state) = state else { return Ok((0, 0)) };
+        let wrong =
+            || Error::new(Class::Usage, "the checkpoint does not fit this picture and effort: run without --resume");
+        let (head, rest) = state.split_at_checked(24).ok_or_else(wrong)?;
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let long = |at: usize| word(at) as u64 | (word(at + 4) as u64) << 32;
+        let stage = self.plan.stages.get(word(0) as usize).ok_or_else(wrong)?;
+        self.trainer.refine(self.pictures, stage.finest);
+        if !self.trainer.restore(rest) {
+            return Err(wrong());
+        }
+        self.done = long(8);
+        self.control.set_lambda(f64::from_bits(long(16)));
+        Ok((word(0) as usize, word(4)))
+    }
+
+    /// Quantises the weights; while a target is missed, moves lambda and touches the fit up.
+    fn finish(&mut self, monitor: &mut Monitor) -> Result<(Vec<Codes>, Quantised)> {
+        let similarity = matches!(self.options.target, Target::MsSsim(_));
+        let steps = (self.plan.stages.last().map_or(0, |s| s.steps) as f64 * TOUCH_UP_PART) as u32 + 10;
+        let f16 = self.options.weights == WeightCoding::F16;
+        let mut best: Option<(f64, Vec<Codes>, Quantised)> = None;
+        for round in 0.. {
+            let codes = self.trainer.codes();
+            let quantised = steps::search(&mut self.trainer, &codes, self.control.lambda());
+            let bytes = quantised.write(&self.plan.spec, f16).len() as f64
+                + self.trainer.code_bits(&quantised, &codes) / 8.0
+                + OVERHEAD;
+            let weights = quantised.dequantise(&self.plan.spec);
+            let measured = Measured { bytes, ..self.trainer.measure_with(&weights, self.pictures, similarity) };
+            self.report(&measured, monitor);
+            let Some(gap) = self.control.gap(&measured) else { return Ok((codes, quantised)) };
+            let late = self.options.deadline.is_some_and(|d| Instant::now() >= d);
+            // Close enough on the right side ends the search; else the nearest that keeps the promise is kept.
+            let met = self.control.met(&measured);
+            let miss = if met { gap.abs() } else { 1e3 + gap.abs() };
+            if best.as_ref().is_none_or(|b| miss < b.0) {
+                best = Some((miss, codes, quantised));
+            }
+            if round == TOUCH_UPS || late || (met && gap.abs() < CLOSE) {
+                break;
+            }
+            self.control.follow(&measured, 1.0);
+            self.control.lean(SAFETY * (1.0 + round as f64));
+            for k in 0..steps {
+                self.check(monitor, self.plan.stages.len() - 1, u32::MAX)?;
+                self.trainer.step(self.control.lambda(), &Anneal::touch_up(k as f64 / steps as f64));
+                self.done += 1;
+            }
+        }
+        best.map(|(_, codes, quantised)| (codes, quantised))
+            .ok_or_else(|| Error::new(Class::Target, "the target was not reached"))
+    }
 }
+
+/// A weight's typical cost before it is known.
+const BYTES_A_WEIGHT: f64 = 0.95;
+
+/// Header, index and the ends of segments, in bytes.
+const OVERHEAD: f64 = 44.0;
+
+/// A target is close enough within this move of `ln lambda`: about 0.03 dB or 1 % of the bytes.
+const CLOSE: f64 = 0.015;
+
+/// What each touch-up aims beyond the target, in `ln lambda`.
+const SAFETY: f64 = 0.006;
 
 /// When each stage has to end so that the fit keeps its deadline.
 struct Clock {

@@ -50,7 +50,7 @@ pub fn search(trainer: &mut Trainer, codes: &[Codes], lambda: f64) -> Quantised 
 
 impl Trainer {
     /// Bits of all codes by the integer networks of `q`.
-    fn code_bits(&self, q: &Quantised, codes: &[Codes]) -> f64 {
+    pub fn code_bits(&self, q: &Quantised, codes: &[Codes]) -> f64 {
         let model = PyramidModel::from_quantised(self.spec.clone(), q.clone(), false);
         codes.iter().map(|c| model.code_bits(self.level(), c).iter().sum::<f64>()).sum()
     }

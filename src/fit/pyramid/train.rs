@@ -8,12 +8,17 @@ use super::rate::RateModel;
 use super::synth::SynthModel;
 use crate::fit::soap::{Shape, Soap, SoapRate};
 use crate::fit::target::Measured;
+use crate::fit::Tune;
 use crate::image::Picture;
 use crate::image::Rect;
+use crate::metrics;
 use crate::models::pyramid::spec::{Module, PyramidGrid, PyramidSpec};
 use crate::models::{Codes, Grid};
 use kernels::fast::adam::AdamStep;
+use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
+use kernels::fast::Scratch;
 use kernels::Level;
+use rayon::prelude::*;
 
 /// Quantisation steps that a latent moves for each unit of its parameter: with it one learning rate suits
 /// latents and networks.
@@ -35,6 +40,10 @@ struct Canvas {
     dq: Vec<GridBuf>,
     rate: RateModel,
     synth: SynthModel,
+    /// The output and its gradient, where the distortion is not MSE.
+    out: Vec<f32>,
+    dout: Vec<f32>,
+    scratch: Vec<Scratch>,
 }
 
 /// The state of a fit.
@@ -50,11 +59,15 @@ pub struct Trainer {
     step: u64,
     /// Pixels of all pictures at full size.
     pixels: f64,
+    tune: Tune,
 }
+
+/// Weight of `1 - MS-SSIM` beside MSE, so that a lambda means about the same under both tunings.
+const MS_SSIM_WEIGHT: f64 = 0.02;
 
 impl Trainer {
     /// Zero latents, random networks; the stabiliser's bias starts at the mean colour.
-    pub fn new(spec: PyramidSpec, pictures: &[Picture], finest: u32, level: Level, seed: u64) -> Trainer {
+    pub fn new(spec: PyramidSpec, pictures: &[Picture], finest: u32, level: Level, seed: u64, tune: Tune) -> Trainer {
         let weights = initial_weights(&spec, pictures, seed);
         let canvases = pictures.iter().map(|p| Canvas::new(&spec, p, finest)).collect();
         Trainer {
@@ -67,6 +80,7 @@ impl Trainer {
             seed,
             step: 0,
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
+            tune,
             spec,
         }
     }
@@ -81,22 +95,28 @@ impl Trainer {
         self.finest = finest;
     }
 
-    /// One step on latents and networks. Returns the loss `MSE + lambda bpp` of the noisy codes.
-    pub fn step(&mut self, lambda: f64, anneal: &Anneal) -> f64 {
+    /// One step on latents and networks.
+    pub fn step(&mut self, lambda: f64, anneal: &Anneal) {
         let (level, seed, step) = (self.level, self.seed, self.step);
         self.step += 1;
         self.grad.fill(0.0);
         let samples: f64 = self.canvases.iter().map(|c| c.target.len() as f64).sum();
         let weight = self.pixels / (lambda * samples);
-        let (mut bits, mut errors) = (0.0, 0.0);
         for (i, c) in self.canvases.iter_mut().enumerate() {
             c.latents.quantise(level, &mut c.q, anneal.temperature, anneal.sigma, GAIN, seed ^ (i as u64) << 48, step);
             for d in &mut c.dq {
                 d.fill(0.0);
             }
-            bits += c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.grad));
-            errors += c.distortion(level, &self.spec, &self.weights, &mut self.grad, weight as f32);
+            c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.grad));
+            match self.tune {
+                Tune::MsSsim if c.similarity_scales() > 0 => {
+                    let weight = MS_SSIM_WEIGHT * weight * c.target.len() as f64;
+                    c.dissimilarity(level, &self.spec, &self.weights, &mut self.grad, weight as f32)
+                }
+                _ => c.distortion(level, &self.spec, &self.weights, &mut self.grad, weight as f32),
+            }
         }
+        // In units of the gradient of MSE + lambda bpp, as the clip is.
         let eps = (EPS * self.pixels / lambda) as f32;
         let (beta1, beta2) = anneal.betas;
         let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps, step: self.step as u32 };
@@ -104,7 +124,6 @@ impl Trainer {
             c.latents.adam_step(level, &c.dq, GAIN, &adam);
         }
         self.step_networks(lambda, anneal.lr, eps);
-        errors / samples + lambda * bits / self.pixels
     }
 
     fn step_networks(&mut self, lambda: f64, lr: f32, eps: f32) {
@@ -153,16 +172,52 @@ impl Trainer {
         errors / samples
     }
 
-    /// Hard-rounded codes through the float networks: quality of the 8-bit picture, bytes of the codes.
-    pub fn measure(&mut self) -> Measured {
-        let (mut bits, mut errors, mut samples) = (0.0, 0.0, 0.0);
+    /// Hard-rounded codes through the float networks: quality of the 8-bit pictures, bytes of the codes.
+    /// MS-SSIM is 0 unless `similarity`.
+    pub fn measure(&mut self, pictures: &[Picture], similarity: bool) -> Measured {
+        let mut bits = 0.0;
         for c in &mut self.canvases {
             c.latents.round(self.level, &mut c.q, GAIN);
             bits += c.rate.forward(self.level, &self.weights, &c.q);
-            errors += c.rounded_error(self.level, &self.spec, &self.weights);
-            samples += c.target.len() as f64;
         }
-        Measured { psnr: -10.0 * (errors / samples).max(1e-10).log10(), bytes: bits / 8.0, ms_ssim: 0.0 }
+        let weights = std::mem::take(&mut self.weights);
+        let measured = self.measure_with(&weights, pictures, similarity);
+        self.weights = weights;
+        Measured { bytes: bits / 8.0, ..measured }
+    }
+
+    /// Quality of the last rounded codes through `weights`; bytes are 0.
+    pub fn measure_with(&mut self, weights: &[f32], pictures: &[Picture], similarity: bool) -> Measured {
+        let psnr = -10.0 * self.mse_with(weights).max(1e-10).log10();
+        let mut ms_ssim = 0.0;
+        if similarity && self.finest == 0 {
+            for (c, original) in self.canvases.iter_mut().zip(pictures) {
+                let decoded = c.rounded(self.level, &self.spec, weights);
+                ms_ssim += metrics::ms_ssim(original, &decoded).unwrap_or(1.0) / pictures.len() as f64;
+            }
+        }
+        Measured { psnr, ms_ssim, bytes: 0.0 }
+    }
+
+    /// All that a later run needs to go on: weights and latents. The optimisers start afresh.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        let floats = |v: &[f32], out: &mut Vec<u8>| out.extend(v.iter().flat_map(|f| f.to_le_bytes()));
+        floats(&self.weights, out);
+        for g in self.canvases.iter().flat_map(|c| &c.latents.grids) {
+            floats(&g.y, out);
+        }
+    }
+
+    /// The inverse of [`Self::save`] at the same stage; false when `bytes` do not fit.
+    pub fn restore(&mut self, bytes: &[u8]) -> bool {
+        let grids = self.canvases.iter_mut().flat_map(|c| &mut c.latents.grids);
+        let targets: Vec<&mut Vec<f32>> = std::iter::once(&mut self.weights).chain(grids.map(|g| &mut g.y)).collect();
+        if bytes.len() != 4 * targets.iter().map(|t| t.len()).sum::<usize>() {
+            return false;
+        }
+        let mut values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        targets.into_iter().flatten().zip(&mut values).for_each(|(t, v)| *t = v);
+        true
     }
 }
 
@@ -182,22 +237,65 @@ impl Canvas {
             latents,
             rate: RateModel::new(spec, width, height, finest),
             synth: SynthModel::new(spec, width, height, finest),
+            out: Vec::new(),
+            dout: Vec::new(),
+            scratch: (0..spec.channels).map(|_| Scratch::default()).collect(),
         }
     }
 
-    /// Adds the gradients of `weight *` the sum of squared errors, which is returned.
-    fn distortion(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], grad: &mut [f32], weight: f32) -> f64 {
+    /// Adds the gradients of `weight *` the sum of squared errors.
+    fn distortion(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], grad: &mut [f32], weight: f32) {
         let views = synthesised(spec, &self.q);
         let mut gradients = synthesised_mut(spec, &mut self.dq);
-        self.synth.forward_backward(level, weights, &views, &self.target, &mut gradients, grad, weight)
+        self.synth.forward_backward(level, weights, &views, &self.target, &mut gradients, grad, weight);
+    }
+
+    /// Scales of MS-SSIM that the stage's picture has room for.
+    fn similarity_scales(&self) -> usize {
+        let (w, h) = self.synth.sizes()[0];
+        (1..=MS_SSIM_WEIGHTS.len()).rev().find(|&n| w.min(h) >= ms_ssim_min_side(n)).unwrap_or(0)
+    }
+
+    /// Adds the gradients of `weight * (1 - MS-SSIM)`, the mean of the channels.
+    fn dissimilarity(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], grad: &mut [f32], weight: f32) {
+        let scales = &MS_SSIM_WEIGHTS[..self.similarity_scales()];
+        let (w, h) = self.synth.sizes()[0];
+        let views = synthesised(spec, &self.q);
+        self.out.resize(self.target.len(), 0.0);
+        self.dout.resize(self.target.len(), 0.0);
+        self.synth.forward(level, weights, &views, &mut self.out);
+        self.dout.fill(0.0);
+        let scale = -weight / spec.channels as f32;
+        let planes = self.target.par_chunks(w * h).zip(self.out.par_chunks(w * h)).zip(self.dout.par_chunks_mut(w * h));
+        planes.zip(&mut self.scratch).for_each(|(((a, b), db), scratch)| {
+            ms_ssim(level, h, w, scales, a, b, scale, db, scratch);
+        });
+        let mut gradients = synthesised_mut(spec, &mut self.dq);
+        self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
 
     /// Sum of squared errors of the picture rounded to 8 bits.
     fn rounded_error(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> f64 {
-        let mut out = vec![0.0; self.target.len()];
-        self.synth.forward(level, weights, &synthesised(spec, &self.q), &mut out);
+        self.out.resize(self.target.len(), 0.0);
+        self.synth.forward(level, weights, &synthesised(spec, &self.q), &mut self.out);
         let error = |(o, t): (&f32, &f32)| (((o * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
-        out.iter().zip(&self.target).map(error).sum()
+        self.out.iter().zip(&self.target).map(error).sum()
+    }
+}
+
+impl Canvas {
+    /// The 8-bit picture of the rounded codes; the stage is the last.
+    fn rounded(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
+        self.out.resize(self.target.len(), 0.0);
+        self.synth.forward(level, weights, &synthesised(spec, &self.q), &mut self.out);
+        let n = self.width * self.height;
+        let sample = |i: usize| (self.out[i % spec.channels * n + i / spec.channels] * 255.0).round() as u8;
+        Picture {
+            width: self.width,
+            height: self.height,
+            channels: spec.channels,
+            samples: (0..n * spec.channels).map(sample).collect(),
+        }
     }
 }
 
