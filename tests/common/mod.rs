@@ -1,0 +1,47 @@
+//! Small pyramid files with repeatable weights and codes, for tests that need a real one without a fit.
+
+use tilefit::codec::{write_file, Written};
+use tilefit::fit::Fitted;
+use tilefit::models::pyramid::model::PyramidModel;
+use tilefit::models::pyramid::quantised::Quantised;
+use tilefit::models::pyramid::spec::PyramidSpec;
+use tilefit::models::Grid;
+use tilefit::{Picture, Rect};
+
+/// Repeatable noise.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as u32
+    }
+}
+
+/// A file of `count` pictures with weights and codes out of `seed`.
+pub fn file(
+    spec: &PyramidSpec,
+    (width, height): (usize, usize),
+    tile: usize,
+    split: bool,
+    count: usize,
+    seed: u64,
+) -> Written {
+    let mut noise = Noise(seed);
+    let weights: Vec<f32> =
+        (0..spec.weights_count()).map(|_| noise.bits() as f32 / (1u32 << 31) as f32 - 0.5).collect();
+    let model = PyramidModel::from_quantised(spec.clone(), Quantised::new(spec, &weights, [4; 7]), split);
+    let codes = (0..count)
+        .map(|_| {
+            let mut grid = |shift| {
+                let mut g = Grid::new(Rect::whole(width, height).shrunk(shift), 1);
+                g.codes.iter_mut().for_each(|c| *c = (noise.bits() % 5) as i16 - 2);
+                g
+            };
+            spec.grids().iter().map(|s| grid(s.shift)).collect()
+        })
+        .collect();
+    let picture = Picture { width, height, channels: spec.channels, samples: vec![0; spec.channels * width * height] };
+    let fitted = Fitted { model: Box::new(model), codes, steps: 0, tile };
+    write_file(&fitted, &vec![picture; count]).expect("a small file")
+}
