@@ -187,7 +187,7 @@ proptest! {
             parts.header.weights = (0..n).map(|_| noise.bits() as u8).collect();
         } else {
             // Weights that are read: exponent and values out of a coded stream of noise may be refused.
-            parts.header.weights[1..].iter_mut().for_each(|b| *b ^= (noise.bits() % 64 == 0) as u8);
+            parts.header.weights[1..].iter_mut().for_each(|b| *b ^= noise.bits().is_multiple_of(64) as u8);
         }
         for s in &mut parts.segments {
             *s = (0..n).map(|_| noise.bits() as u8).collect();
