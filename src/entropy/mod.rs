@@ -1,6 +1,8 @@
 //! From integers to bytes and back.
 
 pub mod adaptive;
+#[cfg(feature = "fit")]
+pub mod bottleneck;
 pub mod cdf;
 pub mod laplace;
 pub mod range_coder;

@@ -1,6 +1,11 @@
 //! The encoder's half: fitting a model and its codes to pictures.
 
+pub mod autograd;
+pub mod gdn;
+pub mod loss;
+pub mod optim;
 pub mod pyramid;
+pub mod rng;
 pub mod soap;
 pub mod target;
 

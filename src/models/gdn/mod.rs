@@ -5,7 +5,7 @@ mod codes;
 mod model;
 pub mod weights;
 
-pub use model::GdnModel;
+pub use model::{to_rgb, GdnModel};
 use weights::{Kind, TensorSpec};
 
 /// Codes are at `1/2^SHIFT`.

@@ -1,0 +1,196 @@
+//! Family `gdn`: analysis, synthesis and density are learned on parts of the pictures; then the codes that one
+//! pass of the analysis gives are moved directly, with the synthesis, until they cost least.
+
+mod net;
+mod rate;
+mod refine;
+mod train;
+
+use super::target::{LambdaControl, Measured};
+use super::{FitOptions, Fitted, Moment, Monitor, WeightCoding};
+use crate::codec;
+use crate::error::{Class, Error, Result};
+use crate::image::{Picture, Rect};
+use crate::metrics;
+use crate::models::gdn::weights::Quantised;
+use crate::models::gdn::{GdnModel, GdnSpec, MAX_CHANNELS, SHIFT};
+use crate::models::{Codes, Grid};
+use net::Net;
+use refine::Refiner;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use train::Trainer;
+
+/// Steps of the two stages at effort 1; half as many again for each level.
+const STEPS: [f64; 2] = [300.0, 60.0];
+/// Share of a deadline that the first stage takes, and at which the second ends.
+const TRAIN_SHARE: f64 = 0.55;
+const REFINE_SHARE: f64 = 0.95;
+/// Looks at the whole file in the second stage.
+const CHECKS: u64 = 8;
+/// Pictures over this many pixels are cut into tiles of `TILE`.
+const TILED_FROM: usize = 1 << 22;
+const TILE: usize = 2048;
+
+/// Channels for a picture: weights should be some 10 % of the file.
+fn channels(pixels: usize, lambda: f64) -> usize {
+    // Typical of photographs.
+    let bytes = 0.03 * (pixels as f64) * (1e-3 / lambda).powf(0.6);
+    let n = (0.10 * bytes / 12.0).sqrt();
+    ((n / 4.0).round() as usize * 4).clamp(4, 48)
+}
+
+/// What ends a stage: its steps, or its share of the time.
+struct Clock {
+    start: Instant,
+    steps: u64,
+    until: Option<Instant>,
+}
+
+impl Clock {
+    fn new(steps: u64, until: Option<Instant>) -> Self {
+        Clock { start: Instant::now(), steps, until }
+    }
+
+    fn progress(&self, step: u64) -> f32 {
+        let by_steps = step as f64 / self.steps.max(1) as f64;
+        let by_time = self.until.map_or(0.0, |until| {
+            let all = until.saturating_duration_since(self.start).as_secs_f64();
+            if all > 0.0 {
+                self.start.elapsed().as_secs_f64() / all
+            } else {
+                1.0
+            }
+        });
+        by_steps.max(by_time) as f32
+    }
+}
+
+fn interrupted(monitor: &Monitor) -> Result<()> {
+    if monitor.stop.load(Ordering::Relaxed) {
+        return Err(Error::new(Class::Interrupted, "interrupted"));
+    }
+    Ok(())
+}
+
+fn fitted(net: &Net, refiner: &Refiner, pictures: &[Picture], options: &FitOptions, steps: u64) -> Fitted {
+    let values = net.synthesis_values();
+    let model = match (&net.exponents, options.weights) {
+        (Some(e), WeightCoding::Coded) => {
+            GdnModel::from_quantised(net.spec, Quantised::new(&net.spec, &values, e.clone()))
+        }
+        _ => GdnModel::from_weights(net.spec, &values),
+    };
+    let codes = pictures.iter().zip(refiner.codes()).map(|(p, codes)| -> Codes {
+        let mut grid = Grid::new(Rect::whole(p.width, p.height).shrunk(SHIFT), net.spec.n);
+        grid.codes.copy_from_slice(codes);
+        vec![grid]
+    });
+    let largest = pictures.iter().map(Picture::pixels).max().unwrap_or(0);
+    let tile = options.tile.unwrap_or(if largest > TILED_FROM { TILE } else { 0 });
+    Fitted { codes: codes.collect(), model: Box::new(model), steps, tile }
+}
+
+fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Result<(Measured, f64)> {
+    let written = codec::write_file(fitted, pictures)?;
+    let (mut squares, mut samples, mut pixels, mut ms_ssim) = (0.0, 0.0, 0.0, 0.0);
+    for (a, b) in pictures.iter().zip(&written.decoded) {
+        squares += metrics::mse(a, b) / 65025.0 * a.samples.len() as f64;
+        samples += a.samples.len() as f64;
+        let wanted = matches!(options.target, super::Target::MsSsim(_)) || options.tune == super::Tune::MsSsim;
+        ms_ssim += if wanted { metrics::ms_ssim(a, b).unwrap_or(1.0) * a.pixels() as f64 } else { 0.0 };
+        pixels += a.pixels() as f64;
+    }
+    let mse: f64 = squares / samples;
+    let m =
+        Measured { psnr: -10.0 * mse.max(1e-10).log10(), ms_ssim: ms_ssim / pixels, bytes: written.bytes.len() as f64 };
+    let distortion = if options.tune == super::Tune::MsSsim { (1.0 - m.ms_ssim) / 150.0 } else { mse };
+    Ok((m, distortion))
+}
+
+/// See [`FitFn`](super::FitFn).
+pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
+    let pixels: usize = pictures.iter().map(Picture::pixels).sum();
+    let mut control = LambdaControl::new(options, pixels);
+    let n = options.channels.unwrap_or_else(|| channels(pixels, control.lambda()));
+    if !(1..=MAX_CHANNELS).contains(&n) {
+        return Err(Error::new(Class::Usage, format!("{n} channels: 1 to {MAX_CHANNELS} are possible")));
+    }
+    let spec = GdnSpec::new(n, pictures[0].channels);
+    let growth = 1.5f64.powi(options.effort as i32 - 1);
+    let [train_steps, refine_steps] = STEPS.map(|s| (s * growth) as u64);
+    let begin = Instant::now();
+    let share = |s: f64| options.deadline.map(|d| begin + d.saturating_duration_since(begin).mul_f64(s));
+
+    let samples: u64 = pictures[0].samples.iter().map(|&s| u64::from(s)).sum();
+    let mean = samples as f32 / pictures[0].samples.len() as f32 / 255.0;
+    let mut net = Net::new(spec, mean, options.seed);
+    let mut trainer = Trainer::new(&net);
+    let clock = Clock::new(train_steps, share(TRAIN_SHARE));
+    let (mut step, mut mse, mut bpp) = (0, 0.0, 0.0);
+    let all = train_steps + refine_steps;
+    let weight_bytes = 0.3 * spec.weights_count() as f64;
+    loop {
+        let progress = clock.progress(step);
+        if progress >= 1.0 {
+            break;
+        }
+        interrupted(monitor)?;
+        let now = trainer.step(&mut net, pictures, options.tune, control.lambda(), options.seed, step, progress);
+        let fade = if step == 0 { 1.0 } else { 0.02 };
+        mse += fade * (now.mse - mse);
+        bpp += fade * (now.bpp - bpp);
+        let m = Measured { psnr: -10.0 * mse.log10(), ms_ssim: 0.0, bytes: bpp * pixels as f64 / 8.0 + weight_bytes };
+        if control.moves() && step % 50 == 49 && progress > 0.3 && !matches!(options.target, super::Target::MsSsim(_)) {
+            control.follow(&m, 0.2);
+        }
+        step += 1;
+        if step % 10 == 0 {
+            (monitor.report)(Moment { step, steps: all, psnr: m.psnr, bytes: m.bytes });
+        }
+    }
+
+    let codes = train::analyse(&mut net, &mut trainer.lanes, pictures);
+    let mut lanes = trainer.lanes;
+    let mut refiner = Refiner::new(&net, pictures, codes);
+    refiner.sort_channels(&mut net);
+    refiner.update_rates(n);
+    let coded = options.weights == WeightCoding::Coded;
+    let clock = Clock::new(refine_steps, share(REFINE_SHARE));
+    let mut best: Option<(bool, f64, Fitted)> = None;
+    let (mut k, mut checks) = (0, 0);
+    loop {
+        let progress = clock.progress(k);
+        interrupted(monitor)?;
+        let due = (progress * CHECKS as f32) as u64 >= checks;
+        if due {
+            if coded && (checks == 0 || checks == CHECKS / 2) {
+                refiner.choose_steps(&mut net, &mut lanes, pictures, options.tune, control.lambda());
+            }
+            checks += 1;
+            let now = fitted(&net, &refiner, pictures, options, step + k);
+            let (m, distortion) = measure(&now, pictures, options)?;
+            let loss = distortion + control.lambda() * 8.0 * m.bytes / pixels as f64;
+            let met = control.met(&m);
+            (monitor.report)(Moment { step: step + k, steps: all, psnr: m.psnr, bytes: m.bytes });
+            let better =
+                best.as_ref().is_none_or(|(was, b, _)| (met && !was) || (met == *was && loss < *b) || control.moves());
+            if better && (met || best.as_ref().is_none_or(|(was, ..)| !was)) {
+                best = Some((met, loss, now));
+            }
+            control.follow(&m, if progress < 0.5 { 0.7 } else { 0.5 });
+        }
+        if progress >= 1.0 {
+            break;
+        }
+        let d = refiner.step(&mut net, &mut lanes, pictures, options.tune, control.lambda(), options.seed, k, progress);
+        k += 1;
+        let bytes = refiner.bits() / 8.0 + weight_bytes;
+        (monitor.report)(Moment { step: step + k, steps: all, psnr: -10.0 * d.mse().log10(), bytes });
+    }
+    let (met, _, best) = best.expect("the last step is looked at");
+    if !met {
+        return Err(Error::new(Class::Target, "the target was not reached: raise --effort, or ask for less"));
+    }
+    Ok(best)
+}

@@ -1,0 +1,118 @@
+//! What codes cost the adaptive coder, and which way is cheaper: the second stage's rate.
+//!
+//! The coder's probabilities depend on a code's neighbours; here its counters become a table: for each channel
+//! and level of the neighbourhood, the share of zeros and the mean size of the rest, taken from the present codes.
+
+use crate::entropy::adaptive::level;
+use rayon::prelude::*;
+
+const NEAR: usize = 12;
+const LOUD: usize = 10;
+/// A code counts as at most this much in other channels' neighbourhoods.
+const LOUDEST: i32 = 31;
+
+/// For each code, in bits: its cost now, what a step away from its expected value costs if it is that value,
+/// and each further step; and the expected value.
+#[derive(Debug, Default)]
+pub struct Rates {
+    pub first: Vec<f32>,
+    pub further: Vec<f32>,
+    pub guess: Vec<i16>,
+    activity: Vec<i32>,
+    /// Bits of all codes.
+    pub bits: f64,
+}
+
+impl Rates {
+    /// Reads the codes `[n][h][w]` of a picture anew.
+    pub fn update(&mut self, codes: &[i16], n: usize, h: usize, w: usize) {
+        let plane = h * w;
+        self.first.resize(n * plane, 0.0);
+        self.further.resize(n * plane, 0.0);
+        self.guess.resize(n * plane, 0);
+        self.activity.resize(n * plane, 0);
+        // The guess where it pays: exactly as the coder would, but for its price.
+        let guesses = self.guess.par_chunks_mut(plane).zip(self.activity.par_chunks_mut(plane)).enumerate();
+        guesses.for_each(|(c, (guess, sizes))| {
+            let q = &codes[c * plane..][..plane];
+            let at = |y: isize, x: isize| match y >= 0 && x >= 0 && x < w as isize {
+                true => i32::from(q[y as usize * w + x as usize]),
+                false => 0,
+            };
+            let (mut plain, mut rest) = (0f64, 0f64);
+            for i in 0..plane {
+                let (y, x) = ((i / w) as isize, (i % w) as isize);
+                let sum = 2 * (at(y, x - 1) + at(y - 1, x)) + at(y - 1, x + 1) - at(y - 1, x - 1);
+                guess[i] = ((sum + 2) >> 2) as i16;
+                plain += f64::from(1 + i32::from(q[i]).abs()).log2();
+                rest += f64::from(1 + i32::from(q[i].wrapping_sub(guess[i])).abs()).log2();
+            }
+            if plain <= rest {
+                guess.fill(0);
+            }
+            for i in 0..plane {
+                sizes[i] = i32::from(q[i].wrapping_sub(guess[i])).abs();
+            }
+        });
+        // Activity of the channels before, at each place.
+        let mut loud = vec![0u8; n * plane];
+        let mut sums = vec![0i32; plane];
+        for c in 0..n {
+            for i in 0..plane {
+                let (y, x) = (i / w, i % w);
+                let mut around = 4 * sums[i];
+                around += if x > 0 { sums[i - 1] } else { 0 } + if x + 1 < w { sums[i + 1] } else { 0 };
+                around += if y > 0 { sums[i - w] } else { 0 } + if y + 1 < h { sums[i + w] } else { 0 };
+                loud[c * plane + i] = level(around as u32, LOUD - 1) as u8;
+            }
+            sums.iter_mut().zip(&self.activity[c * plane..]).for_each(|(s, a)| *s += (*a).min(LOUDEST));
+        }
+        let each = self.first.par_chunks_mut(plane).zip(self.further.par_chunks_mut(plane)).enumerate();
+        let bits: Vec<f64> = each
+            .map(|(c, (first, further))| {
+                let sizes = &self.activity[c * plane..][..plane];
+                channel(sizes, &loud[c * plane..][..plane], w, first, further)
+            })
+            .collect();
+        self.bits = bits.iter().sum();
+    }
+}
+
+/// Writes the costs of one channel from its sizes; returns its bits.
+fn channel(sizes: &[i32], loud: &[u8], w: usize, first: &mut [f32], further: &mut [f32]) -> f64 {
+    let near = |i: usize| {
+        let x = i % w;
+        let at = |there: bool, back: usize| if there { sizes[i - back] } else { 0 };
+        let up = i >= w;
+        let sum = 2 * (at(x > 0, 1) + at(up, w)) + at(up && x > 0, w + 1) + at(up && x + 1 < w, w.saturating_sub(1));
+        level(sum as u32, NEAR - 1)
+    };
+    // Count, non-zeros, sum of sizes; a few of the whole channel's belong to each.
+    let mut counts = [[0f64; 3]; NEAR * LOUD];
+    let mut all = [0f64; 3];
+    for (i, &s) in sizes.iter().enumerate() {
+        let one = [1.0, f64::from(s.min(1)), f64::from(s)];
+        let cell = &mut counts[near(i) * LOUD + usize::from(loud[i])];
+        (0..3).for_each(|k| cell[k] += one[k]);
+        (0..3).for_each(|k| all[k] += one[k]);
+    }
+    let share = 8.0 / (all[0] + 8.0);
+    let mut table = [[0f64; 3]; NEAR * LOUD];
+    for (cell, out) in counts.iter().zip(&mut table) {
+        let (n, some, sum) =
+            (cell[0] + share * all[0] + 1.0, cell[1] + share * all[1] + 0.3, cell[2] + share * all[2] + 0.36);
+        let zero = 1.0 - some / n;
+        // Sizes beyond 1 are geometric.
+        let more = (1.0 - some / sum).clamp(0.02, 0.98);
+        let one = -(some / n).log2() + 1.0 - (1.0 - more).log2();
+        *out = [-zero.max(1e-4).log2(), one, -more.log2()];
+    }
+    let mut bits = 0f64;
+    for (i, &s) in sizes.iter().enumerate() {
+        let [zero, one, more] = table[near(i) * LOUD + usize::from(loud[i])];
+        first[i] = (one - zero) as f32;
+        further[i] = more as f32;
+        bits += if s == 0 { zero } else { one + more * f64::from(s - 1) };
+    }
+    bits
+}

@@ -1,0 +1,153 @@
+//! Distortions of a window of the picture, with gradients: MSE, and 1 - MS-SSIM (Wang et al. 2003).
+
+use crate::fit::Tune;
+use crate::tensor::Shape;
+use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
+use kernels::fast::Scratch;
+use kernels::{Level, Window};
+
+/// What one unit of 1 - MS-SSIM counts in units of MSE: near 37 dB the two fall alike.
+const MS_SSIM_UNIT: f64 = 1.0 / 150.0;
+
+/// Working memory of one lane.
+#[derive(Debug, Default)]
+pub struct Work {
+    samples: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+/// Sums over a window's samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Distortion {
+    pub squares: f64,
+    pub samples: f64,
+    /// What is minimised, times `samples`.
+    pub cost: f64,
+}
+
+impl Distortion {
+    pub fn add(&mut self, o: &Distortion) {
+        self.squares += o.squares;
+        self.samples += o.samples;
+        self.cost += o.cost;
+    }
+
+    pub fn mse(&self) -> f64 {
+        self.squares / self.samples.max(1.0)
+    }
+}
+
+/// YCoCg of RGB: the inverse of the decoder's transform.
+pub fn from_rgb(r: f32, g: f32, b: f32) -> [f32; 3] {
+    [0.25 * (r + b) + 0.5 * g, 0.5 * (r - b), 0.5 * g - 0.25 * (r + b)]
+}
+
+/// The distortion of `window` of `planes` (YCoCg, or grey) against `target` (RGB or grey samples of the window
+/// alone); `d += gain * ` the gradient of `cost`.
+pub fn distortion(
+    level: Level,
+    tune: Tune,
+    shape: Shape,
+    planes: &[f32],
+    window: &Window,
+    target: &[f32],
+    gain: f32,
+    d: &mut [f32],
+    work: &mut Work,
+    scratch: &mut Scratch,
+) -> Distortion {
+    let (h, w) = (window.height, window.width);
+    let n = h * w;
+    let row = |c: usize, y: usize| {
+        let at = (c * shape.height + window.y0 + y) * shape.width + window.x0;
+        at..at + w
+    };
+    work.samples.clear();
+    for c in 0..shape.channels {
+        (0..h).for_each(|y| work.samples.extend_from_slice(&planes[row(c, y)]));
+    }
+    if shape.channels == 3 {
+        crate::models::gdn::to_rgb(&mut work.samples);
+    }
+    work.gradient.clear();
+    work.gradient.resize(shape.channels * n, 0.0);
+    let samples = (shape.channels * n) as f64;
+    let scales = (1..=5).rev().find(|&s| h.min(w) >= ms_ssim_min_side(s));
+    let mut squares = 0f64;
+    for ((y, t), d) in work.samples.iter().zip(target).zip(&mut work.gradient) {
+        let e = y - t;
+        squares += f64::from(e * e);
+        *d = 2.0 * gain * e;
+    }
+    let mut cost = squares;
+    if let (Tune::MsSsim, Some(scales)) = (tune, scales) {
+        let sum: f64 = MS_SSIM_WEIGHTS[..scales].iter().sum();
+        let weights: Vec<f64> = MS_SSIM_WEIGHTS[..scales].iter().map(|w| w / sum).collect();
+        work.gradient.fill(0.0);
+        let unit = MS_SSIM_UNIT * n as f64;
+        let scale = -(unit * f64::from(gain)) as f32;
+        let (a, b) = (target, &work.samples);
+        let value = ms_ssim(level, h, w, &weights, a, b, scale, &mut work.gradient, scratch);
+        cost = unit * (shape.channels as f64 - value);
+    }
+    if shape.channels == 3 {
+        let (r, rest) = work.gradient.split_at(n);
+        let (g, b) = rest.split_at(n);
+        for y in 0..h {
+            let from = y * w;
+            for x in 0..w {
+                let (r, g, b) = (r[from + x], g[from + x], b[from + x]);
+                d[row(0, y).start + x] += r + g + b;
+                d[row(1, y).start + x] += r - b;
+                d[row(2, y).start + x] += g - r - b;
+            }
+        }
+    } else {
+        for y in 0..h {
+            d[row(0, y)].iter_mut().zip(&work.gradient[y * w..]).for_each(|(d, g)| *d += g);
+        }
+    }
+    Distortion { squares, samples, cost }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::rng::Rng;
+
+    #[test]
+    fn gradients_are_those_of_the_cost() {
+        for (channels, tune, side) in
+            [(1, Tune::Psnr, 9), (3, Tune::Psnr, 12), (1, Tune::MsSsim, 24), (3, Tune::MsSsim, 26)]
+        {
+            let mut rng = Rng::stream(1, channels as u64, side as u64);
+            let shape = Shape::new(channels, side + 3, side + 5);
+            let window = Window { y0: 2, x0: 1, height: side, width: side };
+            let x: Vec<f32> = (0..shape.len()).map(|_| 0.2 * rng.unit()).collect();
+            let target: Vec<f32> = (0..channels * side * side).map(|_| rng.unit()).collect();
+            let (mut work, mut scratch) = (Work::default(), Scratch::default());
+            let mut run = |x: &[f32], d: &mut [f32]| {
+                distortion(Level::best(), tune, shape, x, &window, &target, 2.0, d, &mut work, &mut scratch).cost
+            };
+            let mut d = vec![0.0; x.len()];
+            run(&x, &mut d);
+            for _ in 0..4 {
+                let dir: Vec<f32> = x.iter().map(|_| rng.unit() - 0.5).collect();
+                let mut at = |s: f32| {
+                    let x: Vec<f32> = x.iter().zip(&dir).map(|(x, d)| x + s * d).collect();
+                    run(&x, &mut vec![0.0; x.len()])
+                };
+                let numeric = 2.0 * (at(1e-3) - at(-1e-3)) / 2e-3;
+                let exact: f64 = d.iter().zip(&dir).map(|(a, b)| f64::from(a * b)).sum();
+                assert!((numeric - exact).abs() < 0.02 * exact.abs() + 1e-3, "{channels} {tune:?}: {numeric} {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn colour_comes_back() {
+        let mut planes = from_rgb(0.3, 0.9, 0.4);
+        crate::models::gdn::to_rgb(&mut planes);
+        assert!(planes.iter().zip([0.3, 0.9, 0.4]).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
