@@ -94,10 +94,6 @@ impl Refiner {
         self.fields.iter().map(|f| &f.codes[..])
     }
 
-    pub fn values(&self) -> impl Iterator<Item = &[f32]> {
-        self.fields.iter().map(|f| &f.y[..])
-    }
-
     /// The first `most` of parts spread over the pictures.
     fn spread(&self, most: usize) -> Vec<usize> {
         let step = self.parts.len().div_ceil(most).max(1);
