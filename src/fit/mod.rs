@@ -99,7 +99,7 @@ pub struct Fitted {
 pub type FitFn = fn(&[Picture], &FitOptions, &mut Monitor) -> Result<Fitted>;
 
 /// The families that can be fitted, by the name that `--model` knows.
-pub const FAMILIES: &[(&str, FitFn)] = &[("pyramid", pyramid::fit)];
+pub const FAMILIES: &[(&str, FitFn)] = &[("pyramid", pyramid::fit), ("gdn", gdn::fit)];
 
 /// The fit of a family.
 pub fn family(name: &str) -> Option<FitFn> {
