@@ -117,6 +117,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         return Err(Error::new(Class::Usage, format!("{n} channels: 1 to {MAX_CHANNELS} are possible")));
     }
     let spec = GdnSpec::new(n, pictures[0].channels);
+    let moves = !matches!(options.target, super::Target::Quality(_) | super::Target::Lambda(_));
     let growth = 1.5f64.powi(options.effort as i32 - 1);
     let [train_steps, refine_steps] = STEPS.map(|s| (s * growth) as u64);
     let begin = Instant::now();
@@ -141,7 +142,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         mse += fade * (now.mse - mse);
         bpp += fade * (now.bpp - bpp);
         let m = Measured { psnr: -10.0 * mse.log10(), ms_ssim: 0.0, bytes: bpp * pixels as f64 / 8.0 + weight_bytes };
-        if control.moves() && step % 50 == 49 && progress > 0.3 && !matches!(options.target, super::Target::MsSsim(_)) {
+        if moves && step % 50 == 49 && progress > 0.3 && !matches!(options.target, super::Target::MsSsim(_)) {
             control.follow(&m, 0.2);
         }
         step += 1;
@@ -173,8 +174,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
             let loss = distortion + control.lambda() * 8.0 * m.bytes / pixels as f64;
             let met = control.met(&m);
             (monitor.report)(Moment { step: step + k, steps: all, psnr: m.psnr, bytes: m.bytes });
-            let better =
-                best.as_ref().is_none_or(|(was, b, _)| (met && !was) || (met == *was && loss < *b) || control.moves());
+            let better = best.as_ref().is_none_or(|(was, b, _)| (met && !was) || (met == *was && loss < *b) || moves);
             if better && (met || best.as_ref().is_none_or(|(was, ..)| !was)) {
                 best = Some((met, loss, now));
             }
