@@ -377,7 +377,7 @@ mod tests {
             model.write_weights(&mut section);
             let back = GdnModel::read(3, &description, &section).unwrap();
             assert_eq!((back.spec, &back.stored), (model.spec, &model.stored));
-            section.extend([0; 5]);
+            section.extend([0; 16]);
             assert!(GdnModel::read(3, &description, &section).is_err());
         }
         assert!(GdnModel::read(3, &[0], &[]).is_err());
