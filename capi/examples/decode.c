@@ -1,0 +1,99 @@
+/* decode FILE.tfit: tells what is in the file, decodes it whole and by a region, checks that they agree, and prints the
+ * CRC-32 of the samples. Shows each kind of failure as well. */
+#include "../tilefit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t crc32(const uint8_t *p, size_t n) {
+    uint32_t c = 0xffffffffu;
+    while (n--) {
+        c ^= *p++;
+        for (int i = 0; i < 8; i++) c = c & 1 ? (c >> 1) ^ 0xedb88320u : c >> 1;
+    }
+    return ~c;
+}
+
+static uint8_t *read_file(const char *path, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    if (!f) return NULL;
+    uint8_t *data = NULL;
+    size_t held = 0, n;
+    do {
+        uint8_t *more = realloc(data, held + 65536);
+        if (!more) {
+            free(data);
+            fclose(f);
+            return NULL;
+        }
+        data = more;
+        n = fread(data + held, 1, 65536, f);
+        held += n;
+    } while (n > 0);
+    fclose(f);
+    *size = held;
+    return data;
+}
+
+int main(int argc, char **argv) {
+    char error[200];
+    size_t size;
+    uint8_t *data = argc == 2 ? read_file(argv[1], &size) : NULL;
+    if (!data) {
+        fprintf(stderr, "usage: decode FILE.tfit\n");
+        return 2;
+    }
+
+    struct tilefit_picture_info info;
+    int status = tilefit_info(data, size, 0, &info, error, sizeof error);
+    if (status != TILEFIT_OK) {
+        fprintf(stderr, "%s\n", error);
+        return status;
+    }
+    printf("%ux%u, %u channels, %u pictures\n", info.width, info.height, info.channels, info.pictures);
+
+    size_t n = (size_t)info.width * info.height * info.channels;
+    uint8_t *whole = malloc(n), *part = malloc(n);
+    if (!whole || !part) return 1;
+    status = tilefit_decode(data, size, 0, 0, NULL, whole, n, error, sizeof error);
+    if (status != TILEFIT_OK) {
+        fprintf(stderr, "%s\n", error);
+        return status;
+    }
+    printf("digest %08x, promised %08x\n", crc32(whole, n), info.digest);
+
+    /* The lower right quarter. */
+    size_t x = info.width / 2, y = info.height / 2, w = info.width - x, h = info.height - y;
+    status = tilefit_decode_region(data, size, 0, 0, x, y, w, h, NULL, part, n, error, sizeof error);
+    if (status != TILEFIT_OK) {
+        fprintf(stderr, "%s\n", error);
+        return status;
+    }
+    int same = 1;
+    for (size_t row = 0; row < h; row++) {
+        const uint8_t *from = whole + ((y + row) * info.width + x) * info.channels;
+        same &= memcmp(part + row * w * info.channels, from, w * info.channels) == 0;
+    }
+    printf("region %s\n", same ? "agrees" : "DIFFERS");
+
+    struct tilefit_limits limits = {10, 1 << 30};
+    status = tilefit_decode(data, size, 0, 0, &limits, whole, n, error, sizeof error);
+    printf("limit: %d %s\n", status, error);
+    status = tilefit_decode(data, size, 0, 0, NULL, whole, n - 1, error, sizeof error);
+    printf("buffer: %d %s\n", status, error);
+    status = tilefit_decode(data, size, 9, 0, NULL, whole, n, error, sizeof error);
+    printf("picture: %d %s\n", status, error);
+    status = tilefit_decode_region(data, size, 0, 0, x, y, w + 1, h, NULL, part, n, error, sizeof error);
+    printf("region: %d %s\n", status, error);
+    status = tilefit_decode(NULL, 5, 0, 0, NULL, whole, n, error, 12);
+    printf("null: %d %s\n", status, error);
+    data[size - 1] ^= 1;
+    status = tilefit_decode(data, size, 0, 0, NULL, whole, n, error, sizeof error);
+    printf("damaged: %d %s\n", status, error);
+
+    free(whole);
+    free(part);
+    free(data);
+    return same ? 0 : 1;
+}

@@ -1,0 +1,213 @@
+//! The decoder behind a C interface: `tilefit.h` is its documentation. Nothing but pointers is handled here.
+
+use std::ffi::{c_char, c_int};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use tilefit::decoder::Decoder;
+use tilefit::{Class, Error, Limits, Rect, Result};
+
+const DAMAGED: c_int = 1;
+const UNSUPPORTED: c_int = 2;
+const LIMIT: c_int = 3;
+const USAGE: c_int = 4;
+const INTERNAL: c_int = 5;
+
+/// `struct tilefit_limits`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CLimits {
+    pub max_pixels: u64,
+    pub max_memory: u64,
+}
+
+/// `struct tilefit_picture_info`
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct CInfo {
+    pub version: u32,
+    pub pictures: u32,
+    pub width: u32,
+    pub height: u32,
+    pub channels: u32,
+    pub digest: u32,
+    pub weights_bytes: u64,
+    pub codes_bytes: u64,
+    pub decode_memory: u64,
+    pub macs_per_pixel: f64,
+}
+
+fn usage(what: &str) -> Error {
+    Error::new(Class::Usage, what)
+}
+
+/// The file as a slice; an empty one for a null pointer, which no file is.
+///
+/// # Safety
+/// `data` is null or points to `size` bytes that stay as they are for `'a`.
+unsafe fn file<'a>(data: *const u8, size: usize) -> &'a [u8] {
+    if data.is_null() || size > isize::MAX as usize {
+        return &[];
+    }
+    // SAFETY: not null, and the caller's promise.
+    unsafe { std::slice::from_raw_parts(data, size) }
+}
+
+/// # Safety
+/// `limits` is null or points to a `tilefit_limits`.
+unsafe fn limits(limits: *const CLimits) -> Limits {
+    // SAFETY: the caller's promise.
+    match unsafe { limits.as_ref() } {
+        Some(l) => Limits { max_pixels: l.max_pixels, max_memory: l.max_memory },
+        None => Limits::default(),
+    }
+}
+
+/// Runs `work`; a failure becomes a code, and its text goes to `error`. No panic leaves this library.
+///
+/// # Safety
+/// `error` is null or points to `error_size` bytes to write to.
+unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> Result<()>) -> c_int {
+    let (code, message) = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return 0,
+        Ok(Err(e)) => {
+            let code = match e.class {
+                Class::Unsupported => UNSUPPORTED,
+                Class::Limit => LIMIT,
+                Class::Usage => USAGE,
+                _ => DAMAGED,
+            };
+            (code, e.message)
+        }
+        Err(_) => (INTERNAL, "a defect of the Tilefit library".to_owned()),
+    };
+    if !error.is_null() && error_size > 0 {
+        let mut n = message.len().min(error_size - 1);
+        while !message.is_char_boundary(n) {
+            n -= 1;
+        }
+        // SAFETY: n + 1 <= error_size, which the caller promises to be there; a String does not overlap it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(message.as_ptr(), error.cast(), n);
+            *error.add(n) = 0;
+        }
+    }
+    code
+}
+
+/// Decodes to `out`.
+///
+/// # Safety
+/// As [`file`] and [`limits`]; `out` is null or points to `out_size` bytes to write to.
+unsafe fn decode_to(
+    data: &[u8],
+    picture: usize,
+    scale: u32,
+    region: Option<Rect>,
+    limits: Limits,
+    out: *mut u8,
+    out_size: usize,
+) -> Result<()> {
+    if out.is_null() {
+        return Err(usage("out is a null pointer"));
+    }
+    let decoder = Decoder::new(data, limits)?;
+    let decoded = decoder.decode_scaled(picture, scale, region)?.samples;
+    if decoded.len() > out_size {
+        return Err(usage(&format!("out has {out_size} bytes, the samples take {}", decoded.len())));
+    }
+    // SAFETY: the samples fit into what the caller promises to be there; a Vec does not overlap it.
+    unsafe { std::ptr::copy_nonoverlapping(decoded.as_ptr(), out, decoded.len()) };
+    Ok(())
+}
+
+/// See `tilefit.h`.
+///
+/// # Safety
+/// Pointers are null or point to what `tilefit.h` says.
+#[no_mangle]
+pub unsafe extern "C" fn tilefit_info(
+    data: *const u8,
+    size: usize,
+    picture: usize,
+    info: *mut CInfo,
+    error: *mut c_char,
+    error_size: usize,
+) -> c_int {
+    // SAFETY: the caller's promises, pointer by pointer.
+    unsafe {
+        guarded(error, error_size, || {
+            if info.is_null() {
+                return Err(usage("info is a null pointer"));
+            }
+            let all = Decoder::new(file(data, size), Limits::NONE)?.info();
+            let Some(p) = all.pictures.get(picture) else {
+                return Err(usage(&format!("there is no picture {picture}: the file has {}", all.pictures.len())));
+            };
+            // Sides are below 2^30, pictures below 2^16: the format's limits.
+            info.write(CInfo {
+                version: all.version.into(),
+                pictures: all.pictures.len() as u32,
+                width: p.width as u32,
+                height: p.height as u32,
+                channels: all.channels as u32,
+                digest: p.digest,
+                weights_bytes: all.weights_bytes as u64,
+                codes_bytes: all.codes_bytes as u64,
+                decode_memory: all.decode_memory_bytes,
+                macs_per_pixel: all.macs_per_pixel,
+            });
+            Ok(())
+        })
+    }
+}
+
+/// See `tilefit.h`.
+///
+/// # Safety
+/// Pointers are null or point to what `tilefit.h` says.
+#[no_mangle]
+pub unsafe extern "C" fn tilefit_decode(
+    data: *const u8,
+    size: usize,
+    picture: usize,
+    scale: u32,
+    max: *const CLimits,
+    out: *mut u8,
+    out_size: usize,
+    error: *mut c_char,
+    error_size: usize,
+) -> c_int {
+    // SAFETY: the caller's promises, pointer by pointer.
+    unsafe {
+        guarded(error, error_size, || decode_to(file(data, size), picture, scale, None, limits(max), out, out_size))
+    }
+}
+
+/// See `tilefit.h`.
+///
+/// # Safety
+/// Pointers are null or point to what `tilefit.h` says.
+#[no_mangle]
+pub unsafe extern "C" fn tilefit_decode_region(
+    data: *const u8,
+    size: usize,
+    picture: usize,
+    scale: u32,
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+    max: *const CLimits,
+    out: *mut u8,
+    out_size: usize,
+    error: *mut c_char,
+    error_size: usize,
+) -> c_int {
+    // SAFETY: the caller's promises, pointer by pointer.
+    unsafe {
+        guarded(error, error_size, || {
+            // A sum beyond usize is outside any picture.
+            let region = Rect::new(x, y, x.saturating_add(width), y.saturating_add(height));
+            decode_to(file(data, size), picture, scale, Some(region), limits(max), out, out_size)
+        })
+    }
+}
