@@ -2,11 +2,11 @@
 
 use super::train::Trainer;
 use crate::models::pyramid::model::PyramidModel;
-use crate::models::pyramid::quantised::{Quantised, GROUPS};
+use crate::models::pyramid::quantised::{group_of, Quantised, GROUPS};
 use crate::models::pyramid::spec::Module;
 use crate::models::Codes;
 
-/// Where the search starts: typical of fitted models, fine enough to cost no quality.
+/// Where the search starts: fine enough to cost no quality.
 const START: [u32; 7] = [8, 8, 8, 8, 10, 11, 12];
 
 /// Steps of `2^-4` and coarser are never worth their distortion.
@@ -17,7 +17,16 @@ const COARSEST: u32 = 4;
 pub fn search(trainer: &mut Trainer, codes: &[Codes], lambda: f64) -> Quantised {
     let weights = trainer.weights.clone();
     let spec = trainer.spec.clone();
-    let mut best = Quantised::new(&spec, &weights, START);
+    let mut start = START;
+    for t in spec.tensors() {
+        let largest = weights[t.range.clone()].iter().fold(0f32, |a, w| a.max(w.abs()));
+        let group = group_of(&t);
+        // Integers beyond 2047 are not exactly f16, and would saturate.
+        while start[group] > 0 && largest * (1u32 << start[group]) as f32 > 2047.0 {
+            start[group] -= 1;
+        }
+    }
+    let mut best = Quantised::new(&spec, &weights, start);
     for (group, &(module, _)) in GROUPS.iter().enumerate() {
         let mut cost = |q: &Quantised| {
             let weight_bits = q.group_bits(&spec, group);
@@ -30,7 +39,7 @@ pub fn search(trainer: &mut Trainer, codes: &[Codes], lambda: f64) -> Quantised 
         let mut lowest = cost(&best);
         let mut trial = best.clone();
         let mut worse = 0;
-        for exponent in (COARSEST..START[group]).rev() {
+        for exponent in (COARSEST..start[group]).rev() {
             trial.requantise(&spec, &weights, group, exponent);
             let c = cost(&trial);
             if c < lowest {
