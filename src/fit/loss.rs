@@ -6,8 +6,8 @@ use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
 use kernels::fast::Scratch;
 use kernels::{Level, Window};
 
-/// What one unit of 1 - MS-SSIM counts in units of MSE: near 37 dB the two fall alike.
-const MS_SSIM_UNIT: f64 = 1.0 / 150.0;
+/// What one unit of 1 - MS-SSIM counts in units of MSE.
+pub const MS_SSIM_UNIT: f64 = 0.02;
 
 /// Working memory of one lane.
 #[derive(Debug, Default)]

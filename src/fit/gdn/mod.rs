@@ -1,11 +1,13 @@
 //! Family `gdn`: analysis, synthesis and density are learned on parts of the pictures; then the codes that one
 //! pass of the analysis gives are moved directly, with the synthesis, until they cost least.
 
+mod checkpoint;
 mod net;
 mod rate;
 mod refine;
 mod train;
 
+use super::loss::MS_SSIM_UNIT;
 use super::target::{LambdaControl, Measured};
 use super::{FitOptions, Fitted, Moment, Monitor, WeightCoding};
 use crate::codec;
@@ -15,6 +17,7 @@ use crate::metrics;
 use crate::models::gdn::weights::Quantised;
 use crate::models::gdn::{GdnModel, GdnSpec, MAX_CHANNELS, SHIFT};
 use crate::models::{Codes, Grid};
+use checkpoint::State;
 use net::Net;
 use refine::Refiner;
 use std::sync::atomic::Ordering;
@@ -22,9 +25,9 @@ use std::time::Instant;
 use train::Trainer;
 
 /// Steps of the two stages at effort 1; half as many again for each level.
-const STEPS: [f64; 2] = [300.0, 60.0];
+const STEPS: [f64; 2] = [240.0, 120.0];
 /// Share of a deadline that the first stage takes, and at which the second ends.
-const TRAIN_SHARE: f64 = 0.55;
+const TRAIN_SHARE: f64 = 0.35;
 const REFINE_SHARE: f64 = 0.95;
 /// Looks at the whole file in the second stage.
 const CHECKS: u64 = 8;
@@ -66,11 +69,31 @@ impl Clock {
     }
 }
 
-fn interrupted(monitor: &Monitor) -> Result<()> {
-    if monitor.stop.load(Ordering::Relaxed) {
-        return Err(Error::new(Class::Interrupted, "interrupted"));
+/// Seconds between two checkpoints.
+const SAVE_EVERY: f64 = 20.0;
+
+/// Saves now and then, and before an interrupted fit ends.
+fn keep(monitor: &mut Monitor, saved: &mut Instant, state: impl FnOnce() -> State) -> Result<()> {
+    let stop = monitor.stop.load(Ordering::Relaxed);
+    if stop || saved.elapsed().as_secs_f64() > SAVE_EVERY {
+        (monitor.save)(&state().write());
+        *saved = Instant::now();
     }
-    Ok(())
+    match stop {
+        true => Err(Error::new(Class::Interrupted, "interrupted")),
+        false => Ok(()),
+    }
+}
+
+fn state(net: &Net, step: u64, lambda: f64, codes: Vec<Vec<f32>>) -> State {
+    State {
+        channels: net.spec.n as u32,
+        step,
+        lambda,
+        exponents: net.exponents.clone().unwrap_or_default(),
+        parameters: net.parameters.clone(),
+        codes,
+    }
 }
 
 fn fitted(net: &Net, refiner: &Refiner, pictures: &[Picture], options: &FitOptions, steps: u64) -> Fitted {
@@ -104,7 +127,7 @@ fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Resul
     let mse: f64 = squares / samples;
     let m =
         Measured { psnr: -10.0 * mse.max(1e-10).log10(), ms_ssim: ms_ssim / pixels, bytes: written.bytes.len() as f64 };
-    let distortion = if options.tune == super::Tune::MsSsim { (1.0 - m.ms_ssim) / 150.0 } else { mse };
+    let distortion = if options.tune == super::Tune::MsSsim { (1.0 - m.ms_ssim) * MS_SSIM_UNIT } else { mse };
     Ok((m, distortion))
 }
 
@@ -112,7 +135,12 @@ fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Resul
 pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
     let pixels: usize = pictures.iter().map(Picture::pixels).sum();
     let mut control = LambdaControl::new(options, pixels);
-    let n = options.channels.unwrap_or_else(|| channels(pixels, control.lambda()));
+    let resumed = monitor.resume.take().map(|b| State::read(&b)).transpose()?;
+    let given = resumed.as_ref().map(|r| r.channels as usize).or(options.channels);
+    if let Some(r) = &resumed {
+        control.set_lambda(r.lambda);
+    }
+    let n = given.unwrap_or_else(|| channels(pixels, control.lambda()));
     if !(1..=MAX_CHANNELS).contains(&n) {
         return Err(Error::new(Class::Usage, format!("{n} channels: 1 to {MAX_CHANNELS} are possible")));
     }
@@ -126,9 +154,21 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     let samples: u64 = pictures[0].samples.iter().map(|&s| u64::from(s)).sum();
     let mean = samples as f32 / pictures[0].samples.len() as f32 / 255.0;
     let mut net = Net::new(spec, mean, options.seed);
+    let mut start = 0;
+    if let Some(r) = &resumed {
+        let sizes = pictures.iter().map(|p| n * net::grid_of(p).0 * net::grid_of(p).1);
+        let fits = r.codes.is_empty() || sizes.eq(r.codes.iter().map(Vec::len));
+        if r.parameters.len() != net.parameters.len() || !fits {
+            return Err(Error::format("the checkpoint is of other pictures: start without --resume"));
+        }
+        net.parameters.copy_from_slice(&r.parameters);
+        start = r.step;
+    }
+    let resumed = resumed.map(|r| (r.exponents, r.codes)).filter(|(_, codes)| !codes.is_empty());
+    let mut saved = Instant::now();
     let mut trainer = Trainer::new(&net);
     let clock = Clock::new(train_steps, share(TRAIN_SHARE));
-    let (mut step, mut mse, mut bpp) = (0, 0.0, 0.0);
+    let (mut step, mut mse, mut bpp) = (if resumed.is_some() { train_steps } else { start }, 0.0, 0.0);
     let all = train_steps + refine_steps;
     let weight_bytes = 0.3 * spec.weights_count() as f64;
     loop {
@@ -136,9 +176,9 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         if progress >= 1.0 {
             break;
         }
-        interrupted(monitor)?;
+        keep(monitor, &mut saved, || state(&net, step, control.lambda(), Vec::new()))?;
         let now = trainer.step(&mut net, pictures, options.tune, control.lambda(), options.seed, step, progress);
-        let fade = if step == 0 { 1.0 } else { 0.02 };
+        let fade = if mse == 0.0 { 1.0 } else { 0.02 };
         mse += fade * (now.mse - mse);
         bpp += fade * (now.bpp - bpp);
         let m = Measured { psnr: -10.0 * mse.log10(), ms_ssim: 0.0, bytes: bpp * pixels as f64 / 8.0 + weight_bytes };
@@ -151,21 +191,30 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         }
     }
 
-    let codes = train::analyse(&mut net, &mut trainer.lanes, pictures);
-    let mut lanes = trainer.lanes;
-    let mut refiner = Refiner::new(&net, pictures, codes);
-    refiner.sort_channels(&mut net);
-    refiner.update_rates(n);
+    let mut lanes;
+    let mut refiner;
+    let (mut k, mut checks) = (0, 0);
+    if let Some((exponents, codes)) = resumed {
+        lanes = trainer.lanes;
+        refiner = Refiner::new(&net, pictures, codes);
+        net.exponents = (!exponents.is_empty()).then_some(exponents);
+        k = start;
+    } else {
+        let codes = train::analyse(&mut net, &mut trainer.lanes, pictures);
+        lanes = trainer.lanes;
+        refiner = Refiner::new(&net, pictures, codes);
+        refiner.sort_channels(&mut net);
+        refiner.update_rates(n);
+    }
     let coded = options.weights == WeightCoding::Coded;
     let clock = Clock::new(refine_steps, share(REFINE_SHARE));
     let mut best: Option<(bool, f64, Fitted)> = None;
-    let (mut k, mut checks) = (0, 0);
     loop {
         let progress = clock.progress(k);
-        interrupted(monitor)?;
+        keep(monitor, &mut saved, || state(&net, k, control.lambda(), refiner.values()))?;
         let due = (progress * CHECKS as f32) as u64 >= checks;
         if due {
-            if coded && (checks == 0 || checks == CHECKS / 2) {
+            if coded && (net.exponents.is_none() || checks == CHECKS / 2) {
                 refiner.choose_steps(&mut net, &mut lanes, pictures, options.tune, control.lambda());
             }
             checks += 1;

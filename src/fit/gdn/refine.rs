@@ -17,6 +17,8 @@ use rayon::prelude::*;
 const SIDE: usize = 32;
 /// Parts of a step: all of a small picture.
 const PARTS: usize = 16;
+/// What a bit of the weights counts when steps are chosen: the steps after it win back much of what is lost.
+const WEIGHT_BIT: f64 = 3.0;
 /// Largest code: far beyond what pays.
 const MAX_CODE: f32 = 8000.0;
 
@@ -92,6 +94,11 @@ impl Refiner {
 
     pub fn codes(&self) -> impl Iterator<Item = &[i16]> {
         self.fields.iter().map(|f| &f.codes[..])
+    }
+
+    /// Codes before rounding, `[n][h][w]` of each picture.
+    pub fn values(&self) -> Vec<Vec<f32>> {
+        self.fields.iter().map(|f| f.y.clone()).collect()
     }
 
     /// The first `most` of parts spread over the pictures.
@@ -256,7 +263,7 @@ impl Refiner {
             net.prepare(SYNTHESIS);
             let d = self.distortion(net, lanes, pictures, tune, &which);
             let bits = Quantised::new(&net.spec, &values, exponents.to_vec()).bits(&net.spec);
-            d.cost / d.samples * self.pixels / lambda + bits
+            d.cost / d.samples * self.pixels / lambda + WEIGHT_BIT * bits
         };
         let mut best = cost(net, &exponents);
         // Large tensors first: they decide most bytes.

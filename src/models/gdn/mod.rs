@@ -40,10 +40,10 @@ impl GdnSpec {
                 range: start..start + rows * columns * kernel * kernel,
             });
         };
-        for outputs in [n, n, self.channels] {
-            add(if outputs == n { Kind::Hidden } else { Kind::Last }, n, outputs, KERNEL);
+        for (kind, outputs) in [(Kind::Hidden, n), (Kind::Hidden, n), (Kind::Last, self.channels)] {
+            add(kind, n, outputs, KERNEL);
             add(Kind::Vector, 1, outputs, 1);
-            if outputs == n {
+            if kind == Kind::Hidden {
                 add(Kind::Beta, 1, n, 1);
                 add(Kind::Gamma, n, n, 1);
             }

@@ -181,6 +181,7 @@ mod tests {
         #[test]
         fn weights_come_back(n in 1usize..9, colour: bool, shift in 4u32..16, seed: u64) {
             let spec = GdnSpec::new(n, if colour { 3 } else { 1 });
+            prop_assert_eq!(spec.tensors().len(), 10);
             let mut s = seed;
             let mut next = || {
                 s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
