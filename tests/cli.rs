@@ -403,23 +403,35 @@ fn one_bad_input_does_not_stop_the_rest() {
     assert_eq!(f.list(), ["bad.png", "gradient.png", "gradient.tfit"]);
 }
 
+/// Ctrl-C keeps a checkpoint and no output; `--resume --time-limit 0` makes the best file of it.
 #[cfg(unix)]
 #[test]
-fn ctrl_c_leaves_no_output() {
+fn ctrl_c_and_resume() {
     use std::io::{BufRead, BufReader};
     let f = Folder::new("interrupt");
-    let picture = f.fixture("nebula.png");
+    let picture = f.fixture("text.png");
     let words = ["encode", "-e", "9", "--progress", "json", &picture];
     let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    lines.next().unwrap().unwrap();
-    // The opening line is out, so the handler stands.
+    // After the opening line and one of progress the fit is under way.
+    let first: Vec<String> = lines.by_ref().take(2).map(|l| l.unwrap()).collect();
+    assert!(first[0].contains("about") && value(&first[1], "step").parse::<u64>().unwrap() > 0, "{first:?}");
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let rest: Vec<String> = lines.map(|l| l.unwrap()).filter(|l| !l.starts_with('{')).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.len() == 1 && rest[0].contains("interrupted"), "{rest:?}");
-    assert!(!f.path("nebula.tfit").exists() && f.list().iter().all(|n| !n.ends_with(".tmp")), "{:?}", f.list());
+    assert!(rest.len() == 1 && rest[0].contains("interrupted") && rest[0].contains("--resume"), "{rest:?}");
+    assert_eq!(f.list(), ["text.png", "text.tfit.checkpoint"]);
+
+    let resume = ["encode", "--quiet", "-e", "9", "--resume", "--time-limit", "0"];
+    let other = f.fixture("grey.png");
+    fs::copy(f.path("text.tfit.checkpoint"), f.path("grey.tfit.checkpoint")).unwrap();
+    refused(&run(&[&resume[..], &[&other]].concat()), 2, &["another picture"]);
+    refused(&run(&[&resume[..], &["-q", "10", &picture]].concat()), 2, &["other options"]);
+    done(&run(&[&resume[..], &[&picture]].concat()));
+    done(&run(&["verify", f.path("text.tfit").to_str().unwrap(), "--reference", &picture]));
+    assert_eq!(f.list(), ["grey.png", "grey.tfit.checkpoint", "text.png", "text.tfit"]);
+    refused(&run(&[&resume[..], &["-f", &picture]].concat()), 1, &["--resume", "no such file"]);
 }
 
 #[cfg(target_os = "linux")]
