@@ -114,7 +114,8 @@ mod tests {
                 exact::symmetric7_scalar(taps, seven, Some(&x[1..]), &mut e, n);
                 symmetric7(level, taps, seven, Some(&x[1..]), &mut e2, n);
                 near(&e, &e2, 1e-5);
-                (e[..].fill(0.5), e2[..].fill(0.5));
+                e.fill(0.5);
+                e2.fill(0.5);
                 let d = pairs_back_scalar(taps, pairs, &x[3..], &mut e, n);
                 let d2 = pairs_back(level, taps, pairs, &x[3..], &mut e2, n);
                 near(&e, &e2, 1e-5);

@@ -212,7 +212,7 @@ impl Refiner {
         let rate = cosine(progress, 1e-3, 2e-5);
         self.adam.step(&mut net.parameters[..self.sum.len()], &self.sum, &[(self.sum.len(), rate)], f32::MAX);
         self.move_codes(n, &which, cosine(progress, 4e-2, 4e-3));
-        if step % self.refresh() == 0 {
+        if step.is_multiple_of(self.refresh()) {
             self.update_rates(n);
         }
         all

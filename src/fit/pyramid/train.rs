@@ -6,6 +6,7 @@ use super::latents::Latents;
 use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
+use crate::fit::rng::Rng;
 use crate::fit::soap::{Shape, Soap, SoapRate};
 use crate::fit::target::Measured;
 use crate::fit::Tune;
@@ -339,7 +340,7 @@ fn soap_for(spec: &PyramidSpec) -> Soap {
 /// Networks before the first step: the context network passes its input on, the upsampling is bicubic, the
 /// trunk is random and small, 3x3 layers are identities.
 fn initial_weights(spec: &PyramidSpec, pictures: &[Picture], seed: u64) -> Vec<f32> {
-    let mut random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
+    let mut random = Rng::stream(seed, 0, 0);
     let mut weights = vec![0f32; spec.weights_count()];
     for t in spec.tensors() {
         let w = &mut weights[t.range.clone()];
@@ -351,8 +352,8 @@ fn initial_weights(spec: &PyramidSpec, pictures: &[Picture], seed: u64) -> Vec<f
             }
             (Module::Upsampling, "up") => w.copy_from_slice(&UP),
             (Module::Upsampling, _) => w.copy_from_slice(&PRE),
-            (Module::Synthesis, "synth_w") if spec.trunk[t.index].kernel == 1 => random.uniform(w, t.shape),
-            (Module::Synthesis, "stab_w") => random.uniform(w, t.shape),
+            (Module::Synthesis, "synth_w") if spec.trunk[t.index].kernel == 1 => uniform(&mut random, w, t.shape),
+            (Module::Synthesis, "stab_w") => uniform(&mut random, w, t.shape),
             (Module::Synthesis, "stab_b") => mean_colour(pictures, w),
             _ => {}
         }
@@ -373,26 +374,8 @@ fn mean_colour(pictures: &[Picture], out: &mut [f32]) {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn unit(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
-    }
-
-    /// Box-Muller.
-    fn normal(&mut self) -> f32 {
-        let (u, v) = (1.0 - self.unit(), self.unit());
-        (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
-    }
-
-    /// `U(-a, a)`, `a = 1 / (outputs^2 sqrt(inputs))`.
-    fn uniform(&mut self, w: &mut [f32], (outputs, inputs): (usize, usize)) {
-        let a = 1.0 / ((outputs * outputs) as f32 * (inputs as f32).sqrt());
-        w.iter_mut().for_each(|w| *w = a * (2.0 * self.unit() - 1.0));
-    }
+/// `U(-a, a)`, `a = 1 / (outputs^2 sqrt(inputs))`.
+fn uniform(random: &mut Rng, w: &mut [f32], (outputs, inputs): (usize, usize)) {
+    let a = 1.0 / ((outputs * outputs) as f32 * (inputs as f32).sqrt());
+    w.iter_mut().for_each(|w| *w = a * (2.0 * random.unit() - 1.0));
 }
