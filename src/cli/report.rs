@@ -189,9 +189,6 @@ mod tests {
     fn tables_align() {
         let rows = [["name", "n"], ["x", "10"]].map(|r| r.map(String::from).to_vec());
         assert_eq!(table(&rows, false), "name   n\nx     10");
-        assert_eq!(
-            table(&rows, true),
-            "| name |  n |\n|------|---:|\n| x    | 10 |"
-        );
+        assert_eq!(table(&rows, true), "| name |  n |\n|------|---:|\n| x    | 10 |");
     }
 }
