@@ -30,6 +30,8 @@ const PLAIN: u8 = 1;
 #[derive(Clone, Debug)]
 pub struct GdnModel {
     spec: GdnSpec,
+    /// What a weights section is written from.
+    #[cfg_attr(not(feature = "fit"), allow(dead_code))]
     stored: Stored,
     grids: [GridSpec; 1],
     convolutions: [PackedConvTranspose; 3],
