@@ -42,6 +42,8 @@ impl Plan {
         // Grids of less than two codes a side describe nothing that the next finer one does not.
         spec.depth = spec.depth.min((smallest.max(2) as f64).log2() as u32);
         spec.hyper_from = spec.hyper_from.min(spec.depth + 1);
+        // Features are of coarser grids.
+        spec.feature_scales = spec.feature_scales.min(spec.depth);
         // Networks are learned once: beyond a megapixel each doubling needs fewer passes.
         let size = (pixels as f64 / (1 << 20) as f64).max(1.0);
         let full = ((steps as f64 / size.powf(0.2)) as u32).max(100);
@@ -85,6 +87,40 @@ impl Anneal {
             temperature: mix(0.35, 0.12),
             sigma: mix(0.22, 0.15),
             betas: (0.9, 0.98),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::{pyramid, FitOptions, Monitor, Target, Tune, WeightCoding};
+    use crate::image::Picture;
+    use std::sync::atomic::AtomicBool;
+
+    /// The smallest and the thinnest pictures go all the way to a file and back.
+    #[test]
+    fn any_size_has_a_plan() {
+        for (width, height, channels) in [(1, 1, 3), (1, 200, 3), (3, 2, 1), (17, 5, 3)] {
+            let samples = (0..width * height * channels).map(|i| (i * 37 % 251) as u8).collect();
+            let pictures = [Picture { width, height, channels, samples }];
+            let options = FitOptions {
+                target: Target::Quality(75.0),
+                tune: Tune::Psnr,
+                effort: 1,
+                deadline: None,
+                threads: 1,
+                max_memory: 1 << 30,
+                seed: 1,
+                tile: None,
+                weights: WeightCoding::Coded,
+                channels: None,
+            };
+            let stop = AtomicBool::new(false);
+            let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
+            let fitted = pyramid::fit(&pictures, &options, &mut monitor).unwrap();
+            let written = crate::codec::write_file(&fitted, &pictures).unwrap();
+            assert_eq!((written.decoded[0].width, written.decoded[0].height), (width, height));
         }
     }
 }
