@@ -2,7 +2,7 @@
 TILEFIT = target/release/tilefit
 TARGET = x86_64-unknown-linux-gnu
 
-.PHONY: help demo test lint bench static golden fuzz rd
+.PHONY: help demo test lint bench static golden rd
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -33,9 +33,6 @@ static: ## the release binary without shared libraries
 
 golden: ## files that must decode to the same samples for ever
 	cargo test --test conformance
-
-fuzz: ## one minute of each fuzz target (needs nightly and cargo-fuzz)
-	cd fuzz && for t in $$(cargo fuzz list); do cargo +nightly fuzz run $$t -- -max_total_time=60 || exit 1; done
 
 rd: ## rate-distortion curve of the nebula picture as CSV
 	cargo build --release

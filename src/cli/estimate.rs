@@ -1,6 +1,7 @@
 //! What a run will cost, said before it starts.
 //!
-//! Measured on two cores; other machines differ, which is why the sentence says "about".
+//! Rough figures for two cores: effort 1 of the pyramid was measured, the others follow from their steps. Other
+//! machines differ, which is why the sentence says "about".
 
 use super::report;
 use crate::fit::FitOptions;
