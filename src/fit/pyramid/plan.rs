@@ -93,7 +93,6 @@ impl Anneal {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::fit::{pyramid, FitOptions, Monitor, Target, Tune, WeightCoding};
     use crate::image::Picture;
     use std::sync::atomic::AtomicBool;
