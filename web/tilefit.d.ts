@@ -1,0 +1,117 @@
+// The Tilefit decoder for browsers and Node. Decoding runs in a Worker; nothing is uploaded.
+
+/**
+ * Where the bytes of a file come from. A `Blob` (a `File` of an input or a drop) is read slice by slice, a URL by HTTP
+ * ranges where the server has them: header and index first, then only the segments that a picture needs.
+ */
+export type Source = ArrayBuffer | Uint8Array | Blob | URL | string;
+
+/** 1 is full size; a scale of 2, 4 or 8 is a picture of `ceil(side / scale)`. */
+export type Scale = 1 | 2 | 4 | 8;
+
+/** In pixels of the scaled picture. */
+export interface Region {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+export interface DecodeOptions {
+  /** Which picture of a group, from 0 on. Default 0. */
+  picture?: number;
+  /** Default 1. */
+  scale?: Scale;
+  /** `rgba` (the default) is what a canvas takes; `samples` has the file's channels, 1 or 3, interleaved. */
+  format?: "rgba" | "samples";
+  /** Drops the request if it has not begun; the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /**
+   * Segments that cannot be read count as zeros instead of failing the decode; `Picture.damage` names them. Default
+   * false.
+   */
+  partial?: boolean;
+}
+
+export interface Picture {
+  width: number;
+  height: number;
+  /** 4 for `rgba`; else the file's. */
+  channels: number;
+  /** `height * width * channels`. `new ImageData(data, width, height)` takes it as it is for `rgba`. */
+  data: Uint8ClampedArray;
+  /** Milliseconds of decoding, without reading the bytes. */
+  decodeTime: number;
+  /** Bytes that had to be fetched for this request. */
+  fetchedBytes: number;
+  /** One sentence a segment that counted as zeros; empty unless `partial` was asked for. */
+  damage: string[];
+}
+
+export interface PictureInfo {
+  width: number;
+  height: number;
+  /** CRC-32 of the decoded samples, interleaved, as eight hexadecimal digits. */
+  digest: string;
+  /** Tiles a row and a column; 1 and 1 if the picture is one tile. */
+  columns: number;
+  rows: number;
+  /** Bytes of each tile, row by row, all its layers together: `columns * rows` numbers. */
+  tileBytes: number[];
+}
+
+export interface Info {
+  version: number;
+  /** The model family: `"gdn"` or `"pyramid"`. */
+  model: string;
+  /** 1 (grey) or 3 (RGB). */
+  channels: number;
+  pictures: PictureInfo[];
+  /** Of the whole file. The next four add up to it. */
+  bytes: number;
+  headerBytes: number;
+  weightsBytes: number;
+  codesBytes: number;
+  metadataBytes: number;
+  weightsCount: number;
+  /** Multiplications a pixel of a decode. */
+  macsPerPixel: number;
+  /** Side of a tile in pixels; 0: each picture is one tile. */
+  tile: number;
+  /** Tiles of all pictures. */
+  tiles: number;
+  /** Segments a tile: 2 where a preview at 1/8 reads a coarse part alone. */
+  layers: number;
+  /** Most that decoding one picture holds at once. */
+  decodeMemoryBytes: number;
+  /** The metadata section as the encoder was given it. */
+  metadata: Uint8Array;
+}
+
+/** A failure in one sentence, the same that the command line prints. */
+export class TilefitError extends Error {
+  /** `damaged`: breaks the format; `unsupported`: needs a newer program; `limit`: too large; `usage`: the request makes
+   * no sense; `io`: the bytes could not be read; `defect`: a fault of Tilefit itself. */
+  readonly kind: "damaged" | "unsupported" | "limit" | "usage" | "io" | "defect";
+}
+
+/** A file that stays open: header and model are read once. */
+export interface TilefitFile {
+  readonly info: Info;
+  decode(options?: DecodeOptions): Promise<Picture>;
+  decodeRegion(region: Region, options?: DecodeOptions): Promise<Picture>;
+  /** Frees what the Worker holds. */
+  close(): Promise<void>;
+}
+
+/** Opens a file. The name of a failing file is not in the message: callers know it. */
+export function open(source: Source): Promise<TilefitFile>;
+export function info(source: Source): Promise<Info>;
+export function decode(source: Source, options?: DecodeOptions): Promise<Picture>;
+export function decodeRegion(source: Source, region: Region, options?: DecodeOptions): Promise<Picture>;
+
+/** Which build runs: `simd` where the engine has simd128. */
+export function build(): Promise<"simd" | "plain">;
+
+/** Ends the Worker; the next call starts another. */
+export function shutdown(): void;
