@@ -2,7 +2,7 @@
 TILEFIT = target/release/tilefit
 TARGET = x86_64-unknown-linux-gnu
 
-.PHONY: help demo test lint bench static golden rd
+.PHONY: help demo test lint bench static golden rd web
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -37,3 +37,6 @@ golden: ## files that must decode to the same samples for ever
 rd: ## rate-distortion curve of the nebula picture as CSV
 	cargo build --release
 	scripts/rd.sh $(TILEFIT) fixtures/nebula.png
+
+web: ## the decoder for browsers: web/tilefit.wasm and web/tilefit-simd.wasm
+	scripts/web.sh

@@ -5,6 +5,7 @@
 
 use crate::container::crc::crc32;
 use crate::container::header::{Header, PictureInfo, Segment};
+use crate::container::source::{merged, Source};
 use crate::error::{Error, Result};
 use crate::image::{Picture, Rect};
 use crate::limits::{try_vec, Limits};
@@ -32,7 +33,7 @@ fn tiles_at_once() -> usize {
 
 /// An opened file.
 pub struct Decoder<'a> {
-    bytes: &'a [u8],
+    source: Source<'a>,
     header: Header,
     model: Box<dyn Model>,
     limits: Limits,
@@ -78,7 +79,19 @@ pub struct Damage {
 impl<'a> Decoder<'a> {
     /// Opens a file: header, model and index are read and checked, nothing is decoded.
     pub fn new(bytes: &'a [u8], limits: Limits) -> Result<Self> {
+        Self::open(Header::read(bytes)?, Source::Whole(bytes), limits)
+    }
+
+    /// Opens a file of `length` bytes of which only the beginning is there; the rest comes by [`Self::supply`] as
+    /// [`Self::missing`] asks. An error of [`Class::Truncated`] asks for a longer beginning.
+    pub fn from_beginning(bytes: &[u8], length: usize, limits: Limits) -> Result<Decoder<'static>> {
         let header = Header::read(bytes)?;
+        let rest = bytes.get(header.length..).unwrap_or_default().to_vec();
+        let parts = vec![(header.length, rest)];
+        Decoder::open(header, Source::Parts { length, parts }, limits)
+    }
+
+    fn open(header: Header, source: Source<'a>, limits: Limits) -> Result<Self> {
         let model = models::read_model(header.family, header.channels, &header.description, &header.weights)?;
         if model.layers() != header.layers {
             return Err(Error::format(format!(
@@ -91,7 +104,7 @@ impl<'a> Decoder<'a> {
         if header.tile != 0 && header.tile >> coarsest == 0 {
             return Err(Error::format(format!("tiles of {} pixels cut codes of 2^{coarsest} pixels", header.tile)));
         }
-        Ok(Decoder { bytes, header, model, limits, level: Level::best() })
+        Ok(Decoder { source, header, model, limits, level: Level::best() })
     }
 
     /// Decodes with the instructions of `level`; the pixels are the same.
@@ -106,13 +119,13 @@ impl<'a> Decoder<'a> {
 
     pub fn info(&self) -> Info {
         let h = &self.header;
-        let codes = h.segments.iter().map(|s| s.length).sum();
+        let codes = h.segments.iter().fold(0usize, |sum, s| sum.saturating_add(s.length));
         Info {
             version: crate::container::header::VERSION,
             model: self.model.name(),
             channels: h.channels,
             pictures: h.pictures.clone(),
-            bytes: self.bytes.len(),
+            bytes: self.source.length(),
             header_bytes: h.length - h.weights.len() - h.metadata.len(),
             weights_bytes: h.weights.len(),
             codes_bytes: codes,
@@ -181,8 +194,8 @@ impl<'a> Decoder<'a> {
     /// Checks every checksum, decodes everything, compares the digests.
     pub fn verify(&self) -> Result<()> {
         let end = self.header.segments.last().map_or(self.header.length, |s| s.offset.saturating_add(s.length));
-        if end < self.bytes.len() {
-            return Err(Error::format(format!("{} bytes stand after the last segment", self.bytes.len() - end)));
+        if end < self.source.length() {
+            return Err(Error::format(format!("{} bytes stand after the last segment", self.source.length() - end)));
         }
         for (i, p) in self.header.pictures.iter().enumerate() {
             let digest = crc32(&self.decode(i)?.samples);
@@ -196,6 +209,47 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
+    /// Byte ranges that decoding needs and the source lacks, those less than `gap` bytes apart as one. Ranges end with
+    /// the file.
+    pub fn missing(
+        &self,
+        picture: usize,
+        scale: u32,
+        region: Option<Rect>,
+        gap: usize,
+    ) -> Result<Vec<std::ops::Range<usize>>> {
+        let region = self.check(picture, scale, region)?;
+        let info = &self.header.pictures[picture];
+        let support = self.model.support(region, (info.width, info.height), scale);
+        let mut ranges = Vec::new();
+        for (tile, last) in self.tiles(picture, &support) {
+            let segments = (0..=last).map(|layer| self.header.segment(layer, picture, tile));
+            let end = self.source.length();
+            let range = |s: Segment| s.offset.min(end)..s.offset.saturating_add(s.length).min(end);
+            ranges.extend(segments.filter(|s| !self.source.holds(*s)).map(range).filter(|r| !r.is_empty()));
+        }
+        Ok(merged(ranges, gap))
+    }
+
+    /// Adds bytes from `offset` on to a decoder made [from the beginning](Self::from_beginning).
+    pub fn supply(&mut self, offset: usize, bytes: Vec<u8>) {
+        if let Source::Parts { parts, .. } = &mut self.source {
+            parts.push((offset, bytes));
+        }
+    }
+
+    /// Drops what was supplied.
+    pub fn forget(&mut self) {
+        if let Source::Parts { parts, .. } = &mut self.source {
+            parts.clear();
+        }
+    }
+
+    /// The header as it was read.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
     fn window(
         &self,
         picture: usize,
@@ -203,28 +257,8 @@ impl<'a> Decoder<'a> {
         region: Option<Rect>,
         partial: bool,
     ) -> Result<(Picture, Vec<Damage>)> {
-        let Some(info) = self.header.pictures.get(picture) else {
-            return Err(Error::new(
-                crate::Class::Usage,
-                format!("there is no picture {picture}: the file has {}", self.header.pictures.len()),
-            ));
-        };
-        if scale > MAX_SCALE {
-            return Err(Error::new(
-                crate::Class::Usage,
-                format!("scale 1/{}: 1/2, 1/4 and 1/8 are there", 1u64 << scale.min(63)),
-            ));
-        }
-        let area = self.area(picture, scale);
-        let region = region.unwrap_or(area);
-        if region.is_empty() || region.x1 > area.x1 || region.y1 > area.y1 {
-            return Err(Error::new(
-                crate::Class::Usage,
-                format!("the region is not inside the picture of {}x{}", area.x1, area.y1),
-            ));
-        }
-        self.limits.check_pixels((region.width() as u64).saturating_mul(region.height() as u64))?;
-        self.limits.check_memory(self.memory(picture, scale, region))?;
+        let region = self.check(picture, scale, region)?;
+        let info = &self.header.pictures[picture];
         let (codes, damage) = self.codes(picture, scale, region, partial)?;
         let size = (info.width, info.height);
         let (width, channels) = (region.width(), self.header.channels);
@@ -243,6 +277,33 @@ impl<'a> Decoder<'a> {
         Ok((Picture { width, height: region.height(), channels, samples }, damage))
     }
 
+    /// The region, if what is asked for is there and within the limits.
+    fn check(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<Rect> {
+        if picture >= self.header.pictures.len() {
+            return Err(Error::new(
+                crate::Class::Usage,
+                format!("there is no picture {picture}: the file has {}", self.header.pictures.len()),
+            ));
+        }
+        if scale > MAX_SCALE {
+            return Err(Error::new(
+                crate::Class::Usage,
+                format!("scale 1/{}: 1/2, 1/4 and 1/8 are there", 1u64 << scale.min(63)),
+            ));
+        }
+        let area = self.area(picture, scale);
+        let region = region.unwrap_or(area);
+        if region.is_empty() || region.x1 > area.x1 || region.y1 > area.y1 {
+            return Err(Error::new(
+                crate::Class::Usage,
+                format!("the region is not inside the picture of {}x{}", area.x1, area.y1),
+            ));
+        }
+        self.limits.check_pixels((region.width() as u64).saturating_mul(region.height() as u64))?;
+        self.limits.check_memory(self.memory(picture, scale, region))?;
+        Ok(region)
+    }
+
     /// All codes that `region` depends on.
     fn codes(&self, picture: usize, scale: u32, region: Rect, partial: bool) -> Result<(Codes, Vec<Damage>)> {
         let info = &self.header.pictures[picture];
@@ -253,15 +314,7 @@ impl<'a> Decoder<'a> {
             let rect = if rect.is_empty() { Rect::default() } else { *rect };
             codes.push(Grid { rect, channels: spec.channels, codes: try_vec(rect.area() * spec.channels)? });
         }
-        // The finest layer that has a needed code in the tile; coarser layers are its context.
-        let needed = |tile: usize| -> Option<usize> {
-            let r = self.header.tile_rect(picture, tile);
-            let holds =
-                |g: usize| !support[g].is_empty() && !r.shrunk(specs[g].shift).intersect(&support[g]).is_empty();
-            (0..self.header.layers).rev().find(|&l| self.model.layer_grids(l).any(holds))
-        };
-        let tiles: Vec<(usize, usize)> =
-            (0..self.header.tiles(picture)).filter_map(|t| needed(t).map(|l| (t, l))).collect();
+        let tiles = self.tiles(picture, &support);
         let mut damage = Vec::new();
         for some in tiles.chunks(tiles_at_once()) {
             let decode = |&(tile, layer): &(usize, usize)| self.tile(picture, tile, layer, partial);
@@ -276,6 +329,19 @@ impl<'a> Decoder<'a> {
             }
         }
         Ok((codes, damage))
+    }
+
+    /// The tiles that hold codes of `support`, each with the finest layer that has one; coarser layers are its
+    /// context.
+    fn tiles(&self, picture: usize, support: &[Rect]) -> Vec<(usize, usize)> {
+        let specs = self.model.grids();
+        let needed = |tile: usize| -> Option<usize> {
+            let r = self.header.tile_rect(picture, tile);
+            let holds =
+                |g: usize| !support[g].is_empty() && !r.shrunk(specs[g].shift).intersect(&support[g]).is_empty();
+            (0..self.header.layers).rev().find(|&l| self.model.layer_grids(l).any(holds))
+        };
+        (0..self.header.tiles(picture)).filter_map(|t| needed(t).map(|l| (t, l))).collect()
     }
 
     /// The codes of one tile, layers `0 ..= last`.
@@ -307,15 +373,8 @@ impl<'a> Decoder<'a> {
         Ok((codes, damage))
     }
 
-    fn segment(&self, s: Segment) -> Result<&'a [u8]> {
-        let end = s.offset.checked_add(s.length).filter(|end| *end <= self.bytes.len());
-        let Some(end) = end else {
-            return Err(Error::format(format!(
-                "the segment of {} bytes at byte {} ends after the file: the file is cut short",
-                s.length, s.offset
-            )));
-        };
-        let bytes = &self.bytes[s.offset..end];
+    fn segment(&self, s: Segment) -> Result<&[u8]> {
+        let bytes = self.source.segment(s)?;
         if crc32(bytes) != s.crc {
             return Err(Error::format(format!(
                 "the checksum of the segment at byte {} does not hold: the file is damaged",

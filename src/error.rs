@@ -19,6 +19,8 @@ pub enum Class {
     Target,
     /// The file is damaged or breaks the format (exit 6).
     Format,
+    /// The bytes end within the header (exit 6).
+    Truncated,
     /// The file is of a version or family that this build does not read (exit 6).
     Unsupported,
     /// The file asks for more than the limits allow (exit 6).
@@ -56,7 +58,7 @@ impl Error {
             Class::Nothing => 3,
             Class::Exists => 4,
             Class::Target => 5,
-            Class::Format | Class::Unsupported | Class::Limit => 6,
+            Class::Format | Class::Truncated | Class::Unsupported | Class::Limit => 6,
             Class::Interrupted => 130,
         }
     }

@@ -165,7 +165,9 @@ impl Header {
             segments: Vec::new(),
             length: 0,
         };
-        let tiles: u64 = (0..count as usize).map(|p| header.tiles(p) as u64).sum();
+        // As u64: the product may pass 2^32.
+        let grid = |p| header.tile_grid(p);
+        let tiles: u64 = (0..count as usize).map(grid).map(|(columns, rows)| columns as u64 * rows as u64).sum();
         if tiles > MAX_TILES {
             return Err(Error::format(format!("{tiles} tiles, at most 2^24 are allowed")));
         }

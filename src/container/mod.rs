@@ -3,3 +3,4 @@
 pub mod crc;
 pub mod header;
 pub mod reader;
+pub mod source;

@@ -1,6 +1,6 @@
 //! Bounded reading of the header, and its mirror.
 
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 
 /// Reads fields from the front of a slice; knows where it is for messages.
 pub struct Reader<'a> {
@@ -23,9 +23,10 @@ impl<'a> Reader<'a> {
         let rest = &self.bytes[self.at..];
         if n > rest.len() {
             let (at, left) = (self.at, rest.len());
-            return Err(Error::format(format!(
-                "{what} at byte {at} needs {n} bytes, {left} are left: the file is cut short"
-            )));
+            return Err(Error::new(
+                Class::Truncated,
+                format!("{what} at byte {at} needs {n} bytes, {left} are left: the file is cut short"),
+            ));
         }
         self.at += n;
         Ok(&rest[..n])

@@ -1,0 +1,99 @@
+//! Where segments come from: a whole file in memory, or the parts that were fetched so far.
+
+use super::header::Segment;
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// The bytes behind a header.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    Whole(&'a [u8]),
+    /// Parts of a file of `length` bytes, by their offsets.
+    Parts {
+        length: usize,
+        parts: Vec<(usize, Vec<u8>)>,
+    },
+}
+
+impl Source<'_> {
+    /// Bytes of the whole file.
+    pub fn length(&self) -> usize {
+        match self {
+            Source::Whole(bytes) => bytes.len(),
+            Source::Parts { length, .. } => *length,
+        }
+    }
+
+    /// Whether the segment can be read.
+    pub fn holds(&self, s: Segment) -> bool {
+        self.segment(s).is_ok()
+    }
+
+    /// The bytes of a segment, unchecked.
+    pub fn segment(&self, s: Segment) -> Result<&[u8]> {
+        let end = s.offset.checked_add(s.length).filter(|end| *end <= self.length());
+        let Some(end) = end else {
+            return Err(Error::format(format!(
+                "the segment of {} bytes at byte {} ends after the file: the file is cut short",
+                s.length, s.offset
+            )));
+        };
+        match self {
+            Source::Whole(bytes) => Ok(&bytes[s.offset..end]),
+            Source::Parts { parts, .. } => {
+                let holds = |(at, bytes): &&(usize, Vec<u8>)| *at <= s.offset && end - at <= bytes.len();
+                let Some((at, bytes)) = parts.iter().find(holds) else {
+                    return Err(Error::new(
+                        crate::Class::Io,
+                        format!("the segment of {} bytes at byte {} was not fetched", s.length, s.offset),
+                    ));
+                };
+                Ok(&bytes[s.offset - at..end - at])
+            }
+        }
+    }
+}
+
+/// Sorted ranges, those that lie less than `gap` bytes apart as one: a request costs more than some bytes.
+pub fn merged(mut ranges: Vec<Range<usize>>, gap: usize) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|r| r.start);
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for r in ranges {
+        match out.last_mut() {
+            Some(last) if r.start <= last.end.saturating_add(gap) => last.end = last.end.max(r.end),
+            _ => out.push(r),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_file_where_they_are_there() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let parts = Source::Parts { length: 100, parts: vec![(10, bytes[10..30].into()), (50, bytes[50..60].into())] };
+        let whole = Source::Whole(&bytes);
+        for offset in 0..110 {
+            for length in 0..30 {
+                let s = Segment { offset, length, crc: 0 };
+                let end = offset + length;
+                assert_eq!(whole.holds(s), end <= 100);
+                let there = (offset >= 10 && end <= 30) || (offset >= 50 && end <= 60);
+                assert_eq!(parts.holds(s), there, "{s:?}");
+                if there {
+                    assert_eq!(parts.segment(s).unwrap(), whole.segment(s).unwrap());
+                }
+            }
+        }
+        assert!(!parts.holds(Segment { offset: usize::MAX, length: 2, crc: 0 }));
+    }
+
+    #[test]
+    fn near_ranges_are_one() {
+        assert_eq!(merged(vec![20..30, 0..10, 12..15, 40..41], 4), [0..15, 20..30, 40..41]);
+        assert_eq!(merged(vec![0..50, 10..20, 60..61], 0), [0..50, 60..61]);
+    }
+}

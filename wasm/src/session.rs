@@ -1,0 +1,106 @@
+//! One open file, in terms of numbers and bytes.
+
+use tilefit::decoder::Decoder;
+use tilefit::{Class, Error, Limits, Picture, Rect, Result};
+
+/// What 32-bit memory can hold beside everything else.
+const LIMITS: Limits = Limits { max_pixels: 1 << 28, max_memory: 2 << 30 };
+
+pub struct Session {
+    decoder: Decoder<'static>,
+}
+
+impl Session {
+    pub fn open(beginning: &[u8], total: usize) -> Result<Self> {
+        match Decoder::from_beginning(beginning, total, LIMITS) {
+            // No more bytes are to be had.
+            Err(e) if e.class == Class::Truncated && beginning.len() >= total => Err(Error::format(e.message)),
+            decoder => Ok(Session { decoder: decoder? }),
+        }
+    }
+
+    /// Little-endian u32, one after another: version, family, channels, bytes of the file, header, weights, codes,
+    /// metadata, number of weights, multiplications a pixel, side of a tile, tiles, layers, decoding memory in KiB,
+    /// number of pictures; for each picture width, height, digest, columns and rows of tiles, and the bytes of each
+    /// tile.
+    pub fn info(&self) -> Vec<u8> {
+        let (info, header) = (self.decoder.info(), self.decoder.header());
+        let mut out = Vec::new();
+        let mut put = |n: usize| out.extend((n as u32).to_le_bytes());
+        put(info.version.into());
+        put(header.family.into());
+        put(info.channels);
+        put(info.bytes);
+        put(info.header_bytes);
+        put(info.weights_bytes);
+        put(info.codes_bytes);
+        put(info.metadata_bytes);
+        put(info.weights_count);
+        put((info.macs_per_pixel + 0.5) as usize);
+        put(info.tile);
+        put(info.tiles);
+        put(info.layers);
+        put(info.decode_memory_bytes.div_ceil(1024).min(u32::MAX.into()) as usize);
+        put(info.pictures.len());
+        for (i, p) in info.pictures.iter().enumerate() {
+            let (columns, rows) = header.tile_grid(i);
+            put(p.width);
+            put(p.height);
+            put(p.digest as usize);
+            put(columns);
+            put(rows);
+            for tile in 0..columns * rows {
+                let lengths = (0..info.layers).map(|layer| header.segment(layer, i, tile).length);
+                put(lengths.fold(0, usize::saturating_add));
+            }
+        }
+        out
+    }
+
+    pub fn metadata(&self) -> Vec<u8> {
+        self.decoder.metadata().to_vec()
+    }
+
+    pub fn missing(&self, picture: u32, scale: u32, region: Option<Rect>, gap: usize) -> Result<Vec<u8>> {
+        let ranges = self.decoder.missing(picture as usize, scale, region, gap)?;
+        Ok(ranges.into_iter().flat_map(|r| [r.start as u32, r.len() as u32]).flat_map(u32::to_le_bytes).collect())
+    }
+
+    pub fn supply(&mut self, offset: usize, bytes: Vec<u8>) {
+        self.decoder.supply(offset, bytes);
+    }
+
+    pub fn forget(&mut self) {
+        self.decoder.forget();
+    }
+
+    pub fn decode(&self, picture: u32, scale: u32, region: Option<Rect>, rgba: bool, partial: bool) -> Result<Vec<u8>> {
+        let picture = picture as usize;
+        let (decoded, damage) = if partial {
+            self.decoder.decode_partial(picture, scale, region)?
+        } else {
+            (self.decoder.decode_scaled(picture, scale, region)?, Vec::new())
+        };
+        let mut out = if rgba { to_rgba(decoded)? } else { decoded.samples };
+        for d in damage {
+            // The place as `decode --partial` tells it.
+            out.extend(format!("tile {}: {}\n", d.tile, d.reason).into_bytes());
+        }
+        Ok(out)
+    }
+}
+
+/// With alpha 255, in the same memory where the allocator can.
+pub fn to_rgba(picture: Picture) -> Result<Vec<u8>> {
+    let (n, channels, mut out) = (picture.pixels(), picture.channels, picture.samples);
+    let more = n * (4 - channels);
+    out.try_reserve_exact(more).map_err(|_| Error::new(Class::Limit, "no memory for the picture: decode a region"))?;
+    out.resize(n * 4, 255);
+    // From the end, so that nothing is overwritten before it is read.
+    for i in (0..n).rev() {
+        let from = i * channels;
+        let pixel = [out[from], out[from + channels / 2], out[from + channels - 1], 255];
+        out[4 * i..][..4].copy_from_slice(&pixel);
+    }
+    Ok(out)
+}

@@ -1,0 +1,94 @@
+//! The exports, called natively on a golden file.
+
+use super::*;
+
+const FILE: &[u8] = include_bytes!("../../fixtures/golden/pyramid-tiles.tfit");
+
+/// Bytes handed over as a host does it.
+fn handed(bytes: &[u8]) -> *mut u8 {
+    let at = tilefit_alloc(bytes.len());
+    // SAFETY: `at` has as many bytes.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
+    at
+}
+
+fn answer() -> Vec<u8> {
+    // SAFETY: the module says where its answer is.
+    unsafe { std::slice::from_raw_parts(tilefit_answer(), tilefit_answer_length()) }.to_vec()
+}
+
+fn text() -> String {
+    String::from_utf8(answer()).unwrap()
+}
+
+fn open(bytes: &[u8], total: usize) -> u32 {
+    // SAFETY: fresh from `tilefit_alloc`.
+    unsafe { tilefit_open(handed(bytes), bytes.len(), total) }
+}
+
+fn numbers() -> Vec<u32> {
+    answer().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_file_in_parts_is_the_file() {
+    let header = tilefit::container::header::Header::read(FILE).unwrap().length;
+    assert_eq!(open(&FILE[..header - 1], FILE.len()), TRUNCATED);
+    assert_eq!(open(&FILE[..header], FILE.len()), 0);
+    let handle = numbers()[0];
+    assert_eq!(tilefit_info(handle), 0);
+    let info = numbers();
+    assert_eq!(info[4..8].iter().sum::<u32>() as usize, FILE.len());
+    assert_eq!(&info[14..20], [1, 130, 70, info[17], info[18], info[19]]);
+    assert_eq!(info[20..].len(), (info[18] * info[19]) as usize);
+    assert_eq!(info[20..].iter().sum::<u32>(), info[6]);
+
+    assert_eq!(tilefit_decode(handle, 0, 0, 5, 6, 7, 8, 1, 0), IO);
+    assert!(text().contains("was not fetched"), "{}", text());
+    let decoder = tilefit::decoder::Decoder::new(FILE, tilefit::Limits::NONE).unwrap();
+    for (scale, x, y, w, h) in [(0, 5, 6, 7, 8), (0, 120, 60, 10, 10), (3, 0, 0, 17, 9), (0, 0, 0, 0, 0)] {
+        assert_eq!(tilefit_missing(handle, 0, scale, x, y, w, h, 0), 0);
+        for range in numbers().chunks_exact(2) {
+            let (at, n) = (range[0] as usize, range[1] as usize);
+            // SAFETY: fresh from `tilefit_alloc`.
+            assert_eq!(unsafe { tilefit_supply(handle, at, handed(&FILE[at..at + n]), n) }, 0);
+        }
+        let want = decoder.decode_scaled(0, scale, region(x, y, w, h)).unwrap().samples;
+        assert_eq!(tilefit_decode(handle, 0, scale, x, y, w, h, 0, 0), 0, "{}", text());
+        assert_eq!(answer(), want);
+        assert_eq!(tilefit_decode(handle, 0, scale, x, y, w, h, 1, 0), 0);
+        let rgba: Vec<u8> = want.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+        assert_eq!(answer(), rgba);
+    }
+    assert_eq!(tilefit_forget(handle), 0);
+    assert_eq!(tilefit_missing(handle, 0, 0, 0, 0, 0, 0, 1000), 0);
+    assert_eq!(numbers(), [header as u32, (FILE.len() - header) as u32]);
+    tilefit_close(handle);
+    assert_eq!(tilefit_info(handle), USAGE);
+    assert_eq!(text(), "the file is closed");
+}
+
+#[test]
+fn broken_files_say_what_is_wrong() {
+    assert_eq!(open(b"no picture", 10), DAMAGED);
+    assert_eq!(text(), "not a Tilefit file: the first bytes are not its signature");
+    assert_eq!(open(&FILE[..40], 40), DAMAGED);
+    assert!(text().ends_with("the file is cut short"), "{}", text());
+    let mut broken = FILE.to_vec();
+    *broken.last_mut().unwrap() ^= 1;
+    assert_eq!(open(&broken, broken.len()), 0);
+    let handle = numbers()[0];
+    assert_eq!(tilefit_decode(handle, 0, 0, 0, 0, 0, 0, 0, 0), DAMAGED);
+    assert!(text().contains("the file is damaged"), "{}", text());
+    assert_eq!(tilefit_decode(handle, 0, 0, 0, 0, 0, 0, 0, 1), 0);
+    let (samples, lines) = (130 * 70 * 3, answer());
+    assert!(String::from_utf8_lossy(&lines[samples..]).starts_with("tile "));
+    assert_eq!(tilefit_decode(handle, 7, 0, 0, 0, 0, 0, 0, 0), USAGE);
+    assert_eq!(tilefit_decode(handle, 0, 0, 130, 0, 1, 1, 0, 0), USAGE);
+}
+
+#[test]
+fn grey_becomes_rgba() {
+    let picture = tilefit::Picture { width: 3, height: 1, channels: 1, samples: vec![1, 2, 3] };
+    assert_eq!(session::to_rgba(picture).unwrap(), [1, 1, 1, 255, 2, 2, 2, 255, 3, 3, 3, 255]);
+}
