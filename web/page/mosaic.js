@@ -1,0 +1,206 @@
+// Decoded tiles of one picture at its four scales, within a bound of memory.
+
+/** Pixels a side of a tile held, at its own scale. */
+const SIDE = 256;
+/** Bytes of tiles that are kept. */
+const BOUND = 96 << 20;
+/** Pictures of at most this many pixels are one tile, decoded at full size whatever the zoom. */
+const SMALL = 2 << 20;
+/** The preview is the whole picture at 1/8 if that has at most this many pixels. */
+const PREVIEW = 4 << 20;
+/** Tiles a side of one request: neighbours share codes at their borders, which many small requests read twice. */
+const BLOCK = 4;
+
+export const SCALES = [1, 2, 4, 8];
+
+/** A picture as the canvas takes it. */
+function bitmap({ data, width, height }) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+  return canvas;
+}
+
+export class Mosaic {
+  /** Totals since the file was opened. */
+  spent = { milliseconds: 0, pixels: 0, fetched: 0 };
+  bytes = 0;
+  preview = null;
+  #file;
+  #picture;
+  #on;
+  #tiles = new Map();
+  #wanted = null;
+  #working = false;
+  #closed = false;
+  #failed = null;
+
+  /** `on`: functions `changed()`, `failed(error)`, `damaged(sentences)`. */
+  constructor(file, picture, on) {
+    this.#file = file;
+    this.#picture = picture;
+    this.#on = on;
+    ({ width: this.width, height: this.height } = file.info.pictures[picture]);
+    this.small = this.width * this.height <= SMALL;
+  }
+
+  /** The level whose pixels are not larger than the screen's at this zoom. */
+  level(zoom) {
+    return this.small ? 0 : Math.max(0, Math.min(3, Math.floor(Math.log2(1 / zoom) + 1e-9)));
+  }
+
+  #size(level) {
+    return [Math.ceil(this.width / SCALES[level]), Math.ceil(this.height / SCALES[level])];
+  }
+
+  #side(level) {
+    return this.small ? Math.max(...this.#size(level)) : SIDE;
+  }
+
+  /** Names the part (in picture pixels) that is on screen; missing tiles are decoded, nearest to its centre first. */
+  want(part, zoom) {
+    this.#wanted = { part, level: this.level(zoom) };
+    this.#work();
+  }
+
+  /** Whether all that is wanted is there. */
+  get sharp() {
+    return this.preview !== null && this.#wanted !== null && this.#missing().length === 0;
+  }
+
+  close() {
+    this.#closed = true;
+    this.#tiles.clear();
+  }
+
+  /** Columns and rows of tiles at `level` that touch `part`. */
+  *#within(part, level) {
+    const [width, height] = this.#size(level);
+    const side = this.#side(level);
+    const step = side * SCALES[level];
+    const x1 = Math.min(Math.ceil(part.x1 / step), Math.ceil(width / side));
+    const y1 = Math.min(Math.ceil(part.y1 / step), Math.ceil(height / side));
+    for (let y = Math.max(0, Math.floor(part.y0 / step)); y < y1; y++) {
+      for (let x = Math.max(0, Math.floor(part.x0 / step)); x < x1; x++) yield [x, y];
+    }
+  }
+
+  #missing() {
+    const { part, level } = this.#wanted;
+    return [...this.#within(part, level)].filter(([x, y]) => !this.#tiles.has(`${level}/${x}/${y}`));
+  }
+
+  /** The next request: level and rectangle of tiles. */
+  #next() {
+    if (!this.preview) return { level: 3, whole: this.#size(3)[0] * this.#size(3)[1] <= PREVIEW };
+    if (!this.#wanted) return null;
+    const missing = this.#missing();
+    if (!missing.length) return null;
+    const { part, level } = this.#wanted;
+    const step = this.#side(level) * SCALES[level];
+    const far = ([x, y]) => Math.hypot((x + 0.5) * step - (part.x0 + part.x1) / 2, (y + 0.5) * step - (part.y0 + part.y1) / 2);
+    const [x, y] = missing.reduce((a, b) => (far(b) < far(a) ? b : a));
+    // A file of one tile is read whole for any part of it, so all that is missing is one request.
+    const block = this.#file.info.tile ? BLOCK : 1 << 20;
+    const together = missing.filter((t) => Math.floor(t[0] / block) === Math.floor(x / block) && Math.floor(t[1] / block) === Math.floor(y / block));
+    const [xs, ys] = [together.map((t) => t[0]), together.map((t) => t[1])];
+    return { level, x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs) + 1, y1: Math.max(...ys) + 1 };
+  }
+
+  async #work() {
+    if (this.#working) return;
+    this.#working = true;
+    for (let job; !this.#closed && !this.#failed && (job = this.#next()); ) {
+      try {
+        await this.#decode(job);
+      } catch (error) {
+        if (!this.#closed) this.#on.failed((this.#failed = error));
+      }
+      if (!this.#closed) this.#on.changed();
+    }
+    this.#working = false;
+  }
+
+  async #decode({ level, whole, x0, y0, x1, y1 }) {
+    const [width, height] = this.#size(level);
+    if (whole === false) {
+      // Too large even at 1/8: tiles alone.
+      this.preview = bitmap({ data: new Uint8ClampedArray(4), width: 1, height: 1 });
+      return;
+    }
+    const side = this.#side(level);
+    const region = whole
+      ? { x: 0, y: 0, width, height }
+      : { x: x0 * side, y: y0 * side, width: Math.min(x1 * side, width) - x0 * side, height: Math.min(y1 * side, height) - y0 * side };
+    const decoded = await this.#region(region, SCALES[level]);
+    if (this.#closed) return;
+    this.spent.milliseconds += decoded.decodeTime;
+    this.spent.pixels += decoded.width * decoded.height;
+    this.spent.fetched += decoded.fetchedBytes;
+    const source = bitmap(decoded);
+    if (whole) {
+      this.preview = source;
+      return;
+    }
+    for (let y = y0; y < y1; y++) {
+      for (let x = x0; x < x1; x++) {
+        const [left, top] = [(x - x0) * side, (y - y0) * side];
+        const tile = document.createElement("canvas");
+        tile.width = Math.min(side, source.width - left);
+        tile.height = Math.min(side, source.height - top);
+        tile.getContext("2d").drawImage(source, -left, -top);
+        this.#keep(`${level}/${x}/${y}`, tile);
+      }
+    }
+  }
+
+  /** What can be read of a damaged file is shown; the sentence is told once. */
+  async #region(region, scale) {
+    const options = { scale, picture: this.#picture };
+    if (!this.partial) {
+      try {
+        return await this.#file.decodeRegion(region, options);
+      } catch (error) {
+        if (error.kind !== "damaged" || this.#closed) throw error;
+        this.partial = true;
+        this.#on.damaged(error);
+      }
+    }
+    return this.#file.decodeRegion(region, { ...options, partial: true });
+  }
+
+  #keep(key, tile) {
+    this.#tiles.set(key, tile);
+    this.bytes += tile.width * tile.height * 4;
+    const shown = new Set([...this.#within(this.#wanted.part, this.#wanted.level)].map(([x, y]) => `${this.#wanted.level}/${x}/${y}`));
+    for (const [old, { width, height }] of this.#tiles) {
+      if (this.bytes <= BOUND) break;
+      if (shown.has(old)) continue;
+      this.#tiles.delete(old);
+      this.bytes -= width * height * 4;
+    }
+  }
+
+  /** Draws what is there of `part`, coarse below fine; `place(x, y)` gives screen pixels for picture pixels. */
+  draw(context, part, zoom, place) {
+    const put = (image, x0, y0, x1, y1) => {
+      const [left, top] = place(x0, y0);
+      const [right, bottom] = place(Math.min(x1, this.width), Math.min(y1, this.height));
+      context.drawImage(image, left, top, right - left, bottom - top);
+    };
+    if (this.preview && this.preview.width > 1) put(this.preview, 0, 0, this.width, this.height);
+    for (let level = 3; level >= this.level(zoom); level--) {
+      const step = this.#side(level) * SCALES[level];
+      for (const [x, y] of this.#within(part, level)) {
+        const key = `${level}/${x}/${y}`;
+        const tile = this.#tiles.get(key);
+        if (!tile) continue;
+        // Last used, last dropped.
+        this.#tiles.delete(key);
+        this.#tiles.set(key, tile);
+        put(tile, x * step, y * step, (x + 1) * step, (y + 1) * step);
+      }
+    }
+  }
+}

@@ -1,0 +1,62 @@
+// PNG of any size from strips of rows: what is written is compressed as it comes, nothing is held whole.
+
+const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+  return n;
+});
+
+function chunk(name, data) {
+  const out = new Uint8Array(12 + data.length);
+  const view = new DataView(out.buffer);
+  view.setUint32(0, data.length);
+  out.set(new TextEncoder().encode(name), 4);
+  out.set(data, 8);
+  let crc = -1;
+  for (let i = 4; i < 8 + data.length; i++) crc = CRC[(crc ^ out[i]) & 255] ^ (crc >>> 8);
+  view.setUint32(8 + data.length, ~crc);
+  return out;
+}
+
+/** Rows as differences from the left neighbour (filter 1), each behind its filter's number. */
+function filtered(samples, width, channels) {
+  const row = width * channels;
+  const rows = samples.length / row;
+  const out = new Uint8Array((row + 1) * rows);
+  for (let y = 0; y < rows; y++) {
+    const [from, to] = [y * row, y * (row + 1) + 1];
+    out[to - 1] = 1;
+    for (let i = 0; i < row; i++) out[to + i] = samples[from + i] - (i < channels ? 0 : samples[from + i - channels]);
+  }
+  return out;
+}
+
+/** A PNG as Blob; `strips` gives arrays of whole rows of 8-bit samples, one channel (grey) or three. */
+export async function png(width, height, channels, strips) {
+  const head = new Uint8Array(13);
+  const view = new DataView(head.buffer);
+  view.setUint32(0, width);
+  view.setUint32(4, height);
+  head[8] = 8;
+  head[9] = channels === 1 ? 0 : 2;
+  const packed = new CompressionStream("deflate");
+  const parts = [new Uint8Array([0x89, 80, 78, 71, 13, 10, 26, 10]), chunk("IHDR", head)];
+  const read = (async () => {
+    const reader = packed.readable.getReader();
+    for (let piece; !(piece = await reader.read()).done; ) {
+      // A Blob may be kept on disk, an array may not.
+      parts.push(new Blob([chunk("IDAT", piece.value)]));
+    }
+  })();
+  const writer = packed.writable.getWriter();
+  try {
+    for await (const strip of strips) await writer.write(filtered(strip, width, channels));
+    await writer.close();
+  } catch (error) {
+    await writer.abort(error).catch(() => {});
+    await read.catch(() => {});
+    throw error;
+  }
+  await read;
+  parts.push(chunk("IEND", new Uint8Array()));
+  return new Blob(parts, { type: "image/png" });
+}

@@ -1,0 +1,81 @@
+// Pictures of other codecs, at the size of the Tilefit file.
+
+/** Decoded by the browser; throws where it cannot. */
+export async function bitmapOf(blob, options) {
+  return createImageBitmap(blob, options);
+}
+
+async function load(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: the server says ${response.status}`);
+  return response.blob();
+}
+
+/** Rivals of a sample, each with `bitmap()`, null where this browser does not show the format. */
+export function ofSample(sample, base) {
+  return sample.rivals.map((rival) => {
+    let bitmap;
+    const get = async () => {
+      const blob = await load(new URL(rival.file, base));
+      return bitmapOf(blob).catch(() => null);
+    };
+    return { ...rival, bitmap: () => (bitmap ??= get()) };
+  });
+}
+
+/** The JPEG of this browser that comes closest to `bytes` from above, by bisection over its quality. */
+async function jpegOfSize(picture, bytes) {
+  const canvas = document.createElement("canvas");
+  canvas.width = picture.width;
+  canvas.height = picture.height;
+  const context = canvas.getContext("2d", { alpha: false });
+  context.drawImage(picture, 0, 0);
+  const at = (quality) => new Promise((done) => canvas.toBlob(done, "image/jpeg", quality / 100));
+  let [low, high, best] = [0, 100, null];
+  while (low < high || !best) {
+    const quality = (low + high) >> 1;
+    const blob = await at(quality);
+    if (!blob) throw new Error("this browser cannot make a JPEG of that size");
+    if (blob.size >= bytes) best = { blob, quality };
+    if (low === high) return best ?? { blob, quality };
+    if (blob.size >= bytes) high = quality;
+    else low = quality + 1;
+  }
+  return best;
+}
+
+/** Mean squared error as PSNR over R, G and B, in strips. */
+function psnr(a, b, { width, height }) {
+  const [left, right] = [a, b].map((bitmap) => {
+    const canvas = document.createElement("canvas");
+    canvas.width = width;
+    canvas.height = 256;
+    return { bitmap, context: canvas.getContext("2d", { willReadFrequently: true }) };
+  });
+  let sum = 0;
+  for (let y = 0; y < height; y += 256) {
+    const rows = Math.min(256, height - y);
+    const [p, q] = [left, right].map(({ bitmap, context }) => {
+      context.drawImage(bitmap, 0, -y);
+      return context.getImageData(0, 0, width, rows).data;
+    });
+    for (let i = 0; i < p.length; i++) if ((i & 3) !== 3) sum += (p[i] - q[i]) ** 2;
+  }
+  return 10 * Math.log10((255 * 255 * width * height * 3) / sum);
+}
+
+/** Rivals from the original that the user dropped: itself, and a JPEG of `bytes` made here. */
+export async function ofOriginal(file, bytes, { width, height }) {
+  const original = await bitmapOf(file, { colorSpaceConversion: "none" }).catch(() => {
+    throw new Error("this browser cannot read it as a picture");
+  });
+  if (original.width !== width || original.height !== height) {
+    throw new Error(`${original.width} x ${original.height}, but the open file is ${width} x ${height}: not its original`);
+  }
+  const { blob, quality } = await jpegOfSize(original, bytes);
+  const jpeg = await bitmapOf(blob);
+  return [
+    { codec: "JPEG", bytes: blob.size, psnr: psnr(original, jpeg, original), made: `made by this browser, quality ${quality}`, bitmap: async () => jpeg },
+    { codec: "Original", bytes: file.size, made: file.name, bitmap: async () => original },
+  ];
+}
