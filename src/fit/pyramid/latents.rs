@@ -65,9 +65,10 @@ impl Latents {
         self.grids.iter().map(|g| GridBuf::new(g.width, g.y.len() / g.width)).collect()
     }
 
-    /// A new phase's optimiser.
-    pub fn reset_moments(&mut self) {
+    /// Multiplies all latents by `factor`; a new phase's optimiser.
+    pub fn shrink(&mut self, factor: f32) {
         for g in &mut self.grids {
+            g.y.iter_mut().for_each(|y| *y *= factor);
             g.m.fill(0.0);
             g.v.fill(0.0);
         }

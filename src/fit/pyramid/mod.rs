@@ -13,6 +13,7 @@ pub mod steps;
 pub mod synth;
 pub mod train;
 mod upsampling;
+mod weight_rate;
 
 use super::target::{LambdaControl, Measured};
 use super::{FitOptions, Fitted, Moment, Monitor, Target, WeightCoding};
@@ -22,7 +23,7 @@ use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::Codes;
 use kernels::Level;
-use plan::{Anneal, Plan};
+use plan::{Anneal, Plan, COARSE_LAMBDA};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use train::Trainer;
@@ -100,7 +101,8 @@ impl Run<'_> {
                 return Ok(());
             }
             self.check(monitor, i, step)?;
-            self.trainer.step(self.control.lambda(), &Anneal::at(progress, last));
+            let dearer = if last { 1.0 } else { COARSE_LAMBDA };
+            self.trainer.step(dearer * self.control.lambda(), &Anneal::at(progress, last));
             step += 1;
             self.done += 1;
             progress = step as f64 / steps as f64;
@@ -170,6 +172,9 @@ impl Run<'_> {
         let steps = (self.plan.stages.last().map_or(0, |s| s.steps) as f64 * TOUCH_UP_PART) as u32 + 10;
         let f16 = self.options.weights == WeightCoding::F16;
         let mut best: Option<(f64, Vec<Codes>, Quantised)> = None;
+        // How far a touch-up goes of the way that lambda asks for, learned from the one before.
+        let mut response = 0.5;
+        let mut before: Option<(f64, f64)> = None;
         for round in 0.. {
             let codes = self.trainer.codes();
             let quantised = steps::search(&mut self.trainer, &codes, self.control.lambda());
@@ -190,7 +195,12 @@ impl Run<'_> {
             if round == TOUCH_UPS || late || (met && gap.abs() < CLOSE) {
                 break;
             }
-            self.control.follow(&measured, 1.0);
+            if let Some((last_gap, moved)) = before {
+                response = ((last_gap - gap) / moved).clamp(0.15, 1.0);
+            }
+            let lambda = self.control.lambda();
+            self.control.follow(&measured, 1.0 / response);
+            before = Some((gap, (self.control.lambda() / lambda).ln()));
             self.control.lean(SAFETY * (1.0 + round as f64));
             for k in 0..steps {
                 self.check(monitor, self.plan.stages.len() - 1, u32::MAX)?;

@@ -30,6 +30,15 @@ const EFFORTS: [(usize, usize, usize, u32); 9] = [
     (14, 6, 48, 9000),
 ];
 
+/// Steps of a coarse stage at most: it is a start, not an end.
+const COARSE_STEPS: u32 = 600;
+
+/// Coarse stages weigh bits this much more: what the grids to come describe better is not for them.
+pub const COARSE_LAMBDA: f64 = 5.0;
+
+/// What is left of the latents when a finer grid appears, so that it takes its share.
+pub const KEPT: f32 = 0.7;
+
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
@@ -49,7 +58,7 @@ impl Plan {
         let full = ((steps as f64 / size.powf(0.2)) as u32).max(100);
         let stages = (0..=3.min(spec.depth))
             .rev()
-            .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full / 2 } })
+            .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full.min(COARSE_STEPS) } })
             .collect();
         Plan { spec, stages }
     }

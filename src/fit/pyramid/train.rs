@@ -3,9 +3,10 @@
 use super::grid::{View, ViewMut};
 use super::grid_buf::GridBuf;
 use super::latents::Latents;
-use super::plan::Anneal;
+use super::plan::{Anneal, KEPT};
 use super::rate::RateModel;
 use super::synth::SynthModel;
+use super::weight_rate::WeightRate;
 use crate::fit::rng::Rng;
 use crate::fit::soap::{Shape, Soap, SoapRate};
 use crate::fit::target::Measured;
@@ -52,12 +53,15 @@ pub struct Trainer {
     pub spec: PyramidSpec,
     pub weights: Vec<f32>,
     grad: Vec<f32>,
+    weight_rate: WeightRate,
     soap: Soap,
     canvases: Vec<Canvas>,
     finest: u32,
     level: Level,
     seed: u64,
     step: u64,
+    /// The step at which the latents' optimiser started.
+    began: u64,
     /// Pixels of all pictures at full size.
     pixels: f64,
     tune: Tune,
@@ -74,26 +78,31 @@ impl Trainer {
         Trainer {
             soap: soap_for(&spec),
             grad: vec![0.0; weights.len()],
+            weight_rate: WeightRate::new(&spec),
             weights,
             canvases,
             finest,
             level,
             seed,
             step: 0,
+            began: 0,
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
             tune,
             spec,
         }
     }
 
-    /// Goes on at a finer scale; the latents of the grids that appear are zero.
+    /// Goes on at a finer scale: latents shrink to [`KEPT`] of themselves, those of the grids that appear are
+    /// zero, and their optimiser starts afresh.
     pub fn refine(&mut self, pictures: &[Picture], finest: u32) {
         for (canvas, picture) in self.canvases.iter_mut().zip(pictures) {
             let old = std::mem::replace(canvas, Canvas::new(&self.spec, picture, finest));
             canvas.latents = old.latents;
             canvas.latents.refine(&self.spec, picture.width, picture.height, finest);
+            canvas.latents.shrink(KEPT);
         }
         self.finest = finest;
+        self.began = self.step;
     }
 
     /// One step on latents and networks.
@@ -120,7 +129,7 @@ impl Trainer {
         // In units of the gradient of MSE + lambda bpp, as the clip is.
         let eps = (EPS * self.pixels / lambda) as f32;
         let (beta1, beta2) = anneal.betas;
-        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps, step: self.step as u32 };
+        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps, step: (self.step - self.began) as u32 };
         for c in &mut self.canvases {
             c.latents.adam_step(level, &c.dq, GAIN, &adam);
         }
@@ -128,6 +137,7 @@ impl Trainer {
     }
 
     fn step_networks(&mut self, lambda: f64, lr: f32, eps: f32) {
+        self.weight_rate.add_gradient(&self.weights, &mut self.grad);
         let norm = self.grad.iter().map(|g| (*g as f64).powi(2)).sum::<f64>().sqrt();
         let bound = CLIP * self.pixels / lambda;
         if norm > bound {
