@@ -2,10 +2,10 @@
 TILEFIT = target/release/tilefit
 TARGET = x86_64-unknown-linux-gnu
 
-.PHONY: help demo test lint bench static golden rd web
+.PHONY: help demo test lint bench static golden rd web web-test web-samples web-shots
 
 help:
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
 
 demo: ## encode the nebula picture, decode it, compare it with JPEG (below three minutes)
 	cargo build --release
@@ -40,3 +40,13 @@ rd: ## rate-distortion curve of the nebula picture as CSV
 
 web: ## the decoder for browsers: web/tilefit.wasm and web/tilefit-simd.wasm
 	scripts/web.sh
+
+web-test: ## the page end to end in headless Chromium
+	scripts/web-test.sh
+
+web-samples: ## the page's samples, what they are compared with and their golden pixels, anew
+	cargo build --release
+	scripts/samples.py $(TILEFIT)
+
+web-shots: ## the pictures of the page in docs/
+	cd web/test && node shots.js ../../docs

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The samples of the page, made anew: samples.py TILEFIT. Needs Pillow with AVIF, and cjxl and djxl (libjxl-tools).
+With KEEP in the environment the .tfit files that are there stay.
 
 Each picture is encoded; JPEG, AVIF and JPEG XL are made at the quality whose file is the smallest that is not smaller
 than the .tfit file; all are measured by `tilefit eval`. web/samples/samples.json tells the page what is there,

@@ -203,7 +203,6 @@ export class OpenFile {
     if (!box.every(isCount) || !isCount(picture) || (region && !(region.width && region.height))) {
       throw new Failure("usage", "a region has x, y, width and height in whole pixels, width and height at least 1");
     }
-    this.#fetched = 0;
     const n = await this.#header();
     const machine = this.#machine;
     if (this.#kept > KEPT) {
@@ -226,7 +225,9 @@ export class OpenFile {
     const data = new Uint8ClampedArray(answer.slice(0, samples).buffer);
     const damage = new TextDecoder().decode(answer.subarray(samples)).split("\n").filter(Boolean);
     machine.tidy();
-    return { width: size.width, height: size.height, channels, data, decodeTime, fetchedBytes: this.#fetched, damage };
+    const fetchedBytes = this.#fetched;
+    this.#fetched = 0;
+    return { width: size.width, height: size.height, channels, data, decodeTime, fetchedBytes, damage };
   }
 
   /** Channels and sizes, without the lists of info(). */

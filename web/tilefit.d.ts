@@ -42,7 +42,7 @@ export interface Picture {
   data: Uint8ClampedArray;
   /** Milliseconds of decoding, without reading the bytes. */
   decodeTime: number;
-  /** Bytes that had to be fetched for this request. */
+  /** Bytes of the file that were fetched since the last decode; the first counts those of opening too. */
   fetchedBytes: number;
   /** One sentence a segment that counted as zeros; empty unless `partial` was asked for. */
   damage: string[];

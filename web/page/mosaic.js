@@ -45,9 +45,9 @@ export class Mosaic {
     this.small = this.width * this.height <= SMALL;
   }
 
-  /** The level whose pixels are not larger than the screen's at this zoom. */
+  /** The level whose pixels are not larger than the screen's at this zoom, or by 7 % at most. */
   level(zoom) {
-    return this.small ? 0 : Math.max(0, Math.min(3, Math.floor(Math.log2(1 / zoom) + 1e-9)));
+    return this.small ? 0 : Math.max(0, Math.min(3, Math.floor(Math.log2(1 / zoom) + 0.1)));
   }
 
   #size(level) {
@@ -88,6 +88,7 @@ export class Mosaic {
 
   #missing() {
     const { part, level } = this.#wanted;
+    if (level === 3 && this.preview.width > 1) return [];
     return [...this.#within(part, level)].filter(([x, y]) => !this.#tiles.has(`${level}/${x}/${y}`));
   }
 

@@ -78,7 +78,7 @@ export function decoding(info, mosaic, level, build) {
   const speed = pixels / 1e3 / Math.max(milliseconds, 0.1);
   $("time").textContent = pixels ? `${count(milliseconds)} ms, ${speed.toFixed(speed < 10 ? 1 : 0)} megapixels a second` : "";
   $("work").textContent = `${count(info.macsPerPixel)} multiplications a pixel`;
-  $("read").textContent = `${bytes(Math.min(fetched, info.bytes))} of ${bytes(info.bytes)}`;
+  $("read").textContent = `${bytes(fetched)} of ${bytes(info.bytes)}`;
   $("held").textContent = `${memory(mosaic.bytes)} at ${["1/1", "1/2", "1/4", "1/8"][level]}`;
   $("build").textContent = build === "simd" ? "WebAssembly with SIMD" : build === "plain" ? "WebAssembly without SIMD" : "";
 }
