@@ -8,8 +8,8 @@ const BOUND = 96 << 20;
 const SMALL = 2 << 20;
 /** The preview is the whole picture at 1/8 if that has at most this many pixels. */
 const PREVIEW = 4 << 20;
-/** Tiles a side of one request: neighbours share codes at their borders, which many small requests read twice. */
-const BLOCK = 4;
+/** Tiles a side of one request, at most: requests also decode the codes around them, many small ones the same again. */
+const BLOCK = 6;
 
 export const SCALES = [1, 2, 4, 8];
 
@@ -103,8 +103,9 @@ export class Mosaic {
     const far = ([x, y]) => Math.hypot((x + 0.5) * step - (part.x0 + part.x1) / 2, (y + 0.5) * step - (part.y0 + part.y1) / 2);
     const [x, y] = missing.reduce((a, b) => (far(b) < far(a) ? b : a));
     // A file of one tile is read whole for any part of it, so all that is missing is one request.
-    const block = this.#file.info.tile ? BLOCK : 1 << 20;
-    const together = missing.filter((t) => Math.floor(t[0] / block) === Math.floor(x / block) && Math.floor(t[1] / block) === Math.floor(y / block));
+    const half = this.#file.info.tile ? BLOCK / 2 : Infinity;
+    const near = (a, b) => a - b >= -half && a - b < half;
+    const together = missing.filter((t) => near(t[0], x) && near(t[1], y));
     const [xs, ys] = [together.map((t) => t[0]), together.map((t) => t[1])];
     return { level, x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs) + 1, y1: Math.max(...ys) + 1 };
   }

@@ -1,5 +1,6 @@
-// Pictures of the page for the README: node shots.js FOLDER.
+// Pictures of the page for the README: node shots.js FOLDER. WebP is written by the browser itself.
 
+import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { launch, settled } from "./browser.js";
 import { serve } from "./server.js";
@@ -17,7 +18,14 @@ async function shot(name, sample, { width, height, colorScheme, deviceScaleFacto
   await settled(page);
   await act(page);
   await settled(page);
-  await page.screenshot({ path: `${out}/page-${name}.png` });
+  const png = (await page.screenshot()).toString("base64");
+  const webp = await page.evaluate(async (png) => {
+    const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))]));
+    const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    return canvas.toDataURL("image/webp", 0.86).split(",")[1];
+  }, png);
+  await writeFile(`${out}/page-${name}.webp`, Buffer.from(webp, "base64"));
   await page.close();
 }
 
