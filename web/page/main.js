@@ -155,7 +155,10 @@ async function original(file) {
 async function take(files) {
   let picture = null;
   for (const file of files) {
-    const first = new Uint8Array(await file.slice(0, 1).arrayBuffer())[0];
+    // A folder cannot be read.
+    const head = await file.slice(0, 1).arrayBuffer().catch((error) => void fault(file.name, error));
+    if (!head) continue;
+    const [first] = new Uint8Array(head);
     if (first !== 0x8b && /^image\//.test(file.type)) picture = file;
     else await show(file.name, file);
   }
@@ -220,7 +223,7 @@ view.onmove = () => {
   if (!current) return;
   $("zoom-level").textContent = `${(view.zoom * 100).toFixed(view.zoom < 0.1 ? 1 : 0)} %`;
   panel.decoding(current.info, current.mosaic, current.mosaic.level(view.zoom), build);
-  $("status").textContent = current.mosaic.sharp ? "" : "Decoding";
+  $("status").textContent = current.mosaic.busy ? "Decoding" : "";
 };
 $("zoom-in").addEventListener("click", () => view.zoomBy(1.5));
 $("zoom-out").addEventListener("click", () => view.zoomBy(1 / 1.5));
@@ -250,6 +253,16 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || (typing && event.key !== "Escape")) return;
   keys[event.key]?.();
 });
+
+/** While F is held the other codec has the whole stage: the eye sees best what changes in place. */
+function flicker(on) {
+  view.flipped = on;
+  $("stage").classList.toggle("flipped", on && !split.hidden);
+  view.redraw();
+}
+keys.f = () => flicker(true);
+addEventListener("keyup", (event) => event.key === "f" && flicker(false));
+addEventListener("blur", () => flicker(false));
 
 $("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme

@@ -69,6 +69,11 @@ export class Mosaic {
     return this.preview !== null && this.#wanted !== null && this.#missing().length === 0;
   }
 
+  /** Whether something is still to be decoded. */
+  get busy() {
+    return !this.#failed && !this.sharp;
+  }
+
   close() {
     this.#closed = true;
     this.#tiles.clear();
@@ -143,6 +148,7 @@ export class Mosaic {
     const source = bitmap(decoded);
     if (whole) {
       this.preview = source;
+      this.bytes += width * height * 4;
       return;
     }
     for (let y = y0; y < y1; y++) {

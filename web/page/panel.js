@@ -21,6 +21,7 @@ export function title(name, info, picture, credit) {
   $("shape").replaceChildren(...facts.map((fact) => element("span", { textContent: fact })));
   $("credit").textContent = credit ?? "";
   $("credit").hidden = !credit;
+  $("canvas").setAttribute("aria-label", `${name}, ${width} by ${height} pixels`);
   document.title = `${name} \u2013 Tilefit`;
 }
 

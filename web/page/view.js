@@ -21,6 +21,8 @@ export class View {
   /** A bitmap of the picture's size that is drawn right of the divider. */
   rival = null;
   split = 0.5;
+  /** The rival has all of the canvas. */
+  flipped = false;
   /** `{ side, columns, values, most }`: drawn over the picture. */
   bits = null;
   region = null;
@@ -179,7 +181,7 @@ export class View {
   #drawRival(place) {
     const [left, top] = place(0, 0);
     const [right, bottom] = place(this.mosaic.width, this.mosaic.height);
-    const at = Math.round(this.split * this.#canvas.width);
+    const at = this.flipped ? 0 : Math.round(this.split * this.#canvas.width);
     const context = this.#context;
     context.save();
     context.beginPath();
