@@ -287,6 +287,30 @@ test("64 megapixels: read in part, held in part", async (t) => {
   assert.ok(largest <= 1536 * 1536, `${largest} pixels in one request`);
 });
 
+test("tiles held: bounded, and none is decoded twice while it is in view", async (t) => {
+  const page = await visit(t);
+  const { most, twice } = await page.evaluate(async () => {
+    const { Mosaic } = await import("./page/mosaic.js");
+    const asked = new Set();
+    const decodeRegion = async (region, { scale }) => {
+      const key = JSON.stringify([region, scale]);
+      if (asked.has(key)) throw new Error(`${key} again`);
+      asked.add(key);
+      return { ...region, data: new Uint8ClampedArray(region.width * region.height * 4), decodeTime: 0, fetchedBytes: 0 };
+    };
+    let [most, twice] = [0, null];
+    const file = { info: { tile: 512, pictures: [{ width: 16384, height: 16384 }] }, decodeRegion };
+    const mosaic = new Mosaic(file, 0, { changed: () => (most = Math.max(most, mosaic.bytes)), failed: (error) => (twice = error.message) });
+    for (let i = 0; i < 40; i++) {
+      mosaic.want({ x0: i * 300, y0: i * 200, x1: i * 300 + 2000, y1: i * 200 + 1500 }, 1);
+      while (mosaic.busy) await new Promise((done) => setTimeout(done));
+    }
+    return { most, twice };
+  });
+  assert.equal(twice, null);
+  assert.ok(most > 90e6 && most <= (96 << 20) + 4 * 1536 * 1536, `${most} bytes`);
+});
+
 test("a group: its pictures one by one, grey stays grey", async (t) => {
   const page = await visit(t);
   await withDigest(page);
