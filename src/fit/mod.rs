@@ -8,6 +8,7 @@ pub mod pyramid;
 pub mod rng;
 pub mod soap;
 pub mod target;
+mod water_filling;
 
 use crate::error::Result;
 use crate::image::Picture;

@@ -1,6 +1,8 @@
 //! From what the user asks for to the `lambda` of the loss, before and during a fit.
 
+use super::water_filling::Spectrum;
 use super::{FitOptions, Target};
+use crate::image::Picture;
 
 /// `lambda = 10^(-1.3 - 0.028 q)`: q 75 is 4e-4 (about 37 dB on photographs), q 100 is 8e-5, q 0 is 0.05.
 pub fn quality_to_lambda(q: f64) -> f64 {
@@ -33,20 +35,19 @@ const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 const LARGEST_MOVE: f64 = 0.7;
 
 impl LambdaControl {
-    pub fn new(options: &FitOptions, pixels: usize) -> Self {
+    pub fn new(options: &FitOptions, pictures: &[Picture]) -> Self {
+        let pixels = pictures.iter().map(Picture::pixels).sum::<usize>() as f64;
+        let spend = |bpp: f64| Spectrum::new(pictures).solve(bpp, Spectrum::bpp);
         let lambda = match options.target {
             Target::Quality(q) => quality_to_lambda(q),
             Target::Lambda(l) => l,
+            Target::Psnr(db) => Spectrum::new(pictures).solve(db, Spectrum::psnr),
             // Starts from typical photographs; the fit corrects it.
-            Target::Psnr(db) => 1e-3 * ((34.5 - db) / DB_PER_LOG_LAMBDA).exp(),
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
-            Target::Bpp(bpp) => 1e-3 * ((0.48 / bpp).ln() / LOG_BYTES_PER_LOG_LAMBDA).exp(),
-            Target::Size(bytes) => {
-                let bpp = 8.0 * bytes as f64 / pixels as f64;
-                1e-3 * ((0.48 / bpp).ln() / LOG_BYTES_PER_LOG_LAMBDA).exp()
-            }
+            Target::Bpp(bpp) => spend(bpp),
+            Target::Size(bytes) => spend(8.0 * bytes as f64 / pixels),
         };
-        LambdaControl { target: options.target, pixels: pixels as f64, lambda: lambda.clamp(1e-7, 1.0) }
+        LambdaControl { target: options.target, pixels, lambda: lambda.clamp(1e-7, 1.0) }
     }
 
     pub fn lambda(&self) -> f64 {

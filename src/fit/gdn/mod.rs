@@ -134,7 +134,7 @@ fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Resul
 /// See [`FitFn`](super::FitFn).
 pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
     let pixels: usize = pictures.iter().map(Picture::pixels).sum();
-    let mut control = LambdaControl::new(options, pixels);
+    let mut control = LambdaControl::new(options, pictures);
     let resumed = monitor.resume.take().map(|b| State::read(&b)).transpose()?;
     let given = resumed.as_ref().map(|r| r.channels as usize).or(options.channels);
     if let Some(r) = &resumed {

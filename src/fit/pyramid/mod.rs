@@ -28,8 +28,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use train::Trainer;
 
-/// Steps between two measurements.
-const MEASURE_EVERY: u32 = 50;
+/// Measurements in a stage: lambda must find its way to a target within the last.
+const MEASUREMENTS: u32 = 24;
 
 /// Pictures up to this many pixels are one tile.
 const UNTILED: usize = 3 << 19;
@@ -41,8 +41,15 @@ const TILE: usize = 512;
 const SAVE_EVERY: f64 = 20.0;
 
 /// Touch-ups towards a target, and the steps of each in parts of the last stage's.
-const TOUCH_UPS: u32 = 6;
-const TOUCH_UP_PART: f64 = 0.06;
+const TOUCH_UPS: u32 = 4;
+const TOUCH_UP_PART: f64 = 0.08;
+
+/// The part of the last stage in which lambda follows the target: before, measurements say more of the fit's
+/// youth than of lambda; after, codes no longer follow.
+const SETTLED: std::ops::Range<f64> = 0.3..0.9;
+
+/// Part of the gap to a target that one measurement closes: codes take a while to follow.
+const FOLLOW: f64 = 0.35;
 
 /// Fits a pyramid to `pictures` (all of the same channel count; they share the networks).
 pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
@@ -51,7 +58,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     }
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
     let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
-    let control = LambdaControl::new(options, pixels);
+    let control = LambdaControl::new(options, pictures);
     let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, control.lambda());
     let finest = plan.stages[0].finest;
     let trainer = Trainer::new(plan.spec.clone(), pictures, finest, Level::best(), options.seed, options.tune);
@@ -106,10 +113,10 @@ impl Run<'_> {
             step += 1;
             self.done += 1;
             progress = step as f64 / steps as f64;
-            if step.is_multiple_of(MEASURE_EVERY) || step == steps {
+            if step.is_multiple_of(steps.div_ceil(MEASUREMENTS).max(8)) || step == steps {
                 let measured = self.measure();
-                if last {
-                    self.control.follow(&measured, 0.3);
+                if last && SETTLED.contains(&progress) {
+                    self.control.follow(&measured, FOLLOW);
                 }
                 self.report(&measured, monitor);
             }
@@ -196,7 +203,7 @@ impl Run<'_> {
                 break;
             }
             if let Some((last_gap, moved)) = before {
-                response = ((last_gap - gap) / moved).clamp(0.15, 1.0);
+                response = ((last_gap - gap) / moved).clamp(0.4, 1.0);
             }
             let lambda = self.control.lambda();
             self.control.follow(&measured, 1.0 / response);

@@ -83,7 +83,7 @@ pub struct Anneal {
 impl Anneal {
     /// A short return to a fitted model: after `lambda` or the weights were changed.
     pub fn touch_up(progress: f64) -> Anneal {
-        Anneal { lr: (2e-3 * (1.0 - progress)) as f32, temperature: 0.12, sigma: 0.15, betas: (0.9, 0.98) }
+        Anneal { lr: (4e-3 * (1.0 - progress)) as f32, temperature: 0.12, sigma: 0.15, betas: (0.9, 0.98) }
     }
 
     /// Stages before the last keep the first values; the last runs a cosine to zero.

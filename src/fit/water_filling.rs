@@ -1,0 +1,152 @@
+//! What a lambda will buy, before any fit: reverse water-filling over the picture's own spectrum.
+//!
+//! Coefficients `c` of an orthonormal 16x16 DCT of decorrelated colour stand for independent sources
+//! (Cover, Thomas, chapter 10): at water level `t` each keeps the error `min(c^2, t)` and costs
+//! `max(0, log2(c^2 / t)) / 2` bits. A fit at `lambda` behaves as `t = 2.35 lambda`: within 0.6 dB and 30 % of the
+//! bits on photographs from 0.05 to 1.5 bpp. A target's first lambda comes from here; the fit corrects it.
+
+use crate::image::Picture;
+use std::f64::consts::PI;
+
+const SIDE: usize = 16;
+
+/// Water level for each unit of lambda.
+const LEVEL: f64 = 2.35;
+
+/// Blocks looked at, at most: more do not change the sums.
+const BLOCKS: usize = 4096;
+
+/// Energies of the coefficients of a picture's blocks, ascending, with their running sums.
+pub struct Spectrum {
+    energies: Vec<f64>,
+    sums: Vec<f64>,
+    /// Samples a pixel.
+    channels: f64,
+}
+
+impl Spectrum {
+    pub fn new(pictures: &[Picture]) -> Spectrum {
+        let basis: Vec<f64> = (0..SIDE * SIDE)
+            .map(|i| {
+                let (k, x) = ((i / SIDE) as f64, (i % SIDE) as f64);
+                let norm = if k == 0.0 { 1.0 } else { 2.0 };
+                (norm / SIDE as f64).sqrt() * (PI * k * (x + 0.5) / SIDE as f64).cos()
+            })
+            .collect();
+        let blocks = |p: &Picture| p.width.div_ceil(SIDE) * p.height.div_ceil(SIDE);
+        let stride = pictures.iter().map(blocks).sum::<usize>().div_ceil(BLOCKS);
+        let mut energies = Vec::new();
+        for p in pictures {
+            for n in (0..blocks(p)).step_by(stride) {
+                let across = p.width.div_ceil(SIDE);
+                for plane in block(p, n % across * SIDE, n / across * SIDE) {
+                    energies.extend(transform(&basis, &transform(&basis, &plane)).map(|c| c * c));
+                }
+            }
+        }
+        energies.sort_by(f64::total_cmp);
+        let sums = energies.iter().scan(0.0, |sum, e| {
+            *sum += e;
+            Some(*sum)
+        });
+        Spectrum { sums: sums.collect(), energies, channels: pictures.first().map_or(1, |p| p.channels) as f64 }
+    }
+
+    /// Mean squared error, samples in `[0, 1]`.
+    fn mse(&self, lambda: f64) -> f64 {
+        let (level, below) = self.level(lambda);
+        let kept = (self.energies.len() - below) as f64 * level;
+        (kept + below.checked_sub(1).map_or(0.0, |i| self.sums[i])) / self.energies.len() as f64
+    }
+
+    /// PSNR in dB at `lambda`.
+    pub fn psnr(&self, lambda: f64) -> f64 {
+        -10.0 * self.mse(lambda).max(1e-12).log10()
+    }
+
+    /// Bits a pixel at `lambda`.
+    pub fn bpp(&self, lambda: f64) -> f64 {
+        let (level, below) = self.level(lambda);
+        let bits: f64 = self.energies[below..].iter().map(|e| 0.5 * (e / level).log2()).sum();
+        self.channels * bits / self.energies.len() as f64
+    }
+
+    fn level(&self, lambda: f64) -> (f64, usize) {
+        let level = LEVEL * lambda;
+        (level, self.energies.partition_point(|e| *e < level))
+    }
+
+    /// The lambda at which a falling `quality` is `wanted`.
+    pub fn solve(&self, wanted: f64, quality: impl Fn(&Self, f64) -> f64) -> f64 {
+        let (mut low, mut high) = (1e-7f64, 1f64);
+        for _ in 0..50 {
+            let middle = (low * high).sqrt();
+            if quality(self, middle) > wanted {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+/// Planes of one block in an orthonormal colour space; beyond the picture its edge is repeated.
+fn block(p: &Picture, left: usize, top: usize) -> Vec<Vec<f64>> {
+    let sample = |i: usize, c: usize| {
+        let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
+        p.samples[(y * p.width + x) * p.channels + c] as f64 / 255.0
+    };
+    let plane = |weights: [f64; 3]| -> Vec<f64> {
+        let norm = weights.iter().map(|w| w * w).sum::<f64>().sqrt();
+        (0..SIDE * SIDE).map(|i| (0..3).map(|c| weights[c] * sample(i, c)).sum::<f64>() / norm).collect()
+    };
+    if p.channels == 3 {
+        vec![plane([1.0, 1.0, 1.0]), plane([1.0, 0.0, -1.0]), plane([1.0, -2.0, 1.0])]
+    } else {
+        vec![(0..SIDE * SIDE).map(|i| sample(i, 0)).collect()]
+    }
+}
+
+/// The 1-D transform of each row, transposed: twice gives the 2-D transform.
+fn transform(basis: &[f64], block: &[f64]) -> [f64; SIDE * SIDE] {
+    std::array::from_fn(|i| {
+        let (k, y) = (i / SIDE, i % SIDE);
+        basis[k * SIDE..][..SIDE].iter().zip(&block[y * SIDE..]).map(|(b, v)| b * v).sum()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(width: usize, height: usize, channels: usize) -> Picture {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        Picture { width, height, channels, samples: (0..width * height * channels).map(|_| next()).collect() }
+    }
+
+    /// The transform keeps energies, so at a level above all of them the error is the picture itself.
+    #[test]
+    fn energy_is_kept() {
+        let p = noise(32, 48, 3);
+        let energy: f64 = p.samples.iter().map(|s| (*s as f64 / 255.0).powi(2)).sum();
+        let spectrum = Spectrum::new(&[p]);
+        assert!((spectrum.mse(1e9) * spectrum.energies.len() as f64 / energy - 1.0).abs() < 1e-9);
+        assert_eq!(spectrum.bpp(1e9), 0.0);
+    }
+
+    #[test]
+    fn solves_for_quality_and_size() {
+        for channels in [1, 3] {
+            let spectrum = Spectrum::new(&[noise(50, 33, channels)]);
+            let lambda = spectrum.solve(30.0, Spectrum::psnr);
+            assert!((spectrum.psnr(lambda) - 30.0).abs() < 1e-6);
+            let lambda = spectrum.solve(0.5, Spectrum::bpp);
+            assert!((spectrum.bpp(lambda) - 0.5).abs() < 1e-3);
+        }
+    }
+}
