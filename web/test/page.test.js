@@ -204,7 +204,7 @@ test("rivals: sizes are those of the files, and never below", async (t) => {
     assert.equal((await readFile(`${root}/samples/${file}`)).length, bytes);
     for (const r of rivals) {
       assert.equal((await readFile(`${root}/samples/${r.file}`)).length, r.bytes);
-      assert.ok(r.bytes >= bytes && r.bytes < bytes * 1.1, `${r.file}: ${r.bytes} beside ${bytes}`);
+      assert.ok(r.bytes >= bytes && r.bytes < bytes * 1.15, `${r.file}: ${r.bytes} beside ${bytes}`);
     }
   }
   await page.getByRole("radio", { name: "AVIF" }).check();
@@ -229,7 +229,7 @@ test("dropped files: nothing beside them until their original is dropped", async
   await drop(page, { name: "chelsea.png", type: "image/png", data: await readFile(`${fixtures}/chelsea.png`) });
   await page.locator("#tag-rival b").getByText("JPEG").waitFor();
   const size = Number((await page.locator("#tag-rival span").textContent()).replace(/\D/g, ""));
-  assert.ok(size >= tfit.length && size < tfit.length * 1.1, `${size} beside ${tfit.length}`);
+  assert.ok(size >= tfit.length && size < tfit.length * 1.15, `${size} beside ${tfit.length}`);
   await page.getByRole("radio", { name: "Original" }).check();
   await settled(page);
 });
@@ -272,7 +272,8 @@ test("64 megapixels: read in part, held in part", async (t) => {
   await settled(page);
   const read = async () => Number((await page.locator("#read").textContent()).split(" of ")[0].replace(/\D/g, ""));
   const total = bytes.length;
-  assert.ok((await read()) < total / 2, `${await read()} of ${total} bytes for the whole at 1/8`);
+  const coarse = await read();
+  assert.ok(coarse < total * 0.75, `${coarse} of ${total} bytes for the whole at 1/8`);
   await page.locator("canvas").focus();
   await page.keyboard.press("1");
   await settled(page);
@@ -280,7 +281,8 @@ test("64 megapixels: read in part, held in part", async (t) => {
     for (let k = 0; k < 5; k++) await page.keyboard.press("Shift+ArrowRight");
     await settled(page);
   }
-  assert.ok((await read()) < total / 2, `${await read()} of ${total} bytes for a few screens`);
+  const more = (await read()) - coarse;
+  assert.ok(more < total / 4, `${more} of ${total} bytes for a few screens`);
   const held = Number((await page.locator("#held").textContent()).match(/^(\d+(\.\d+)?) MB/)[1]);
   assert.ok(held < 100, `${held} MB`);
   const largest = await page.evaluate(() => Math.max(...window.asked.filter((m) => m.name === "decode").map((m) => m.region.width * m.region.height)));
