@@ -38,9 +38,11 @@ macro_rules! kernel {
                 // SAFETY: as above; NEON is the aarch64 baseline.
                 #[cfg(target_arch = "aarch64")]
                 Kind::Neon => ($body)(unsafe { $crate::vector::Neon::token() }, $($arg),*),
+                // A module is either with or without: one copy of each kernel, as modules are downloaded.
                 // SAFETY: the target enables simd128.
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-                Kind::Simd128 => ($body)(unsafe { $crate::vector::Simd128::token() }, $($arg),*),
+                _ => ($body)(unsafe { $crate::vector::Simd128::token() }, $($arg),*),
+                #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
                 _ => ($body)($crate::vector::Scalar::token(), $($arg),*),
             }
         }
