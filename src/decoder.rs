@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::image::{Picture, Rect};
 use crate::limits::{try_vec, Limits};
 use crate::models::{self, Codes, Grid, Model};
+use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use kernels::Level;
 #[cfg(feature = "threads")]
 use rayon::prelude::*;
@@ -228,7 +229,7 @@ impl<'a> Decoder<'a> {
             let range = |s: Segment| s.offset.min(end)..s.offset.saturating_add(s.length).min(end);
             ranges.extend(segments.filter(|s| !self.source.holds(*s)).map(range).filter(|r| !r.is_empty()));
         }
-        Ok(merged(ranges, gap))
+        Ok(merged(ranges.into_iter(), gap))
     }
 
     /// Adds bytes from `offset` on to a decoder made [from the beginning](Self::from_beginning).

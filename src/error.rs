@@ -1,5 +1,6 @@
 //! One error type: what is wrong, where, what to do.
 
+use alloc::{format, string::String};
 use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,5 +1,6 @@
 //! Pictures as 8-bit samples, and rectangles of them.
 
+use alloc::{vec, vec::Vec};
 /// `height * width * channels` samples, interleaved; 1 channel (grey) or 3 (RGB).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Picture {

@@ -2,6 +2,12 @@
 //!
 //! The decoder half builds alone (`--no-default-features`). Feature `fit` adds the encoder.
 #![forbid(unsafe_code)]
+// Without an operating system the decoder half makes do with `core` and `alloc`.
+#![cfg_attr(any(target_os = "none", target_os = "unknown"), no_std)]
+
+extern crate alloc;
+#[cfg(any(target_os = "none", target_os = "unknown"))]
+extern crate core as std;
 
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -1,6 +1,7 @@
 //! What a decoder may be asked for, checked before it allocates.
 
 use crate::error::{Class, Error, Result};
+use alloc::{format, vec::Vec};
 
 /// Upper bounds for one decode.
 #[derive(Clone, Copy, Debug)]

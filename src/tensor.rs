@@ -2,6 +2,7 @@
 
 use crate::error::{Class, Error, Result};
 use crate::limits::try_vec;
+use alloc::vec::Vec;
 
 /// Channels, rows, columns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -2,6 +2,7 @@
 
 use crate::panel::{plane_pitch, SLACK};
 use crate::Window;
+use alloc::vec::Vec;
 
 /// What to copy: `rows x cols` from row `top` and column `left` of the picture, zero outside it. The
 /// columns are split into `stride` phases, so that every stride-th one lies beside the next.

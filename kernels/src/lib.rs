@@ -12,6 +12,13 @@
 //! Each kernel takes the [`Level`] at which it runs. Owning a `Level` is the proof that this machine
 //! has the instructions.
 
+// Without an operating system `core` and `alloc` are enough.
+#![cfg_attr(any(target_os = "none", target_os = "unknown"), no_std)]
+
+extern crate alloc;
+#[cfg(any(target_os = "none", target_os = "unknown"))]
+extern crate core as std;
+
 #[macro_use]
 mod dispatch;
 pub mod exact;
@@ -23,6 +30,8 @@ mod level;
 mod noise;
 mod panel;
 mod phases;
+#[cfg(any(test, target_os = "none", target_os = "unknown"))]
+mod root;
 mod shape;
 mod vector;
 

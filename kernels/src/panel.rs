@@ -5,6 +5,7 @@
 //! it is therefore the same at every level.
 
 use crate::vector::Simd;
+use alloc::vec::Vec;
 
 /// Weight rows of a micro-kernel, at most; with two vectors of pixels, 12 sums + 2 + 2 fill 16 registers.
 const ROWS: usize = 6;
@@ -12,6 +13,8 @@ const ROWS: usize = 6;
 const TAP_BLOCK: usize = 100;
 /// Micro-kernel calls that take one panel in turn, while it is in L1.
 const GROUP: usize = 4;
+/// A module for browsers is to be small: panels have two vectors, whatever their rows.
+const WASM: bool = cfg!(target_arch = "wasm32");
 /// Floats that `image` must have beyond the last pixel's last tap: a vector may overhang its row.
 pub(crate) const SLACK: usize = 16;
 
@@ -106,7 +109,7 @@ fn checked<S: Simd, const FUSED: bool>(
     // overhang by less than SLACK.
     unsafe {
         match rows {
-            1..=3 => blocks::<S, FUSED, 3>(s, weights, rows, taps, image, pixels, out, out_plane),
+            1..=3 if !WASM => blocks::<S, FUSED, 3>(s, weights, rows, taps, image, pixels, out, out_plane),
             _ => blocks::<S, FUSED, 2>(s, weights, rows, taps, image, pixels, out, out_plane),
         }
     }
@@ -150,6 +153,8 @@ unsafe fn blocks<S: Simd, const FUSED: bool, const V: usize>(
                         match (V, n) {
                             (3, 1) => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
                             (3, 2) => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (2, 1) if WASM => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (2, 2) if WASM => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
                             (_, 3) => micro::<S, FUSED, 3, V>(s, w, block_taps, image, &slots, out, at, plane),
                             (2, 4) => micro::<S, FUSED, 4, V>(s, w, block_taps, image, &slots, out, at, plane),
                             (2, 5) => micro::<S, FUSED, 5, V>(s, w, block_taps, image, &slots, out, at, plane),

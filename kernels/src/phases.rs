@@ -4,6 +4,7 @@
 use crate::gather::Gather;
 use crate::panel::{self, Pixels};
 use crate::{Level, Window};
+use alloc::vec::Vec;
 
 /// Channels and geometry; sizes are in the windows. Weights are `[in][out][kernel][kernel]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

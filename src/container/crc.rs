@@ -1,24 +1,15 @@
 //! CRC-32 (ISO 3309, as in PNG): reflected polynomial 0xEDB88320, start and end inverted.
 
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut c = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            c = if c & 1 != 0 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 };
-            bit += 1;
-        }
-        table[i] = c;
-        i += 1;
-    }
-    table
-};
+/// Made for each call: as data it would be a good part of a small decoder.
+fn table() -> [u32; 256] {
+    let entry = |i: u32| (0..8).fold(i, |c, _| if c & 1 != 0 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 });
+    std::array::from_fn(|i| entry(i as u32))
+}
 
 /// The CRC-32 of `bytes`.
 pub fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |c, b| TABLE[((c ^ *b as u32) & 0xff) as usize] ^ (c >> 8))
+    let table = table();
+    !bytes.iter().fold(!0, |c, b| table[((c ^ *b as u32) & 0xff) as usize] ^ (c >> 8))
 }
 
 #[cfg(test)]

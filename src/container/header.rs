@@ -6,6 +6,7 @@ use super::reader::write_varint;
 use super::reader::Reader;
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
+use alloc::{format, vec::Vec};
 
 /// A byte that no text starts with, the name, and a line end that text-mode transfers would break.
 pub const MAGIC: [u8; 5] = [0x8b, b'T', b'F', 0x0d, 0x0a];

@@ -1,6 +1,7 @@
 //! Bounded reading of the header, and its mirror.
 
 use crate::error::{Class, Error, Result};
+use alloc::{format, vec::Vec};
 
 /// Reads fields from the front of a slice; knows where it is for messages.
 pub struct Reader<'a> {

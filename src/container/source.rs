@@ -2,6 +2,7 @@
 
 use super::header::Segment;
 use crate::error::{Error, Result};
+use alloc::{format, vec::Vec};
 use std::ops::Range;
 
 /// The bytes behind a header.
@@ -54,15 +55,15 @@ impl Source<'_> {
     }
 }
 
-/// Sorted ranges, those that lie less than `gap` bytes apart as one: a request costs more than some bytes.
-pub fn merged(mut ranges: Vec<Range<usize>>, gap: usize) -> Vec<Range<usize>> {
-    ranges.sort_by_key(|r| r.start);
+/// `ranges` sorted, those that lie less than `gap` bytes apart as one: a request costs more than some bytes.
+pub fn merged(ranges: impl Iterator<Item = Range<usize>>, gap: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     for r in ranges {
-        match out.last_mut() {
-            Some(last) if r.start <= last.end.saturating_add(gap) => last.end = last.end.max(r.end),
-            _ => out.push(r),
-        }
+        // Those before stay, those that `r` touches are joined with it.
+        let first = out.partition_point(|o| o.end.saturating_add(gap) < r.start);
+        let end = out.partition_point(|o| o.start <= r.end.saturating_add(gap));
+        let joined = out[first..end].iter().fold(r, |r, o| r.start.min(o.start)..r.end.max(o.end));
+        out.splice(first..end, [joined]);
     }
     out
 }
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn near_ranges_are_one() {
-        assert_eq!(merged(vec![20..30, 0..10, 12..15, 40..41], 4), [0..15, 20..30, 40..41]);
-        assert_eq!(merged(vec![0..50, 10..20, 60..61], 0), [0..50, 60..61]);
+        assert_eq!(merged([20..30, 0..10, 12..15, 40..41].into_iter(), 4), [0..15, 20..30, 40..41]);
+        assert_eq!(merged([0..50, 10..20, 60..61].into_iter(), 0), [0..50, 60..61]);
     }
 }

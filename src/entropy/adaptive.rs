@@ -8,6 +8,8 @@
 #[cfg(feature = "fit")]
 use super::range_coder::RangeEncoder;
 use super::range_coder::{RangeDecoder, PRECISION};
+use alloc::{vec, vec::Vec};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU16, Ordering};
 
 /// Fraction bits of log-odds.
 const ODDS_BITS: u32 = 8;
@@ -15,39 +17,46 @@ const ODDS_BITS: u32 = 8;
 const MAX_ODDS: i32 = 12 << ODDS_BITS;
 const ONE: i32 = 1 << PRECISION;
 
-/// `round(2^16 / (1 + exp(-x/256)))` at `x + MAX_ODDS`, kept off 0 and 2^16.
-static SQUASH: [u16; 2 * MAX_ODDS as usize + 1] = {
-    let mut table = [0; 2 * MAX_ODDS as usize + 1];
-    // exp(-i/256) with 62 fraction bits.
-    let mut e: u64 = 1 << 62;
-    let mut i = 0;
-    while i <= MAX_ODDS as usize {
-        let sum = (1u128 << 62) + e as u128;
-        let p = (((e as u128) << 16) + sum / 2) / sum;
-        let p = if p < 1 { 1 } else { p as u32 };
-        table[MAX_ODDS as usize - i] = p as u16;
-        table[MAX_ODDS as usize + i] = (65536 - p) as u16;
-        // exp(-1/256) * 2^64
-        e = ((e as u128 * 0xff00_7fd5_5ffd_de38) >> 64) as u64;
-        i += 1;
-    }
-    table
-};
+/// `round(2^16 / (1 + exp(-x/256)))` at `x + MAX_ODDS`, kept off 0 and 2^16. Filled by [`fill_tables`]: as data, the
+/// tables would be a good part of a small decoder's bytes.
+static SQUASH: [AtomicU16; 2 * MAX_ODDS as usize + 1] = [const { AtomicU16::new(0) }; 2 * MAX_ODDS as usize + 1];
 
 /// The smallest log-odds whose probability is at least `i + 1/2` of 4096.
-static STRETCH: [i16; 4096] = {
-    let mut table = [0; 4096];
+static STRETCH: [AtomicI16; 4096] = [const { AtomicI16::new(0) }; 4096];
+
+/// Threads that come here at the same time write the same.
+fn fill_tables() {
+    static FILLED: AtomicBool = AtomicBool::new(false);
+    if FILLED.load(Ordering::Acquire) {
+        return;
+    }
+    // exp(-i/256) with 62 fraction bits.
+    let mut e: u64 = 1 << 62;
+    for i in 0..=MAX_ODDS as usize {
+        // e * 2^16 / sum, bit by bit.
+        let sum = (1 << 62) + e;
+        let (mut p, mut rest) = (0u32, e);
+        for _ in 0..16 {
+            rest *= 2;
+            let bit = rest >= sum;
+            rest -= if bit { sum } else { 0 };
+            p = 2 * p + u32::from(bit);
+        }
+        let p = (p + u32::from(rest + sum / 2 >= sum)).max(1);
+        SQUASH[MAX_ODDS as usize - i].store(p as u16, Ordering::Relaxed);
+        SQUASH[MAX_ODDS as usize + i].store((65536 - p) as u16, Ordering::Relaxed);
+        // exp(-1/256) * 2^64
+        e = ((u128::from(e) * 0xff00_7fd5_5ffd_de38) >> 64) as u64;
+    }
     let mut x = 0;
-    let mut i = 0;
-    while i < 4096 {
-        while x + 1 < SQUASH.len() && (SQUASH[x] as usize) < 16 * i + 8 {
+    for (i, stretch) in STRETCH.iter().enumerate() {
+        while x + 1 < SQUASH.len() && usize::from(SQUASH[x].load(Ordering::Relaxed)) < 16 * i + 8 {
             x += 1;
         }
-        table[i] = (x as i32 - MAX_ODDS) as i16;
-        i += 1;
+        stretch.store((x as i32 - MAX_ODDS) as i16, Ordering::Relaxed);
     }
-    table
-};
+    FILLED.store(true, Ordering::Release);
+}
 
 /// A decision is written, read, or priced.
 pub trait Decide {
@@ -111,7 +120,7 @@ impl Counter {
 
     #[inline]
     fn odds(self) -> i32 {
-        i32::from(STRETCH[usize::from(self.p >> 4)])
+        i32::from(STRETCH[usize::from(self.p >> 4)].load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -150,7 +159,7 @@ impl<const K: usize> Mixed<K> {
             sum += i64::from(odds[k]) * i64::from(weights[k]);
         }
         let mixed = (sum >> 16).clamp(i64::from(-MAX_ODDS), i64::from(MAX_ODDS)) as i32;
-        let p = i32::from(SQUASH[(mixed + MAX_ODDS) as usize]);
+        let p = i32::from(SQUASH[(mixed + MAX_ODDS) as usize].load(Ordering::Relaxed));
         let bit = coder.decide(p as u32, bit);
         let error = if bit { ONE - p } else { -p };
         for k in 0..K {
@@ -194,6 +203,7 @@ pub struct Integers {
 impl Integers {
     /// `tables`: the numbers of contexts of the first decision.
     pub fn new(tables: [usize; TABLES]) -> Self {
+        fill_tables();
         Integers {
             zero: Mixed::new(tables, 1),
             sign: Mixed::new([SIGNS; 2], 1),
@@ -316,9 +326,10 @@ mod tests {
 
     #[test]
     fn squash_is_the_logistic_function() {
+        fill_tables();
         for x in -MAX_ODDS..=MAX_ODDS {
             let want = 65536.0 / (1.0 + (-f64::from(x) / 256.0).exp());
-            let got = f64::from(SQUASH[(x + MAX_ODDS) as usize]);
+            let got = f64::from(SQUASH[(x + MAX_ODDS) as usize].load(Ordering::Relaxed));
             assert!((got - want).abs() < 0.75, "{x}: {got} for {want}");
         }
     }

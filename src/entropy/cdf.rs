@@ -4,6 +4,7 @@
 use super::range_coder::RangeEncoder;
 use super::range_coder::{RangeDecoder, PRECISION};
 use crate::error::{Error, Result};
+use alloc::{format, vec::Vec};
 
 /// Edges end here.
 pub const TOTAL: u32 = 1 << PRECISION;

@@ -7,6 +7,7 @@
 use super::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use super::range_coder::RangeEncoder;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// Fraction bits of `mu` and of the log-scale.
 pub const FRACTION: u32 = 6;
@@ -19,43 +20,34 @@ const MAX_WINDOW: u32 = 511;
 /// Escapes have at most this many bits after the first: any i16 from any location.
 const ESCAPE_BITS: u32 = 17;
 
-/// What one scale stands for.
-#[derive(Clone, Copy)]
-struct Scale {
-    /// `floor(2^16 * log2(e) / b)`: what one unit of `|q - mu|` costs in bits.
-    rate: u32,
-    /// A tail of 2^-16 needs `11 b`. With this bound `x * rate` in `tail` stays below 2^31.
-    window: u32,
-}
-
-static SCALES: [Scale; MAX_SCALE as usize + 1] = {
-    // e^5 * log2(e) with 52 fraction bits, then times exp(-1/64) a step.
-    let mut v: u64 = 0xd61_d6bf_69df_7b03;
-    let mut table = [Scale { rate: 0, window: 0 }; MAX_SCALE as usize + 1];
-    let mut i = 0;
-    while i < table.len() {
-        let rate = (v >> 36) as u32;
-        // 94548 = floor(2^16 * log2(e))
-        let window = 11 * 94548 / rate + 1;
-        table[i] = Scale { rate, window: if window < MAX_WINDOW { window } else { MAX_WINDOW } };
-        v = ((v as u128 * 0xfc07_f55f_f77d_2493) >> 64) as u64;
-        i += 1;
-    }
-    table
-};
+/// What each scale stands for. The low half: `floor(2^16 * log2(e) / b)`, what one unit of `|q - mu|` costs in bits.
+/// The high half: the window; a tail of 2^-16 needs `11 b`, and with this bound `x * rate` in `tail` stays below 2^31.
+///
+/// Both tables are made by [`fill_tables`] when a 0 is met: as data they would be a good part of a small decoder.
+static SCALES: [AtomicU64; MAX_SCALE as usize + 1] = [const { AtomicU64::new(0) }; MAX_SCALE as usize + 1];
 
 /// `TAIL[i] = round(2^15 * 2^(-i/1024))`.
-static TAIL: [u16; 1024] = {
+static TAIL: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
+
+/// Threads that come here at the same time write the same.
+#[cold]
+fn fill_tables() {
     let mut v: u64 = 1 << 63;
-    let mut table = [0; 1024];
-    let mut i = 0;
-    while i < table.len() {
-        table[i] = ((v + (1 << 47)) >> 48) as u16;
-        v = ((v as u128 * 0xffd3_a751_c0f7_e10b) >> 64) as u64;
-        i += 1;
+    for tail in &TAIL {
+        tail.store(((v + (1 << 47)) >> 48) as u16, Ordering::Relaxed);
+        v = ((u128::from(v) * 0xffd3_a751_c0f7_e10b) >> 64) as u64;
     }
-    table
-};
+    // e^5 * log2(e) with 52 fraction bits, then times exp(-1/64) a step.
+    let mut v: u64 = 0xd61_d6bf_69df_7b03;
+    for scale in &SCALES {
+        let rate = (v >> 36) as u32;
+        // 94548 = floor(2^16 * log2(e))
+        let window = (11 * 94548 / rate + 1).min(MAX_WINDOW);
+        // Whoever sees this sees all of TAIL.
+        scale.store(u64::from(window) << 32 | u64::from(rate), Ordering::Release);
+        v = ((u128::from(v) * 0xfc07_f55f_f77d_2493) >> 64) as u64;
+    }
+}
 
 /// The distribution of one code: symbols are `-window ..= window` around the mode, and an escape on
 /// each side. All intervals are of 2^16 and at least 1 wide.
@@ -83,15 +75,20 @@ impl Laplace {
     pub fn new(mu: i16, scale: i16) -> Self {
         let mode = (i32::from(mu) + 32) >> FRACTION;
         let index = (i32::from(scale) - SCALE_OFFSET + 5 * 64).clamp(0, MAX_SCALE);
-        let Scale { rate, window } = SCALES[index as usize];
-        Laplace { mode, offset: i32::from(mu) - (mode << FRACTION), rate, window: window as i32 }
+        let scale = &SCALES[index as usize];
+        let mut both = scale.load(Ordering::Acquire);
+        if both == 0 {
+            fill_tables();
+            both = scale.load(Ordering::Acquire);
+        }
+        Laplace { mode, offset: i32::from(mu) - (mode << FRACTION), rate: both as u32, window: (both >> 32) as i32 }
     }
 
     /// `2^15 exp(-x/b)`, `x` in 64ths.
     #[inline(always)]
     fn tail(&self, x: u32) -> u32 {
         let bits = x * self.rate;
-        u32::from(TAIL[(bits >> 12 & 1023) as usize]) >> (bits >> 22).min(31)
+        u32::from(TAIL[(bits >> 12 & 1023) as usize].load(Ordering::Relaxed)) >> (bits >> 22).min(31)
     }
 
     /// Start of the interval of `k`, for `-window <= k <= window + 1`, where the distribution function is `cdf`.
@@ -241,12 +238,14 @@ mod tests {
 
     #[test]
     fn tables_are_what_they_say() {
-        for (i, &Scale { rate: r, .. }) in SCALES.iter().enumerate() {
+        fill_tables();
+        for (i, scale) in SCALES.iter().enumerate() {
+            let r = scale.load(Ordering::Relaxed) as u32;
             let want = 65536.0 * std::f64::consts::LOG2_E * (5.0 - i as f64 / 64.0).exp();
             assert!((want - r as f64 - 0.5).abs() <= 0.501, "{i}: {r} {want}");
         }
-        for (i, &t) in TAIL.iter().enumerate() {
-            assert_eq!(t, (32768.0 * (-(i as f64) / 1024.0).exp2()).round() as u16, "{i}");
+        for (i, t) in TAIL.iter().enumerate() {
+            assert_eq!(t.load(Ordering::Relaxed), (32768.0 * (-(i as f64) / 1024.0).exp2()).round() as u16, "{i}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! shows: a symbol of probability 0.9999 costs its 0.00014 bits.
 
 use crate::error::{Error, Result};
+use alloc::vec::Vec;
 
 /// Intervals are parts of `2^PRECISION`.
 pub const PRECISION: u32 = 16;

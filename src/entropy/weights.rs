@@ -5,6 +5,7 @@ use super::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use super::{laplace::costs, range_coder::RangeEncoder};
 use crate::error::{Error, Result};
+use alloc::{format, vec::Vec};
 
 /// Largest magnitude of a weight in units of its step: f16 has 11 significant bits.
 pub const MAX_VALUE: i16 = 2047;
@@ -126,7 +127,7 @@ pub fn decode_weights(section: &[u8], lengths: &[usize]) -> Result<Vec<WeightGro
                 let exponent = exponent(u32::from(bytes[0] & 31));
                 let values = bytes[1..].chunks_exact(2).map(|b| {
                     let steps = half_to_f32(u16::from_le_bytes([b[0], b[1]])) / power(exponent);
-                    (steps == steps.trunc() && steps.abs() <= f32::from(MAX_VALUE)).then_some(steps as i16)
+                    (steps == f32::from(steps as i16) && steps.abs() <= f32::from(MAX_VALUE)).then_some(steps as i16)
                 });
                 let values: Option<Vec<i16>> = values.collect();
                 let values =

@@ -5,6 +5,7 @@
 
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
+use alloc::{boxed::Box, format, vec, vec::Vec};
 use kernels::Level;
 
 pub mod gdn;

@@ -4,10 +4,18 @@
 //! Every function that can fail gives a code (0: done) and leaves its output, or the sentence of the error, in the
 //! answer: [`tilefit_answer`] and [`tilefit_answer_length`] say where. An answer is good until the next call.
 
+#![cfg_attr(target_os = "unknown", no_std)]
+
+extern crate alloc;
+
+#[cfg(target_os = "unknown")]
+mod memory;
 mod session;
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
 use session::Session;
-use std::cell::RefCell;
 use tilefit::{Class, Error, Rect, Result};
 
 const DAMAGED: u32 = 1;
@@ -18,20 +26,34 @@ const IO: u32 = 5;
 /// `tilefit_open` needs a longer beginning of the file.
 const TRUNCATED: u32 = 6;
 
-#[derive(Default)]
 struct State {
     /// By handle; closed ones are `None`.
     sessions: Vec<Option<Session>>,
     answer: Vec<u8>,
 }
 
-thread_local! {
-    static STATE: RefCell<State> = RefCell::default();
+struct Single(UnsafeCell<State>);
+
+// SAFETY: a module without shared memory has one thread; native tests take turns.
+unsafe impl Sync for Single {}
+
+static STATE: Single = Single(UnsafeCell::new(State { sessions: Vec::new(), answer: Vec::new() }));
+
+fn with_state<T>(f: impl FnOnce(&mut State) -> T) -> T {
+    // SAFETY: one thread, and no `f` below calls an export.
+    f(unsafe { &mut *STATE.0.get() })
+}
+
+/// A panic is a defect: the host sees a trap and starts anew.
+#[cfg(target_os = "unknown")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    core::arch::wasm32::unreachable()
 }
 
 /// Runs `work` and turns what it gives into a code and an answer.
 fn answered(work: impl FnOnce(&mut Vec<Option<Session>>) -> Result<Vec<u8>>) -> u32 {
-    STATE.with_borrow_mut(|state| {
+    with_state(|state| {
         // Freed first: the last answer may be a picture.
         state.answer = Vec::new();
         match work(&mut state.sessions) {
@@ -70,7 +92,7 @@ fn region(x: u32, y: u32, width: u32, height: u32) -> Option<Rect> {
 pub extern "C" fn tilefit_alloc(length: usize) -> *mut u8 {
     let mut bytes = Vec::<u8>::new();
     if bytes.try_reserve_exact(length).is_err() {
-        return std::ptr::null_mut();
+        return core::ptr::null_mut();
     }
     bytes.resize(length, 0);
     Box::into_raw(bytes.into_boxed_slice()).cast()
@@ -82,7 +104,7 @@ pub extern "C" fn tilefit_alloc(length: usize) -> *mut u8 {
 /// `at` comes from `tilefit_alloc(length)`, is not null and was not handed over before.
 unsafe fn taken(at: *mut u8, length: usize) -> Vec<u8> {
     // SAFETY: the caller's promise: this is the box that `tilefit_alloc` let go of.
-    unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(at, length)) }.into_vec()
+    unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(at, length)) }.into_vec()
 }
 
 /// Opens a file of `total` bytes from its beginning, which it frees. The answer is the handle, four bytes.
@@ -106,7 +128,7 @@ pub unsafe extern "C" fn tilefit_open(at: *mut u8, length: usize, total: usize) 
 
 #[no_mangle]
 pub extern "C" fn tilefit_close(handle: u32) {
-    STATE.with_borrow_mut(|state| {
+    with_state(|state| {
         if let Some(session) = state.sessions.get_mut(handle as usize) {
             *session = None;
         }
@@ -188,12 +210,12 @@ pub extern "C" fn tilefit_decode(
 
 #[no_mangle]
 pub extern "C" fn tilefit_answer() -> *const u8 {
-    STATE.with_borrow(|state| state.answer.as_ptr())
+    with_state(|state| state.answer.as_ptr())
 }
 
 #[no_mangle]
 pub extern "C" fn tilefit_answer_length() -> usize {
-    STATE.with_borrow(|state| state.answer.len())
+    with_state(|state| state.answer.len())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! One open file, in terms of numbers and bytes.
 
+use alloc::format;
+use alloc::vec::Vec;
 use tilefit::decoder::Decoder;
 use tilefit::{Class, Error, Limits, Picture, Rect, Result};
 

@@ -1,8 +1,16 @@
 //! The exports, called natively on a golden file.
 
 use super::*;
+use std::string::String;
+use std::sync::{Mutex, MutexGuard};
 
 const FILE: &[u8] = include_bytes!("../../fixtures/golden/pyramid-tiles.tfit");
+
+/// The module has one state.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Bytes handed over as a host does it.
 fn handed(bytes: &[u8]) -> *mut u8 {
@@ -32,6 +40,7 @@ fn numbers() -> Vec<u32> {
 
 #[test]
 fn a_file_in_parts_is_the_file() {
+    let _turn = turn();
     let header = tilefit::container::header::Header::read(FILE).unwrap().length;
     assert_eq!(open(&FILE[..header - 1], FILE.len()), TRUNCATED);
     assert_eq!(open(&FILE[..header], FILE.len()), 0);
@@ -70,6 +79,7 @@ fn a_file_in_parts_is_the_file() {
 
 #[test]
 fn broken_files_say_what_is_wrong() {
+    let _turn = turn();
     assert_eq!(open(b"no picture", 10), DAMAGED);
     assert_eq!(text(), "not a Tilefit file: the first bytes are not its signature");
     assert_eq!(open(&FILE[..40], 40), DAMAGED);

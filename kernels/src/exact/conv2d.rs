@@ -3,6 +3,7 @@
 use crate::gather::Gather;
 use crate::panel::{self, Pixels};
 use crate::{Level, Window};
+use alloc::vec::Vec;
 
 /// Channels and geometry of a convolution; the picture's sizes are in the [`Window`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

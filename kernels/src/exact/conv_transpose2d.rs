@@ -2,6 +2,7 @@
 
 use crate::phases::{Buffers, Transposed};
 use crate::{panel, Level, Window};
+use alloc::vec::Vec;
 
 /// Channels and geometry of a transposed convolution; the picture's sizes are in the [`Window`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,9 @@
 //! Inverse generalised divisive normalisation (Balle, Laparra, Simoncelli 2016).
 
 use crate::panel::{self, Pixels};
-use crate::vector::Simd;
+use crate::vector::{Scalar, Simd};
 use crate::Level;
+use alloc::{vec, vec::Vec};
 
 /// The definition: `n_i = beta_i`, then `gamma_ij * (x_j * x_j)` added for `j` ascending; `y_i = x_i * sqrt(n_i)`.
 ///
@@ -16,7 +17,7 @@ pub fn inverse_gdn_scalar(beta: &[f32], gamma: &[f32], pixels: usize, x: &[f32],
                 let v = x[j * pixels + p];
                 n += gamma[i * channels + j] * (v * v);
             }
-            y[i * pixels + p] = x[i * pixels + p] * n.sqrt();
+            y[i * pixels + p] = x[i * pixels + p] * Scalar::token().sqrt(n);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::vector::Simd;
 use crate::Level;
+use alloc::vec::Vec;
 
 /// One layer, `y = weights x + bias`, then `max(., 0)` with `relu`.
 #[derive(Clone, PartialEq, Debug, Default)]

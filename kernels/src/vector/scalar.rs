@@ -47,7 +47,10 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn sqrt(self, a: f32) -> f32 {
-        a.sqrt()
+        #[cfg(not(any(target_os = "none", target_os = "unknown")))]
+        return a.sqrt();
+        #[cfg(any(target_os = "none", target_os = "unknown"))]
+        crate::root::root(a)
     }
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {

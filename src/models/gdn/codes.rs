@@ -4,6 +4,7 @@
 //! own channel, and of what earlier channels have around the same place.
 
 use crate::entropy::adaptive::{level, Decide, Integers, Place, LEVELS, SIGNS, TABLES};
+use alloc::{vec, vec::Vec};
 
 /// Padding on the left, the right and the top, so that every neighbour exists.
 const PAD: usize = 2;

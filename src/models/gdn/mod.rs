@@ -5,6 +5,7 @@ mod codes;
 mod model;
 pub mod weights;
 
+use alloc::vec::Vec;
 pub use model::{to_rgb, GdnModel};
 use weights::{Kind, TensorSpec};
 

@@ -11,6 +11,7 @@ use crate::layers::conv_transpose2d::ConvTranspose2d;
 use crate::layers::gdn::Gdn;
 use crate::models::{Codes, Grid, GridSpec, Model};
 use crate::tensor::{Shape, Tensor};
+use alloc::{format, vec, vec::Vec};
 use kernels::exact::conv_transpose2d::PackedConvTranspose;
 use kernels::exact::gdn::PackedGdn;
 use kernels::{Level, Window};

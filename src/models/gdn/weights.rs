@@ -6,6 +6,7 @@ use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Error, Result};
+use alloc::{format, vec, vec::Vec};
 use std::ops::Range;
 
 /// Steps are `2^-exponent`; 4 bits in the file.

@@ -4,6 +4,7 @@ use super::spec::{Module, PyramidSpec, NEIGHBOURS};
 use crate::entropy::laplace::Laplace;
 use crate::error::Result;
 use crate::limits::try_vec;
+use alloc::{vec, vec::Vec};
 use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, FRACTION, LANES};
 use kernels::Level;
 use std::ops::Range;

@@ -3,6 +3,7 @@
 use super::spec::{PyramidSpec, SynthLayer};
 use super::synthesis;
 use crate::error::{Error, Result};
+use alloc::{format, vec::Vec};
 
 /// Whether the trunk is `usual_trunk`; whether the picture has 3 channels; whether layer 0 is separate.
 const USUAL: u8 = 0x80;

@@ -13,8 +13,14 @@ use crate::image::Rect;
 use crate::models::{Codes, Grid, GridSpec, Model};
 #[cfg(feature = "fit")]
 use crate::models::{Encode, PYRAMID};
+use alloc::vec::Vec;
 use kernels::Level;
 use std::ops::Range;
+
+/// Pixels that a code of a grid at `1/2^shift` stands for.
+fn area(shift: u32) -> f64 {
+    (1u64 << (2 * shift)) as f64
+}
 
 /// Grids at this scale and coarser are layer 0 of a model with two layers: a preview at 1/8.
 const PREVIEW_SCALE: u32 = 3;
@@ -92,8 +98,8 @@ impl PyramidModel {
         let (d, k) = (self.spec.width() as f64, self.spec.features as f64);
         let each = 2.0 * d * d + 4.0 * d;
         let features = (0..self.spec.feature_scales.min(self.spec.depth))
-            .map(|s| k * self.spec.feature_inputs(s) as f64 / 4f64.powi(s as i32 + 1));
-        self.grids.iter().map(|g| each / 4f64.powi(g.shift as i32)).sum::<f64>() + features.sum::<f64>()
+            .map(|s| k * self.spec.feature_inputs(s) as f64 / area(s + 1));
+        self.grids.iter().map(|g| each / area(g.shift)).sum::<f64>() + features.sum::<f64>()
     }
 
     /// Multiplications a pixel of upsampling (two separable passes of 4 taps a sample, and of 7) and of the 1x1 and
@@ -105,7 +111,7 @@ impl PyramidModel {
             macs += (inputs * layer.outputs * layer.kernel * layer.kernel) as f64;
             inputs = layer.outputs;
         }
-        let steps = (0..self.spec.depth).map(|s| (14 + 6 * (self.spec.depth - s)) as f64 / 4f64.powi(s as i32));
+        let steps = (0..self.spec.depth).map(|s| (14 + 6 * (self.spec.depth - s)) as f64 / area(s));
         macs + steps.sum::<f64>()
     }
 

@@ -1,6 +1,7 @@
 //! The weights of upsampling and synthesis in the form that the kernels take.
 
 use crate::models::pyramid::spec::{PyramidSpec, TensorSpec};
+use alloc::{vec, vec::Vec};
 use kernels::exact::pointwise::{Layer, Pointwise};
 use std::ops::Range;
 
@@ -40,11 +41,8 @@ impl Places {
     fn new(spec: &PyramidSpec) -> Self {
         let tensors = spec.tensors();
         let named = |name: &str| -> Vec<TensorSpec> { tensors.iter().filter(|t| t.name == name).cloned().collect() };
-        let by_scale = |name: &str| {
-            let mut list = named(name);
-            list.sort_by_key(|t| t.index);
-            list.into_iter().map(|t| t.range).collect()
-        };
+        // The file has the coarsest first.
+        let by_scale = |name: &str| named(name).into_iter().rev().map(|t| t.range).collect();
         let pairs = |w: &str, b: &str| named(w).into_iter().zip(named(b)).map(|(w, b)| (w.range, b.range)).collect();
         let mut layers: Vec<_> = pairs("synth_w", "synth_b");
         layers.extend::<Vec<_>>(pairs("stab_w", "stab_b"));

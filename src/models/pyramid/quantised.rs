@@ -5,6 +5,7 @@ use crate::entropy::weights::decode_weights;
 #[cfg(feature = "fit")]
 use crate::entropy::weights::{encode_weights, encode_weights_f16, WeightGroup, MAX_VALUE};
 use crate::error::{Error, Result};
+use alloc::{format, vec, vec::Vec};
 
 /// Groups in file order: the weights or the biases (`true`) of a module share a step.
 pub const GROUPS: [(Module, bool); 7] = [

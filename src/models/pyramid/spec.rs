@@ -1,6 +1,7 @@
 //! The shape of a pyramid model: which grids, which layers, which weights in which order.
 
 use crate::models::GridSpec;
+use alloc::{vec, vec::Vec};
 use std::ops::Range;
 
 /// Causal neighbours `(dy, dx)` of the context network, in order of priority; the first `n` are used.

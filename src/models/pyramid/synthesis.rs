@@ -20,6 +20,7 @@ use super::spec::PyramidSpec;
 use crate::error::{Error, Result};
 use crate::image::Rect;
 use crate::models::{Codes, Grid};
+use alloc::{format, vec, vec::Vec};
 use kernels::exact::conv3x3::conv3x3;
 use kernels::exact::pointwise::pointwise;
 use kernels::exact::samples::to_samples;
