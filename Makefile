@@ -2,7 +2,7 @@
 TILEFIT = target/release/tilefit
 TARGET = x86_64-unknown-linux-gnu
 
-.PHONY: help demo test lint bench static golden rd web web-test web-samples web-shots
+.PHONY: help demo test lint bench static golden rd web web-test web-samples web-shots golden-check
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -50,3 +50,6 @@ web-samples: ## the page's samples, what they are compared with and their golden
 
 web-shots: ## the pictures of the page in docs/
 	cd web/test && node shots.js ../../docs
+
+golden-check: ## the golden files on all instruction sets, as wasm and on aarch64
+	scripts/golden-check.sh
