@@ -2,6 +2,7 @@
 
 use super::grid_buf::GridBuf;
 use crate::models::pyramid::spec::PyramidSpec;
+use crate::models::Codes;
 use kernels::fast::adam::{adam, AdamStep};
 use kernels::fast::context::PAD;
 use kernels::fast::quantise::{quantise, round_to, Quantise};
@@ -15,6 +16,7 @@ const PIECE: usize = 8192;
 /// quantisation; `[height][width]`.
 #[derive(Clone, Debug, Default)]
 pub struct LatentGrid {
+    pub scale: u32,
     pub width: usize,
     pub y: Vec<f32>,
     pub m: Vec<f32>,
@@ -28,6 +30,30 @@ pub struct Latents {
     pub grids: Vec<LatentGrid>,
 }
 
+/// Codes that are given, not fitted: what windows fitted before have put into this one. All edges are in
+/// pixels and multiples of the coarsest grid's.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Rows above this are given whole.
+    pub top: usize,
+    /// Of rows above `bottom`, the columns left of this.
+    pub left: usize,
+    pub bottom: usize,
+    /// The window's grids in coding order; what is not given is not read.
+    pub codes: Codes,
+}
+
+impl Held {
+    /// How many latents of row `y` of a grid are given.
+    fn columns(&self, g: &LatentGrid, y: usize) -> usize {
+        match y << g.scale {
+            row if row < self.top => g.width,
+            row if row < self.bottom => self.left >> g.scale,
+            _ => 0,
+        }
+    }
+}
+
 /// Width and height of the grids of scales `finest ..= depth` in coding order.
 pub fn grid_sizes(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Vec<(usize, usize)> {
     let size = |scale: u32| (width.div_ceil(1 << scale), height.div_ceil(1 << scale));
@@ -35,9 +61,9 @@ pub fn grid_sizes(spec: &PyramidSpec, width: usize, height: usize, finest: u32) 
 }
 
 impl LatentGrid {
-    fn new(width: usize, height: usize) -> Self {
+    fn new(scale: u32, width: usize, height: usize) -> Self {
         let zero = vec![0.0; width * height];
-        LatentGrid { width, y: zero.clone(), m: zero.clone(), v: zero.clone(), dqdy: zero }
+        LatentGrid { scale, width, y: zero.clone(), m: zero.clone(), v: zero.clone(), dqdy: zero }
     }
 
     /// Latents in the rows of one parallel piece.
@@ -49,15 +75,46 @@ impl LatentGrid {
 impl Latents {
     /// All zero.
     pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
-        let sizes = grid_sizes(spec, width, height, finest);
-        Latents { grids: sizes.into_iter().map(|(w, h)| LatentGrid::new(w, h)).collect() }
+        let mut latents = Latents::default();
+        latents.refine(spec, width, height, finest);
+        latents
     }
 
     /// Adds the grids that become present when `finest` falls: zeros, with fresh moments.
     pub fn refine(&mut self, spec: &PyramidSpec, width: usize, height: usize, finest: u32) {
         let sizes = grid_sizes(spec, width, height, finest);
+        let all = sizes.iter().zip(spec.coding_order()).map(|((w, h), g)| LatentGrid::new(g.scale, *w, *h));
         let present = self.grids.len();
-        self.grids.extend(sizes[present..].iter().map(|(w, h)| LatentGrid::new(*w, *h)));
+        self.grids.extend(all.skip(present));
+    }
+
+    /// Sets the latents that are given.
+    pub fn give(&mut self, held: &Held, gain: f32) {
+        for (g, given) in self.grids.iter_mut().zip(&held.codes) {
+            for y in 0..g.y.len() / g.width {
+                let row = y * g.width..y * g.width + held.columns(g, y);
+                g.y[row.clone()].iter_mut().zip(&given.codes[row]).for_each(|(y, code)| *y = f32::from(*code) / gain);
+            }
+        }
+    }
+
+    /// Codes that are given carry no noise.
+    pub fn hold(&self, held: &Held, q: &mut [GridBuf], gain: f32) {
+        for (g, q) in self.grids.iter().zip(q) {
+            for y in 0..q.height {
+                let n = held.columns(g, y);
+                q.row_mut(y)[..n].iter_mut().zip(&g.y[y * g.width..]).for_each(|(q, y)| *q = gain * y);
+            }
+        }
+    }
+
+    /// Nor do they have gradients, so that they never move.
+    pub fn release(&self, held: &Held, dq: &mut [GridBuf]) {
+        for (g, dq) in self.grids.iter().zip(dq) {
+            for y in 0..dq.height {
+                dq.row_mut(y)[..held.columns(g, y)].fill(0.0);
+            }
+        }
     }
 
     /// Buffers for codes or their gradients, all zero.

@@ -14,6 +14,7 @@ pub mod synth;
 pub mod train;
 mod upsampling;
 mod weight_rate;
+mod windows;
 
 use super::target::{LambdaControl, Measured};
 use super::{FitOptions, Fitted, Moment, Monitor, Target, WeightCoding};
@@ -58,8 +59,37 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     }
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
     let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
+    let lambda = LambdaControl::new(options, pictures).lambda();
+    let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, lambda);
+    let learned = if windows::memory(pixels) > options.max_memory {
+        windows::fit(pictures, options, plan, monitor)?
+    } else {
+        learn(pictures, options, plan, monitor)?
+    };
+    Ok(package(pictures, options, learned))
+}
+
+/// What a fit ends with.
+struct Learned {
+    plan: Plan,
+    codes: Vec<Codes>,
+    quantised: Quantised,
+    lambda: f64,
+    /// Steps made.
+    done: u64,
+}
+
+fn package(pictures: &[Picture], options: &FitOptions, learned: Learned) -> Fitted {
+    let largest = pictures.iter().map(|p| p.pixels()).max().unwrap_or(0);
+    let tile = options.tile.unwrap_or(if largest > UNTILED { TILE } else { 0 });
+    let f16 = options.weights == WeightCoding::F16;
+    let model = PyramidModel::from_quantised(learned.plan.spec, learned.quantised, tile != 0).with_f16(f16);
+    Fitted { model: Box::new(model), codes: learned.codes, steps: learned.done, tile }
+}
+
+/// Fits networks and codes of whole pictures.
+fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut Monitor) -> Result<Learned> {
     let control = LambdaControl::new(options, pictures);
-    let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, control.lambda());
     let finest = plan.stages[0].finest;
     let trainer = Trainer::new(plan.spec.clone(), pictures, finest, Level::best(), options.seed, options.tune);
     let total = plan.stages.iter().map(|s| s.steps as u64).sum();
@@ -73,11 +103,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         run.stage(i, if i == first { step } else { 0 }, monitor)?;
     }
     let (codes, quantised) = run.finish(monitor)?;
-    let largest = pictures.iter().map(|p| p.pixels()).max().unwrap_or(0);
-    let tile = options.tile.unwrap_or(if largest > UNTILED { TILE } else { 0 });
-    let f16 = options.weights == WeightCoding::F16;
-    let model = PyramidModel::from_quantised(run.plan.spec, quantised, tile != 0).with_f16(f16);
-    Ok(Fitted { model: Box::new(model), codes, steps: run.done, tile })
+    Ok(Learned { lambda: run.control.lambda(), plan: run.plan, codes, quantised, done: run.done })
 }
 
 /// A fit under way.

@@ -2,7 +2,7 @@
 
 use super::grid::{View, ViewMut};
 use super::grid_buf::GridBuf;
-use super::latents::Latents;
+use super::latents::{Held, Latents};
 use super::plan::{Anneal, KEPT};
 use super::rate::RateModel;
 use super::synth::SynthModel;
@@ -38,6 +38,8 @@ struct Canvas {
     target: Vec<f32>,
     /// All grids in coding order, the absent ones included: `latents` and `q` hold the present ones (a prefix).
     latents: Latents,
+    /// Codes that are not fitted but given.
+    held: Option<Held>,
     q: Vec<GridBuf>,
     dq: Vec<GridBuf>,
     rate: RateModel,
@@ -62,6 +64,8 @@ pub struct Trainer {
     step: u64,
     /// The step at which the latents' optimiser started.
     began: u64,
+    /// The networks are given, not fitted.
+    frozen: bool,
     /// Pixels of all pictures at full size.
     pixels: f64,
     tune: Tune,
@@ -86,9 +90,19 @@ impl Trainer {
             seed,
             step: 0,
             began: 0,
+            frozen: false,
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
             tune,
             spec,
+        }
+    }
+
+    /// From now on the networks are `weights`, and only latents are fitted; some of those may be given.
+    pub fn freeze(&mut self, weights: &[f32], held: Option<Held>) {
+        self.weights.copy_from_slice(weights);
+        self.frozen = true;
+        if let [canvas] = &mut self.canvases[..] {
+            canvas.hold(held);
         }
     }
 
@@ -100,6 +114,7 @@ impl Trainer {
             canvas.latents = old.latents;
             canvas.latents.refine(&self.spec, picture.width, picture.height, finest);
             canvas.latents.shrink(KEPT);
+            canvas.hold(old.held);
         }
         self.finest = finest;
         self.began = self.step;
@@ -114,10 +129,14 @@ impl Trainer {
         let weight = self.pixels / (lambda * samples);
         for (i, c) in self.canvases.iter_mut().enumerate() {
             c.latents.quantise(level, &mut c.q, anneal.temperature, anneal.sigma, GAIN, seed ^ (i as u64) << 48, step);
+            if let Some(held) = &c.held {
+                c.latents.hold(held, &mut c.q, GAIN);
+            }
             for d in &mut c.dq {
                 d.fill(0.0);
             }
-            c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.grad));
+            let grad = (!self.frozen).then_some(&mut self.grad[..]);
+            c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, grad);
             match self.tune {
                 Tune::MsSsim if c.similarity_scales() > 0 => {
                     let weight = MS_SSIM_WEIGHT * weight * c.target.len() as f64;
@@ -131,9 +150,14 @@ impl Trainer {
         let (beta1, beta2) = anneal.betas;
         let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps, step: (self.step - self.began) as u32 };
         for c in &mut self.canvases {
+            if let Some(held) = &c.held {
+                c.latents.release(held, &mut c.dq);
+            }
             c.latents.adam_step(level, &c.dq, GAIN, &adam);
         }
-        self.step_networks(lambda, anneal.lr, eps);
+        if !self.frozen {
+            self.step_networks(lambda, anneal.lr, eps);
+        }
     }
 
     fn step_networks(&mut self, lambda: f64, lr: f32, eps: f32) {
@@ -246,12 +270,20 @@ impl Canvas {
             q: latents.buffers(),
             dq: latents.buffers(),
             latents,
+            held: None,
             rate: RateModel::new(spec, width, height, finest),
             synth: SynthModel::new(spec, width, height, finest),
             out: Vec::new(),
             dout: Vec::new(),
             scratch: (0..spec.channels).map(|_| Scratch::default()).collect(),
         }
+    }
+
+    fn hold(&mut self, held: Option<Held>) {
+        if let Some(held) = &held {
+            self.latents.give(held, GAIN);
+        }
+        self.held = held;
     }
 
     /// Adds the gradients of `weight *` the sum of squared errors.
@@ -292,9 +324,7 @@ impl Canvas {
         let error = |(o, t): (&f32, &f32)| (((o * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
         self.out.iter().zip(&self.target).map(error).sum()
     }
-}
 
-impl Canvas {
     /// The 8-bit picture of the rounded codes; the stage is the last.
     fn rounded(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
         self.out.resize(self.target.len(), 0.0);
