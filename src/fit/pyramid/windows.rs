@@ -32,8 +32,8 @@ const SMALLEST_WINDOW: usize = 4 * CELL;
 const SAMPLE: usize = 1024;
 const SAMPLED: usize = 4 << 20;
 
-/// Steps in a window, in parts of a whole fit's: the networks are there already.
-const WINDOW_PART: f64 = 0.5;
+/// Steps in a stage of a window: as many as the whole fit makes, and never too few for codes that start at zero.
+const WINDOW_STEPS: u32 = 200;
 /// Part of a time limit that the samples get.
 const SAMPLES_TIME: f64 = 0.4;
 
@@ -76,7 +76,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut
     };
     let mut codes: Vec<Codes> = pictures.iter().map(empty).collect();
     let mut plan = learned.plan.clone();
-    plan.stages.iter_mut().for_each(|s| s.steps = (s.steps as f64 * WINDOW_PART).ceil() as u32);
+    plan.stages.iter_mut().for_each(|s| s.steps = s.steps.max(WINDOW_STEPS));
     let steps = plan.stages.iter().map(|s| s.steps as u64).sum::<u64>();
     let total = learned.done + steps * windows.len() as u64;
     for (i, (n, core)) in windows.iter().enumerate() {
