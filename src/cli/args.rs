@@ -111,7 +111,8 @@ Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
             flag("target-msssim", None, Value::Number(0.01, 1.0), "at least this MS-SSIM"),
             flag("target-bpp", None, Value::Number(1e-6, 64.0), "at most this many bits a pixel, whole file"),
             flag("target-size", None, Value::Size, "at most this many bytes, whole file (400K, 1.5M, 64Ki)"),
-            flag("tune", None, Value::Choice(&["psnr", "msssim"]), "what quality means (default psnr)"),
+            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim"]), "what quality means (default psnr)")
+                .more("ssim is of the gdn family alone."),
             flag("effort", Some('e'), Value::Integer(1, 9), "1 fast to 9 small (default 5)"),
             flag("time-limit", None, Value::Duration, "write the best file that this time allows (90s, 10m, 1h)"),
             THREADS.more("The file does not depend on it."),
@@ -126,7 +127,7 @@ Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
             flag("tile", None, Value::Integer(0, 1 << 20), "side of a code tile in pixels, 0: one tile (default: the family's)"),
             flag("channels", None, Value::Integer(1, 1024), "channels of a gdn model (default: chosen for picture and target)"),
             flag("depth", None, Value::Choice(&["8", "16", "keep"]), "bits of a sample (only 8 today)"),
-            flag("strip", None, Value::Choice(&["safe", "all"]), "leave out metadata; all: those that change the look too"),
+            flag("strip", None, Value::Choice(&["safe", "all"]), "leave out EXIF; all: ICC profiles and CICP colour too"),
             flag("weights", None, Value::Choice(&["coded", "f16"]), "how weights are stored (default coded)"),
         ],
     },

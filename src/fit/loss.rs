@@ -1,4 +1,5 @@
-//! Distortions of a window of the picture, with gradients: MSE, and 1 - MS-SSIM (Wang et al. 2003).
+//! Distortions of a window of the picture, with gradients: MSE, 1 - SSIM (Wang et al. 2004) and 1 - MS-SSIM
+//! (Wang et al. 2003).
 
 use crate::fit::Tune;
 use crate::tensor::Shape;
@@ -8,6 +9,8 @@ use kernels::{Level, Window};
 
 /// What one unit of 1 - MS-SSIM counts in units of MSE.
 pub const MS_SSIM_UNIT: f64 = 0.02;
+/// The same for 1 - SSIM, which is some three times as large at equal quality.
+pub const SSIM_UNIT: f64 = 0.007;
 
 /// Working memory of one lane.
 #[derive(Debug, Default)]
@@ -72,7 +75,8 @@ pub fn distortion(
     work.gradient.clear();
     work.gradient.resize(shape.channels * n, 0.0);
     let samples = (shape.channels * n) as f64;
-    let scales = (1..=5).rev().find(|&s| h.min(w) >= ms_ssim_min_side(s));
+    let most = if tune == Tune::Ssim { 1 } else { 5 };
+    let scales = (1..=most).rev().find(|&s| h.min(w) >= ms_ssim_min_side(s));
     let mut squares = 0f64;
     for ((y, t), d) in work.samples.iter().zip(target).zip(&mut work.gradient) {
         let e = y - t;
@@ -80,14 +84,14 @@ pub fn distortion(
         *d = 2.0 * gain * e;
     }
     let mut cost = squares;
-    if let (Tune::MsSsim, Some(scales)) = (tune, scales) {
+    if let (Tune::Ssim | Tune::MsSsim, Some(scales)) = (tune, scales) {
         let sum: f64 = MS_SSIM_WEIGHTS[..scales].iter().sum();
-        let weights: Vec<f64> = MS_SSIM_WEIGHTS[..scales].iter().map(|w| w / sum).collect();
+        let weights = MS_SSIM_WEIGHTS.map(|w| w / sum);
         work.gradient.fill(0.0);
-        let unit = MS_SSIM_UNIT * n as f64;
+        let unit = if tune == Tune::Ssim { SSIM_UNIT } else { MS_SSIM_UNIT } * n as f64;
         let scale = -(unit * f64::from(gain)) as f32;
         let (a, b) = (target, &work.samples);
-        let value = ms_ssim(level, h, w, &weights, a, b, scale, &mut work.gradient, scratch);
+        let value = ms_ssim(level, h, w, &weights[..scales], a, b, scale, &mut work.gradient, scratch);
         cost = unit * (shape.channels as f64 - value);
     }
     if shape.channels == 3 {
@@ -118,7 +122,7 @@ mod tests {
     #[test]
     fn gradients_are_those_of_the_cost() {
         for (channels, tune, side) in
-            [(1, Tune::Psnr, 9), (3, Tune::Psnr, 12), (1, Tune::MsSsim, 24), (3, Tune::MsSsim, 26)]
+            [(1, Tune::Psnr, 9), (3, Tune::Psnr, 12), (3, Tune::Ssim, 25), (1, Tune::MsSsim, 24), (3, Tune::MsSsim, 26)]
         {
             let mut rng = Rng::stream(1, channels as u64, side as u64);
             let shape = Shape::new(channels, side + 3, side + 5);

@@ -35,6 +35,8 @@ pub enum Target {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tune {
     Psnr,
+    /// At one scale: the `gdn` family alone.
+    Ssim,
     MsSsim,
 }
 

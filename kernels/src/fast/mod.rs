@@ -6,6 +6,7 @@ mod context_net;
 pub mod conv2d;
 pub mod conv3x3;
 pub mod conv_transpose2d;
+pub mod density;
 pub mod features;
 pub mod gdn;
 mod math;
