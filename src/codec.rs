@@ -22,8 +22,13 @@ pub struct Written {
     pub decoded: Vec<Picture>,
 }
 
-/// Writes `fitted` as a file and decodes it. `sizes` of the pictures come from the originals.
+/// Writes `fitted` as a file and decodes it. Sizes of the pictures come from the originals.
 pub fn write_file(fitted: &Fitted, pictures: &[Picture]) -> Result<Written> {
+    write_file_with(fitted, pictures, Vec::new())
+}
+
+/// [`write_file`] with a section of [`metadata`](crate::container::metadata).
+pub fn write_file_with(fitted: &Fitted, pictures: &[Picture], metadata: Vec<u8>) -> Result<Written> {
     let model = fitted.model.as_model();
     let mut description = Vec::new();
     fitted.model.write_description(&mut description);
@@ -36,9 +41,10 @@ pub fn write_file(fitted: &Fitted, pictures: &[Picture]) -> Result<Written> {
         tile: fitted.tile,
         description,
         weights,
-        metadata: Vec::new(),
+        metadata,
         layers: model.layers(),
         segments: Vec::new(),
+        first_tiles: Vec::new(),
         length: 0,
     };
     let tiles: Vec<(usize, usize)> =

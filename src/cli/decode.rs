@@ -5,6 +5,7 @@ use super::output::{self, Output};
 use super::png_io;
 use super::report::{self, Json};
 use super::{each, limits};
+use crate::container::metadata::{self, Item};
 use crate::decoder::{Damage, Decoder};
 use crate::error::{Class, Error, Result};
 use crate::image::{Picture, Rect};
@@ -89,9 +90,11 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
         outputs.iter().try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
     }
     let mut damage = Vec::new();
+    let metadata = metadata::read(decoder.metadata())?;
     for (i, output) in chosen.zip(&outputs) {
         let (picture, bad) = decode(&decoder, i, request)?;
-        output::write(output, |out| png_io::write_png(&picture, out))?;
+        let items: Vec<Item> = metadata.iter().filter(|m| m.picture == i).cloned().collect();
+        output::write(output, |out| png_io::write_png(&picture, &items, out))?;
         told(args, path, output, &picture, &bad, started);
         damage.extend(bad);
     }

@@ -7,7 +7,8 @@ use super::png_io::{self, Source};
 use super::progress::Progress;
 use super::report::{self, Json};
 use super::{checkpoint, each, interrupted, limits, read_limits, watch_interrupts, STOP};
-use crate::codec::{write_file, Written};
+use crate::codec::{write_file_with, Written};
+use crate::container::metadata::{self, Item};
 use crate::decoder::Decoder;
 use crate::error::{Class, Error, Result};
 use crate::fit::{self, FitOptions, Monitor, Target, Tune, WeightCoding};
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// The family with the smallest files.
 const DEFAULT_MODEL: &str = "pyramid";
+
+/// A fit that did less than this share of its steps is said to be cut short.
+const STARVED: u64 = 4;
 
 const TARGETS: [&str; 6] = ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size"];
 
@@ -32,6 +36,9 @@ pub fn run(args: &Args) -> Result<u8> {
     let model = ["pyramid", "gdn"].into_iter().find(|m| *m == args.text("model").unwrap_or(DEFAULT_MODEL));
     let model = model.unwrap_or(DEFAULT_MODEL);
     let job = Job { args, model, options: options(args)?, time_limit: args.duration("time-limit") };
+    if job.options.tune == Tune::Ssim && model != "gdn" {
+        return Err(usage("--tune ssim is of --model gdn: use --tune msssim"));
+    }
     let option = args.path("output");
     if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
         return Err(usage("--json and -o - both want stdout: choose one"));
@@ -48,7 +55,8 @@ pub fn run(args: &Args) -> Result<u8> {
         output::plan(&args.operands, option.as_deref(), "tfit")?
     };
     if !args.has("dry-run") {
-        outputs.iter().try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
+        let mut open = outputs.iter().filter(|o| !(args.has("resume") && finished(o)));
+        open.try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
         watch_interrupts();
     }
     if args.has("group") {
@@ -74,7 +82,11 @@ fn options(args: &Args) -> Result<FitOptions> {
     }
     Ok(FitOptions {
         target,
-        tune: if args.text("tune") == Some("msssim") { Tune::MsSsim } else { Tune::Psnr },
+        tune: match args.text("tune") {
+            Some("msssim") => Tune::MsSsim,
+            Some("ssim") => Tune::Ssim,
+            _ => Tune::Psnr,
+        },
         effort: args.integer("effort").unwrap_or(5) as u32,
         deadline: None,
         threads: rayon::current_num_threads(),
@@ -90,11 +102,17 @@ impl Job<'_> {
     /// `inputs` into one file.
     fn encode(&self, inputs: &[PathBuf], output: &Output) -> Result<()> {
         interrupted()?;
+        if self.args.has("resume") && finished(output) {
+            let message = "nothing to resume: the file is there and has no checkpoint";
+            return Err(Error::new(Class::Nothing, message).at(output.name()));
+        }
         let name = inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
         let started = Instant::now();
-        let options = FitOptions { deadline: self.time_limit.map(|t| started + t), ..self.options.clone() };
-        let (sources, pictures) = self.read(inputs)?;
+        let mut options = FitOptions { deadline: self.time_limit.map(|t| started + t), ..self.options.clone() };
+        let (sources, pictures, metadata) = self.read(inputs)?;
         let (pixels, channels) = (pictures.iter().map(|p| p.pixels() as u64).sum(), pictures[0].channels);
+        let promise = options.target;
+        options.target = without(promise, metadata.len() as u64, pixels);
         let cost = estimate(self.model, pixels, channels, &options);
         let first = &pictures[0];
         let size = match pictures.len() {
@@ -123,6 +141,7 @@ impl Job<'_> {
         }
         let fit = fit::family(self.model)
             .ok_or_else(|| usage(format!("--model {} is not part of this build", self.model)))?;
+        let mut planned = 0;
         let fitted = {
             let place = checkpoint::place(output);
             let key = checkpoint::key(self.model, &options, &pictures);
@@ -136,7 +155,15 @@ impl Job<'_> {
             let mut save = |state: &[u8]| {
                 saved = place.as_ref().map(|place| checkpoint::write(place, key, state));
             };
-            let mut monitor = Monitor { report: &mut |m| progress.show(m), stop: &STOP, save: &mut save, resume };
+            let mut monitor = Monitor {
+                report: &mut |m| {
+                    planned = m.steps;
+                    progress.show(m);
+                },
+                stop: &STOP,
+                save: &mut save,
+                resume,
+            };
             let fitted = fit(&pictures, &options, &mut monitor);
             drop(progress);
             fitted.map_err(|e| match (e.class, saved, &place) {
@@ -151,7 +178,14 @@ impl Job<'_> {
             })
         };
         let fitted = fitted.map_err(|e| e.at(&name))?;
-        let written = write_file(&fitted, &pictures).map_err(|e| e.at(&name))?;
+        if self.time_limit.is_some() && fitted.steps < planned / STARVED && !self.args.has("quiet") {
+            report::say(&format!(
+                "{name}: the time limit left {} of the {planned} steps of effort {}: a longer one, or a lower effort, \
+                 gives a smaller file",
+                fitted.steps, options.effort
+            ));
+        }
+        let written = write_file_with(&fitted, &pictures, metadata).map_err(|e| e.at(&name))?;
         interrupted().map_err(|e| e.at(&name))?;
         if !self.args.has("no-verify") {
             Decoder::new(&written.bytes, Limits::NONE)
@@ -159,7 +193,7 @@ impl Job<'_> {
                 .map_err(|e| e.at(format!("{name}: the file written does not decode, which is a bug of tilefit")))?;
         }
         let quality = Quality::of(&pictures, &written);
-        meets(&options.target, &written, &quality, pixels).map_err(|e| e.at(&name))?;
+        meets(&promise, &written, &quality, pixels).map_err(|e| e.at(&name))?;
         output::write_bytes(output, &written.bytes)?;
         if let Some(place) = checkpoint::place(output) {
             let _ = std::fs::remove_file(place);
@@ -168,17 +202,18 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn read(&self, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<crate::Picture>)> {
-        let (mut bytes, mut pictures) = (Vec::new(), Vec::new());
-        for path in inputs {
-            let Source { picture, bytes: b, extras } = png_io::read_file(path, &read_limits(self.args))?;
-            if !extras.is_empty() && !self.args.has("strip") && !self.args.has("quiet") {
-                let extras = extras.join(" and ");
-                report::say(&format!(
-                    "{}: {extras} will not be kept (--strip all says that this is meant)",
-                    path.display()
-                ));
-            }
+    /// Sizes of the files, pictures, and the section of metadata.
+    fn read(&self, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<crate::Picture>, Vec<u8>)> {
+        let (mut bytes, mut pictures, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        let kept = |kind: u8| match self.args.text("strip") {
+            None => true,
+            Some("safe") => kind != metadata::EXIF,
+            Some(_) => false,
+        };
+        for (i, path) in inputs.iter().enumerate() {
+            let Source { picture, bytes: b, metadata } = png_io::read_file(path, &read_limits(self.args))?;
+            let metadata = metadata.into_iter().filter(|(kind, _)| kept(*kind));
+            items.extend(metadata.map(|(kind, data)| Item { picture: i, kind, data }));
             if pictures.first().is_some_and(|p: &crate::Picture| p.channels != picture.channels) {
                 return Err(
                     Error::new(Class::Io, "the pictures of a group must be all grey or all RGB").at(path.display())
@@ -187,7 +222,7 @@ impl Job<'_> {
             bytes.push(b);
             pictures.push(picture);
         }
-        Ok((bytes, pictures))
+        Ok((bytes, pictures, metadata::write(&items)?))
     }
 
     fn told(
@@ -241,6 +276,25 @@ impl Job<'_> {
             let memory = report::peak_memory().map_or("unknown".into(), |m| report::size(m as f64));
             report::say(&format!("{}: {steps} steps, peak memory {memory}", output.name()));
         }
+    }
+}
+
+/// What is left for the fit of a target that counts the whole file: metadata stand in it too.
+fn without(target: Target, metadata: u64, pixels: u64) -> Target {
+    // With its length field.
+    let bytes = if metadata == 0 { 0 } else { metadata + 4 };
+    match target {
+        Target::Size(n) => Target::Size(n.saturating_sub(bytes).max(1)),
+        Target::Bpp(bpp) => Target::Bpp((bpp - 8.0 * bytes as f64 / pixels as f64).max(1e-6)),
+        other => other,
+    }
+}
+
+/// Written by an earlier run that came to its end.
+fn finished(output: &Output) -> bool {
+    match (output, checkpoint::place(output)) {
+        (Output::File(path), Some(checkpoint)) => path.is_file() && !checkpoint.exists(),
+        _ => false,
     }
 }
 

@@ -102,19 +102,22 @@ fn find(name: &str) -> Result<&'static Command> {
 }
 
 /// Does `work` for each input. A bad one is reported and the rest go on; the exit code is its own where it
-/// is alone, else 1.
+/// is alone, else 1. Inputs with nothing to do are no failure unless all are such.
 fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>) -> Result<u8> {
-    let mut code = 0;
+    let (mut code, mut idle) = (0, 0);
     for (i, input) in inputs.iter().enumerate() {
         if let Err(e) = work(i, input) {
             if e.class == Class::Interrupted || inputs.len() == 1 {
                 return Err(e);
             }
             report::fail(&e);
-            code = 1;
+            match e.class {
+                Class::Nothing => idle += 1,
+                _ => code = 1,
+            }
         }
     }
-    Ok(code)
+    Ok(if idle == inputs.len() { 3 } else { code })
 }
 
 /// `--max-pixels`, `--max-memory`, `--no-limits`.

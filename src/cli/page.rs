@@ -218,7 +218,7 @@ fn figure(name: &str, caption: &str, p: &Picture, r: Rect) -> String {
     }
     let crop = Picture { width: r.width(), height: r.height(), channels: p.channels, samples };
     let mut png = Vec::new();
-    write_png(&crop, &mut png).expect("a crop fits a PNG in memory");
+    write_png(&crop, &[], &mut png).expect("a crop fits a PNG in memory");
     format!(
         "<figure><img width={} height={} alt=\"{name}\" src=\"data:image/png;base64,{}\"><figcaption><b>{name}</b>{caption}</figcaption></figure>\n",
         r.width(),

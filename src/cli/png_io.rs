@@ -2,9 +2,11 @@
 //!
 //! What cannot be represented yet is refused by name; nothing of the picture is dropped in silence.
 
+use crate::container::metadata::{self, Item};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::limits::{try_vec, Limits};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
 use std::path::Path;
@@ -30,8 +32,8 @@ pub struct Source {
     pub picture: Picture,
     /// Size of the file that it came from.
     pub bytes: u64,
-    /// Colour and camera metadata in the file, by name; the picture above knows nothing of them.
-    pub extras: Vec<&'static str>,
+    /// Colour and camera metadata of the file, by kind; the picture above knows nothing of them.
+    pub metadata: Vec<(u8, Vec<u8>)>,
 }
 
 /// Reads a PNG; `-` is stdin.
@@ -120,17 +122,14 @@ pub fn read_png<R: BufRead + Seek>(mut reader: R, limits: &ReadLimits) -> Result
     reader.next_frame(&mut samples).map_err(damaged)?;
     reader.finish().map_err(damaged)?;
     let info = reader.info();
-    let mut extras = Vec::new();
-    if info.icc_profile.is_some() {
-        extras.push("an ICC profile");
-    }
-    if info.exif_metadata.is_some() {
-        extras.push("EXIF");
-    }
-    if info.coding_independent_code_points.is_some() {
-        extras.push("CICP colour");
-    }
-    Ok(Source { picture: Picture { width, height, channels, samples }, bytes, extras })
+    let icc = info.icc_profile.as_ref().map(|p| (metadata::ICC, p.to_vec()));
+    let exif = info.exif_metadata.as_ref().map(|e| (metadata::EXIF, e.to_vec()));
+    let cicp = info.coding_independent_code_points.map(|c| {
+        let range = u8::from(c.is_video_full_range_image);
+        (metadata::CICP, vec![c.color_primaries, c.transfer_function, c.matrix_coefficients, range])
+    });
+    let metadata = [icc, exif, cicp].into_iter().flatten().collect();
+    Ok(Source { picture: Picture { width, height, channels, samples }, bytes, metadata })
 }
 
 /// Checks signature and IHDR by hand, so that each refusal can name its reason.
@@ -201,13 +200,17 @@ pub fn read_jpeg(data: &[u8], limits: &ReadLimits) -> Result<Source> {
     decoder.set_options(options.jpeg_set_out_colorspace(space));
     let mut samples = try_vec(width * height * channels)?;
     decoder.decode_into(&mut samples).map_err(damaged)?;
-    Ok(Source { picture: Picture { width, height, channels, samples }, bytes: data.len() as u64, extras: Vec::new() })
+    Ok(Source { picture: Picture { width, height, channels, samples }, bytes: data.len() as u64, metadata: Vec::new() })
 }
 
-/// Writes a PNG of 8-bit samples.
-pub fn write_png(picture: &Picture, out: impl Write) -> Result<()> {
+/// Writes a PNG of 8-bit samples with the picture's metadata.
+pub fn write_png(picture: &Picture, metadata: &[Item], out: impl Write) -> Result<()> {
     let side = |n: usize| u32::try_from(n).map_err(|_| bad("the picture is too large for a PNG"));
-    let mut encoder = png::Encoder::new(out, side(picture.width)?, side(picture.height)?);
+    let item = |kind| metadata.iter().find(|i| i.kind == kind).map(|i| &i.data[..]);
+    let mut info = png::Info::with_size(side(picture.width)?, side(picture.height)?);
+    info.icc_profile = item(metadata::ICC).map(Cow::from);
+    info.exif_metadata = item(metadata::EXIF).map(Cow::from);
+    let mut encoder = png::Encoder::with_info(out, info).map_err(|e| bad(format!("cannot write the PNG: {e}")))?;
     encoder.set_color(if picture.channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
@@ -217,6 +220,9 @@ pub fn write_png(picture: &Picture, out: impl Write) -> Result<()> {
         e => bad(format!("cannot write the PNG: {e}")),
     };
     let mut writer = encoder.write_header().map_err(failed)?;
+    if let Some(points) = item(metadata::CICP) {
+        writer.write_chunk(png::chunk::cICP, points).map_err(failed)?;
+    }
     let mut stream = writer.stream_writer_with_size(1 << 16).map_err(failed)?;
     stream.write_all(&picture.samples).map_err(|e| cannot_write(&e))?;
     stream.finish().map_err(failed)?;
@@ -262,14 +268,19 @@ mod tests {
         let samples: Vec<u8> = (0..3 * 70 * 41).map(|i| (i * i % 251) as u8).collect();
         let picture = Picture { width: 70, height: 41, channels: 3, samples };
         let mut out = Vec::new();
-        write_png(&picture, &mut out).unwrap();
-        assert_eq!(read(&out).unwrap().picture, picture);
+        let item = |kind, data: &[u8]| Item { picture: 0, kind, data: data.to_vec() };
+        let items =
+            [item(metadata::ICC, &[7; 300]), item(metadata::EXIF, b"MM\0*...."), item(metadata::CICP, &[9, 16, 0, 1])];
+        write_png(&picture, &items, &mut out).unwrap();
+        let source = read(&out).unwrap();
+        assert_eq!(source.picture, picture);
+        assert_eq!(source.metadata, items.map(|i| (i.kind, i.data)));
     }
 
     #[test]
     fn every_truncation_is_refused() {
         let mut out = Vec::new();
-        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &mut out).unwrap();
+        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
         for n in 0..out.len() {
             let e = read(&out[..n]).unwrap_err();
             assert_eq!(e.exit_code(), 1, "{n}");
@@ -280,7 +291,7 @@ mod tests {
     #[test]
     fn pixels_over_the_limit_are_refused_before_they_are_read() {
         let mut out = Vec::new();
-        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &mut out).unwrap();
+        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
         let e = read_any(&out, &ReadLimits { max_pixels: 80 }).unwrap_err();
         assert_eq!(e.class, Class::Limit);
         assert!(e.message.contains("--max-pixels"));

@@ -55,6 +55,8 @@ pub struct Header {
     /// Layers of segments: all tiles' layer 0 come before any layer 1.
     pub layers: usize,
     pub segments: Vec<Segment>,
+    /// Tiles of all pictures before each, and of all: see [`Self::count_tiles`].
+    pub first_tiles: Vec<usize>,
     /// Bytes before the first segment.
     pub length: usize,
 }
@@ -87,9 +89,18 @@ impl Header {
 
     /// The segment of a tile's layer. Segments stand layer by layer, in each picture by picture, tile by tile.
     pub fn segment(&self, layer: usize, picture: usize, tile: usize) -> Segment {
-        let before: usize = (0..picture).map(|p| self.tiles(p)).sum();
-        let all: usize = (0..self.pictures.len()).map(|p| self.tiles(p)).sum();
-        self.segments[layer * all + before + tile]
+        let all = self.first_tiles[self.pictures.len()];
+        self.segments[layer * all + self.first_tiles[picture] + tile]
+    }
+
+    /// Makes `first_tiles` of the pictures and the tile size.
+    pub fn count_tiles(&mut self) {
+        let mut before = 0;
+        let ends = (0..self.pictures.len()).map(|p| {
+            before += self.tiles(p);
+            before
+        });
+        self.first_tiles = std::iter::once(0).chain(ends).collect();
     }
 
     /// Parses all before the segments.
@@ -164,6 +175,7 @@ impl Header {
             metadata,
             layers,
             segments: Vec::new(),
+            first_tiles: Vec::new(),
             length: 0,
         };
         // As u64: the product may pass 2^32.
@@ -172,6 +184,7 @@ impl Header {
         if tiles > MAX_TILES {
             return Err(Error::format(format!("{tiles} tiles, at most 2^24 are allowed")));
         }
+        header.count_tiles();
         // Each entry takes five bytes at least, so a short file cannot ask for a long index.
         let entries = tiles as usize * layers;
         let mut lengths = Vec::new();

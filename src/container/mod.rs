@@ -2,5 +2,6 @@
 
 pub mod crc;
 pub mod header;
+pub mod metadata;
 pub mod reader;
 pub mod source;
