@@ -1,5 +1,6 @@
 //! Parameters of analysis and synthesis, and the windows of a picture that they are trained on.
 
+use super::start::Packet;
 use crate::entropy::bottleneck;
 use crate::fit::autograd::{Function, Layer, Layers};
 use crate::fit::loss::from_rgb;
@@ -20,6 +21,9 @@ pub const ANALYSIS: Range<usize> = 5..10;
 /// Codes around a window that its pixels depend on.
 pub const HALO: usize = 2;
 
+/// What random weights are, beside those of a random start alone.
+const NOISE: f32 = 0.1;
+
 /// One flat list: the synthesis in file order, the analysis, the density.
 #[derive(Debug)]
 pub struct Net {
@@ -35,8 +39,9 @@ pub struct Net {
 }
 
 impl Net {
-    /// A random start. `mean` is the picture's mean luma.
-    pub fn new(spec: GdnSpec, mean: f32, seed: u64) -> Self {
+    /// A wavelet packet and a little noise, with codes for a loss that weighs bits by `lambda`. `mean` is the picture's
+    /// mean luma.
+    pub fn new(spec: GdnSpec, mean: f32, lambda: f64, seed: u64) -> Self {
         let n = spec.n;
         let mut at = 0;
         let mut part = |len: usize| {
@@ -82,17 +87,33 @@ impl Net {
                 }
                 Function::Conv2d(f) => {
                     // The last layer makes codes of a few units.
-                    let gain = if i == 9 { 8.0 } else { 1.0 };
+                    let gain = NOISE * if i == 9 { 8.0 } else { 1.0 };
                     let a = gain * (3.0 / (f.inputs * KERNEL * KERNEL) as f32).sqrt();
                     parameters[layer.weights.clone()].iter_mut().for_each(|w| *w = a * (2.0 * rng.unit() - 1.0));
                 }
                 Function::ConvTranspose2d(f) => {
-                    let gain = if i == 0 { 1.0 / 8.0 } else { 1.0 };
+                    let gain = NOISE * if i == 0 { 1.0 / 8.0 } else { 1.0 };
                     let a = gain * (3.0 * 4.0 / (f.inputs * KERNEL * KERNEL) as f32).sqrt();
                     parameters[layer.weights.clone()].iter_mut().for_each(|w| *w = a * (2.0 * rng.unit() - 1.0));
                 }
             }
         }
+        // A uniform error of this step costs as much as it saves.
+        let step = (12.0 * lambda / (2.0 * std::f64::consts::LN_2)).sqrt() as f32;
+        let packet = Packet::new(n, spec.channels, step);
+        let taps = |i: usize| (i / KERNEL, i % KERNEL);
+        for (k, level) in packet.levels.iter().enumerate() {
+            let (down, up) = (list[5 + 2 * k].weights.start, list[4 - 2 * k].weights.start);
+            let finer = if k == 0 { spec.channels } else { n };
+            for t in level {
+                for (at, (u, v)) in (0..KERNEL * KERNEL).map(|i| (i, taps(i))) {
+                    parameters[down + (t.coarse * finer + t.fine) * KERNEL * KERNEL + at] += t.analysis(u, v);
+                    parameters[up + (t.coarse * finer + t.fine) * KERNEL * KERNEL + at] += t.synthesis(u, v);
+                }
+            }
+        }
+        // Codes around 0: the first map carries the mean of luma.
+        parameters[list[5].bias.start] = 0.5 - mean;
         parameters[list[4].bias.start] = mean;
         bottleneck::start(n, 10.0, || rng.unit(), &mut parameters[analysis..]);
         let ends = [synthesis, analysis];

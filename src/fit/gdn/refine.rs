@@ -6,7 +6,7 @@ use super::rate::Rates;
 use super::train::{reduce, Lane, LANES};
 use crate::fit::autograd::Var;
 use crate::fit::loss::Distortion;
-use crate::fit::optim::{cosine, Adam};
+use crate::fit::optim::{cosine, Adam, CLIP};
 use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
@@ -125,7 +125,7 @@ impl Refiner {
     }
 
     /// The distortion over some parts, with hard codes and the net's present values.
-    fn distortion(
+    pub fn distortion(
         &self,
         net: &Net,
         lanes: &mut [Lane],
@@ -210,7 +210,7 @@ impl Refiner {
         net.to_parameters(&mut self.sum);
         net.add_weights_rate(&mut self.sum, (seen / self.pixels) as f32);
         let rate = cosine(progress, 1e-3, 2e-5);
-        self.adam.step(&mut net.parameters[..self.sum.len()], &self.sum, &[(self.sum.len(), rate)], f32::MAX);
+        self.adam.step(&mut net.parameters[..self.sum.len()], &self.sum, &[(self.sum.len(), rate)], CLIP);
         self.move_codes(n, &which, cosine(progress, 4e-2, 4e-3));
         if step.is_multiple_of(self.refresh()) {
             self.update_rates(n);

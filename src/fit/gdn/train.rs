@@ -4,7 +4,7 @@ use super::net::{Net, Part, ANALYSIS, SYNTHESIS};
 use crate::entropy::bottleneck;
 use crate::fit::autograd::{Tape, Var};
 use crate::fit::loss::{self, Distortion};
-use crate::fit::optim::{cosine, Adam};
+use crate::fit::optim::{cosine, Adam, CLIP};
 use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
@@ -91,6 +91,7 @@ impl Lane {
         let (values, d, _) = self.tape.value_and_gradient(noisy);
         let gain = (1.0 / self.pixels) as f32;
         self.bits = 0.0;
+        let level = Level::best();
         let (before, d_prepared) = self.gradient.split_at_mut(net.ends[1]);
         for c in 0..net.spec.n {
             let rows = (inner.y0..inner.y1).map(|y| (c * codes.height + y) * codes.width);
@@ -99,7 +100,7 @@ impl Lane {
             self.d_row.clear();
             self.d_row.resize(self.row.len(), 0.0);
             let p = c * bottleneck::PARAMETERS..(c + 1) * bottleneck::PARAMETERS;
-            self.bits += bottleneck::bits(&prepared[p.clone()], &self.row, &mut self.d_row, &mut d_prepared[p]);
+            self.bits += bottleneck::bits(level, &prepared[p.clone()], &self.row, &mut self.d_row, &mut d_prepared[p]);
             for (at, d_row) in rows.zip(self.d_row.chunks_exact(inner.width())) {
                 d[at + inner.x0..at + inner.x1].iter_mut().zip(d_row).for_each(|(d, r)| *d += gain * r);
             }
@@ -172,7 +173,7 @@ impl Trainer {
         bottleneck::unprepare(&net.parameters[density..], &mut self.sum[density..]);
         let rate = cosine(progress, 2e-3, 5e-5);
         let parts = [(net.ends[0], rate), (density, rate), (net.parameters.len(), 5.0 * rate)];
-        self.adam.step(&mut net.parameters, &self.sum, &parts, f32::MAX);
+        self.adam.step(&mut net.parameters, &self.sum, &parts, CLIP);
         let mut all = Distortion::default();
         let (mut bits, mut pixels) = (0.0, 0.0);
         for lane in &self.lanes {
