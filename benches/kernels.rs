@@ -118,7 +118,7 @@ fn layers(table: &Table, n: usize) {
         });
         add(t, 2 * macs);
     }
-    if table.wants("") || total.0 > 0.0 {
+    if table.wants("") {
         let batch = 16 / samples;
         table.print(&format!("all layers/{n}/16 tiles"), batch * total.1, batch as f64 * total.0);
     }

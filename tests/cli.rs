@@ -403,6 +403,54 @@ fn one_bad_input_does_not_stop_the_rest() {
     assert_eq!(f.list(), ["bad.png", "gradient.png", "gradient.tfit"]);
 }
 
+/// ICC, EXIF and CICP go into the file and come back; --strip leaves them out, safely or all.
+#[test]
+fn metadata_are_kept() {
+    let f = Folder::new("metadata");
+    let mut data = Vec::new();
+    let mut info = png::Info::with_size(9, 7);
+    info.icc_profile = Some(vec![3; 200].into());
+    info.exif_metadata = Some(b"II*.some".to_vec().into());
+    let mut writer = png::Encoder::with_info(&mut data, info).unwrap().write_header().unwrap();
+    writer.write_chunk(png::chunk::cICP, &[1, 13, 0, 1]).unwrap();
+    writer.write_image_data(&[90; 63]).unwrap();
+    writer.finish().unwrap();
+    let picture = f.write("tagged.png", &data);
+    let back = f.path("back.png");
+    let kinds = |strip: &[&str]| {
+        done(&run(&[&["encode", "-f", "--quiet", "-e", "1", &picture][..], strip].concat()));
+        done(&run(&["decode", "-f", f.path("tagged.tfit").to_str().unwrap(), "-o", back.to_str().unwrap()]));
+        let source = tilefit::cli::png_io::read_file(&back, &Default::default()).unwrap();
+        let json = stdout(&run(&["info", "--json", f.path("tagged.tfit").to_str().unwrap()]));
+        (source.metadata, value(&json, "metadata_bytes").parse::<usize>().unwrap())
+    };
+    let (all, bytes) = kinds(&[]);
+    assert_eq!(all, [(1, vec![3; 200]), (2, b"II*.some".to_vec()), (3, vec![1, 13, 0, 1])]);
+    assert_eq!(bytes, 212 + 4 + 3 + 3);
+    assert_eq!(kinds(&["--strip", "safe"]).0.iter().map(|m| m.0).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(kinds(&["--strip", "all"]), (vec![], 0));
+}
+
+/// A finished file is nothing to resume: exit 3, and no failure beside others.
+#[test]
+fn resume_passes_over_finished_files() {
+    let f = Folder::new("finished");
+    let picture = f.fixture("one.png");
+    done(&run(&["encode", "--quiet", "-e", "1", &picture]));
+    let before = fs::read(f.path("one.tfit")).unwrap();
+    refused(&run(&["encode", "--quiet", "-e", "1", "--resume", &picture]), 3, &["one.tfit", "nothing to resume"]);
+    assert_eq!(fs::read(f.path("one.tfit")).unwrap(), before);
+}
+
+#[test]
+fn a_starved_fit_says_so() {
+    let f = Folder::new("starved");
+    let picture = f.fixture("text.png");
+    let o = run(&["encode", "-e", "9", "--time-limit", "1s", "--progress", "never", &picture]);
+    done(&o);
+    assert!(stderr(&o).lines().any(|l| l.contains("time limit") && l.contains("effort 9")), "{}", stderr(&o));
+}
+
 /// Ctrl-C keeps a checkpoint and no output; `--resume --time-limit 0` makes the best file of it.
 #[cfg(unix)]
 #[test]

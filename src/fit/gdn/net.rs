@@ -4,6 +4,7 @@ use super::start::Packet;
 use crate::entropy::bottleneck;
 use crate::fit::autograd::{Function, Layer, Layers};
 use crate::fit::loss::from_rgb;
+use crate::fit::optim::{Adam, CLIP};
 use crate::fit::rng::Rng;
 use crate::image::{Picture, Rect};
 use crate::layers::conv2d::Conv2d;
@@ -24,6 +25,9 @@ pub const HALO: usize = 2;
 /// What random weights are, beside those of a random start alone.
 const NOISE: f32 = 0.1;
 
+/// The density learns this much faster than the weights.
+const DENSITY_RATE: f32 = 5.0;
+
 /// One flat list: the synthesis in file order, the analysis, the density.
 #[derive(Debug)]
 pub struct Net {
@@ -36,6 +40,9 @@ pub struct Net {
     gammas: Vec<Range<usize>>,
     /// Steps of the synthesis's tensors once they are chosen; values are then rounded to them.
     pub exponents: Option<Vec<u32>>,
+    /// Parts of the parameters by their ends, and how large a step of theirs is beside a usual weight's.
+    scales: Vec<(usize, f32)>,
+    rates: Vec<(usize, f32)>,
 }
 
 impl Net {
@@ -117,7 +124,27 @@ impl Net {
         parameters[list[4].bias.start] = mean;
         bottleneck::start(n, 10.0, || rng.unit(), &mut parameters[analysis..]);
         let ends = [synthesis, analysis];
-        Net { spec, layers: Layers::new(list), parameters, ends, betas, gammas, exponents: None }
+        // Weights next to the codes are as small, or large, as the codes' steps: so are the moves of Adam.
+        let mut scales: Vec<(usize, f32)> = Vec::new();
+        for (i, layer) in list.iter().enumerate() {
+            let convolution = !matches!(layer.function, Function::Gdn(_));
+            let largest = parameters[layer.weights.clone()].iter().fold(0f32, |m, w| m.max(w.abs()));
+            let scale = if convolution { largest } else { 1.0 };
+            scales.push((layer.weights.end, scale));
+            scales.push((layer.bias.end, if i == 9 { scale } else { 1.0 }));
+        }
+        scales.push((total, DENSITY_RATE));
+        scales.sort_by_key(|(end, _)| *end);
+        let rates = scales.clone();
+        Net { spec, layers: Layers::new(list), parameters, ends, betas, gammas, exponents: None, scales, rates }
+    }
+
+    /// Moves the first parameters, as many as there are gradients.
+    pub fn step(&mut self, adam: &mut Adam, gradient: &[f32], rate: f32) {
+        let end = gradient.len();
+        self.rates.clear();
+        self.rates.extend(self.scales.iter().filter(|(e, _)| *e <= end).map(|(e, scale)| (*e, rate * scale)));
+        adam.step(&mut self.parameters[..end], gradient, &self.rates, CLIP);
     }
 
     /// Makes the layers' values of the parameters.

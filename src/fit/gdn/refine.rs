@@ -6,7 +6,7 @@ use super::rate::Rates;
 use super::train::{reduce, Lane, LANES};
 use crate::fit::autograd::Var;
 use crate::fit::loss::Distortion;
-use crate::fit::optim::{cosine, Adam, CLIP};
+use crate::fit::optim::{cosine, Adam};
 use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
@@ -209,8 +209,7 @@ impl Refiner {
         // The weights' bits belong to the whole picture, of which this step saw a part.
         net.to_parameters(&mut self.sum);
         net.add_weights_rate(&mut self.sum, (seen / self.pixels) as f32);
-        let rate = cosine(progress, 1e-3, 2e-5);
-        self.adam.step(&mut net.parameters[..self.sum.len()], &self.sum, &[(self.sum.len(), rate)], CLIP);
+        net.step(&mut self.adam, &self.sum, cosine(progress, 1e-3, 2e-5));
         self.move_codes(n, &which, cosine(progress, 4e-2, 4e-3));
         if step.is_multiple_of(self.refresh()) {
             self.update_rates(n);
@@ -255,7 +254,7 @@ impl Refiner {
         let finest = |t: &crate::models::gdn::weights::TensorSpec| {
             let max = values[t.range.clone()].iter().fold(0f32, |m, v| m.max(v.abs()));
             let fits = |e: &u32| max * (1u32 << e) as f32 <= f32::from(MAX_VALUE) * 0.9;
-            (0..=MAX_EXPONENT.min(11)).rev().find(fits).unwrap_or(0)
+            (0..=MAX_EXPONENT).rev().find(fits).unwrap_or(0)
         };
         let mut exponents: Vec<u32> = tensors.iter().map(finest).collect();
         let mut cost = |net: &mut Net, exponents: &[u32]| {

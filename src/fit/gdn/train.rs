@@ -4,7 +4,7 @@ use super::net::{Net, Part, ANALYSIS, SYNTHESIS};
 use crate::entropy::bottleneck;
 use crate::fit::autograd::{Tape, Var};
 use crate::fit::loss::{self, Distortion};
-use crate::fit::optim::{cosine, Adam, CLIP};
+use crate::fit::optim::{cosine, Adam};
 use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
@@ -15,6 +15,8 @@ use rayon::prelude::*;
 
 /// Samples of a batch, each on a tape of its own: the order of sums does not depend on threads.
 pub const LANES: usize = 8;
+/// What the file's coder, which knows a code's neighbours, takes of the density's bits: measured on the nebula.
+pub const CODED: f64 = 0.6;
 /// Side of a training part in codes.
 const SIDE: usize = 16;
 
@@ -85,8 +87,8 @@ impl Lane {
         let y = self.run(net, ANALYSIS, input);
         let noisy = self.tape.shifted(y, |y| y.iter_mut().for_each(|y| *y += rng.unit() - 0.5));
         let out = self.run(net, SYNTHESIS, noisy);
-        // loss = cost / lambda + bits / pixels
-        self.measure(pictures, part, tune, out, 1.0 / lambda);
+        // loss = cost / (lambda CODED) + bits / pixels
+        self.measure(pictures, part, tune, out, 1.0 / (CODED * lambda));
         let inner = part.inner(0);
         let (values, d, _) = self.tape.value_and_gradient(noisy);
         let gain = (1.0 / self.pixels) as f32;
@@ -171,9 +173,7 @@ impl Trainer {
         net.to_parameters(&mut self.sum);
         let density = net.ends[1];
         bottleneck::unprepare(&net.parameters[density..], &mut self.sum[density..]);
-        let rate = cosine(progress, 2e-3, 5e-5);
-        let parts = [(net.ends[0], rate), (density, rate), (net.parameters.len(), 5.0 * rate)];
-        self.adam.step(&mut net.parameters, &self.sum, &parts, CLIP);
+        net.step(&mut self.adam, &self.sum, cosine(progress, 1e-3, 5e-5));
         let mut all = Distortion::default();
         let (mut bits, mut pixels) = (0.0, 0.0);
         for lane in &self.lanes {
@@ -181,7 +181,7 @@ impl Trainer {
             bits += lane.bits;
             pixels += lane.pixels;
         }
-        Noisy { mse: all.mse(), bpp: bits / pixels }
+        Noisy { mse: all.mse(), bpp: CODED * bits / pixels }
     }
 }
 
