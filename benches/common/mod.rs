@@ -8,6 +8,7 @@ pub struct Table {
     peak: f64,
 }
 
+#[allow(dead_code)] // Not every bench has a table.
 impl Table {
     /// Reads the filter from the command line and measures the machine's peak.
     pub fn new() -> Self {

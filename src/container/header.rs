@@ -100,7 +100,7 @@ impl Header {
             before += self.tiles(p);
             before
         });
-        self.first_tiles = std::iter::once(0).chain(ends).collect();
+        self.first_tiles = core::iter::once(0).chain(ends).collect();
     }
 
     /// Parses all before the segments.

@@ -3,7 +3,12 @@
 #[cfg(feature = "fit")]
 use super::reader::write_varint;
 use super::reader::Reader;
-use crate::error::{Error, Result};
+#[cfg(feature = "fit")]
+use crate::error::Error;
+use crate::error::Result;
+#[cfg(feature = "fit")]
+use alloc::format;
+use alloc::vec::Vec;
 
 /// An ICC profile, as it is (not compressed as in PNG).
 pub const ICC: u8 = 1;
