@@ -293,7 +293,10 @@ mod tests {
     #[test]
     fn more_channels_for_more_detail() {
         let flat = Picture { samples: vec![90; 3 << 18], width: 512, height: 512, channels: 3 };
-        let busy = Picture { samples: (0..3 << 18).map(|i| ((i % 9973) * (i % 9973) / 7 % 251) as u8).collect(), ..flat.clone() };
+        let busy = Picture {
+            samples: (0..3 << 18).map(|i| ((i % 9973) * (i % 9973) / 7 % 251) as u8).collect(),
+            ..flat.clone()
+        };
         let n = |p: &Picture, lambda| channels(std::slice::from_ref(p), lambda);
         assert_eq!((n(&flat, 1e-3), n(&busy, 1e-4)), (4, MOST_CHOSEN));
         assert!(n(&busy, 5e-2) < n(&busy, 1e-3) || n(&busy, 1e-3) == MOST_CHOSEN);
