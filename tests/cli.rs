@@ -479,7 +479,9 @@ fn ctrl_c_and_resume() {
     done(&run(&[&resume[..], &[&picture]].concat()));
     done(&run(&["verify", f.path("text.tfit").to_str().unwrap(), "--reference", &picture]));
     assert_eq!(f.list(), ["grey.png", "grey.tfit.checkpoint", "text.png", "text.tfit"]);
-    refused(&run(&[&resume[..], &["-f", &picture]].concat()), 1, &["--resume", "no such file"]);
+    refused(&run(&[&resume[..], &["-f", &picture]].concat()), 3, &["nothing to resume"]);
+    fs::remove_file(f.path("text.tfit")).unwrap();
+    refused(&run(&[&resume[..], &[&picture]].concat()), 1, &["--resume", "no such file"]);
 }
 
 #[cfg(target_os = "linux")]

@@ -47,7 +47,7 @@ impl LambdaControl {
             Target::Bpp(bpp) => spend(bpp),
             Target::Size(bytes) => spend(8.0 * bytes as f64 / pixels),
         };
-        LambdaControl { target: options.target, pixels, lambda: lambda.clamp(1e-7, 1.0) }
+        LambdaControl { target: options.target, pixels, lambda: clamp(lambda) }
     }
 
     pub fn lambda(&self) -> f64 {
@@ -56,19 +56,19 @@ impl LambdaControl {
 
     /// Goes on from a saved fit.
     pub fn set_lambda(&mut self, lambda: f64) {
-        self.lambda = if lambda.is_finite() { lambda.clamp(1e-7, 1.0) } else { self.lambda };
+        self.lambda = if lambda.is_finite() { clamp(lambda) } else { self.lambda };
     }
 
     /// Moves `ln lambda` by `margin` to the safe side: better quality for a quality target, fewer bytes for a size.
     pub fn lean(&mut self, margin: f64) {
         let sign = if matches!(self.target, Target::Bpp(_) | Target::Size(_)) { 1.0 } else { -1.0 };
-        self.lambda *= (sign * margin).exp();
+        self.lambda = clamp(self.lambda * (sign * margin).exp());
     }
 
     /// Moves `ln lambda` by `gain` (0 to 1) of what would close the gap to the target.
     pub fn follow(&mut self, m: &Measured, gain: f64) {
         let step = gain * self.gap(m).unwrap_or(0.0);
-        self.lambda = (self.lambda * step.clamp(-LARGEST_MOVE, LARGEST_MOVE).exp()).clamp(1e-7, 1.0);
+        self.lambda = clamp(self.lambda * step.clamp(-LARGEST_MOVE, LARGEST_MOVE).exp());
     }
 
     /// The move of `ln lambda` that would meet the target; positive: quality to spare or bytes over.
@@ -92,6 +92,11 @@ impl LambdaControl {
             Target::Size(bytes) => m.bytes <= bytes as f64,
         }
     }
+}
+
+/// The range in which files are of use.
+fn clamp(lambda: f64) -> f64 {
+    lambda.clamp(1e-7, 1.0)
 }
 
 /// MS-SSIM on a logarithmic scale, where equal steps look equal.

@@ -228,7 +228,8 @@ impl Run<'_> {
             if round == TOUCH_UPS || late || (met && gap.abs() < CLOSE) {
                 break;
             }
-            if let Some((last_gap, moved)) = before {
+            // At an end of lambda's range nothing moves, and nothing is learned.
+            if let Some((last_gap, moved)) = before.filter(|b| b.1 != 0.0) {
                 response = ((last_gap - gap) / moved).clamp(0.4, 1.0);
             }
             let lambda = self.control.lambda();
