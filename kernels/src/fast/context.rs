@@ -22,6 +22,9 @@ pub const PAD: usize = 4;
 /// Elements that a padded grid has after its last row, because whole vectors are read.
 pub const SLACK: usize = 32;
 
+/// Pairs of a strip at most.
+const MOST_PAIRS: usize = 64;
+
 const FLOOR: f32 = 1.0 / 65536.0;
 
 /// Rows of one grid with what its latents are conditioned on.
@@ -37,8 +40,7 @@ pub struct ContextBand<'a> {
     pub width: usize,
     /// The rows to run. An even start where there are features.
     pub rows: Range<usize>,
-    /// Maps at half the resolution: `[ceil(height / 2)][features][feature_stride(width)]`, nearest-neighbour
-    /// upsampled here. `None`: zeros.
+    /// Maps of each pair of rows: `[ceil(height / 2)][features][feature_stride(width)]`. `None`: zeros.
     pub features: Option<&'a [f32]>,
 }
 
@@ -55,7 +57,7 @@ pub struct ContextGradients<'a> {
 
 /// Length of a row of a feature map for a grid of `width`.
 pub fn feature_stride(width: usize) -> usize {
-    width.next_multiple_of(16) / 2
+    width.next_multiple_of(16)
 }
 
 /// Working memory of one thread; allocated at the first use.
@@ -123,7 +125,7 @@ kernel! {
 }
 
 /// One vector of pixels: where its first latent stands in the grid, and how many are inside it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Place {
     y: usize,
     x: usize,
@@ -145,10 +147,11 @@ fn context_lanes<S: Bits>(
     assert!(band.features.is_none() || band.rows.start.is_multiple_of(2), "bands with features start at even rows");
     let pair_len = rows.count() * 2 * lanes;
     // Deltas and inputs of one product fit L1 together.
-    let pairs = (3072 / (d * 2 * lanes)).clamp(2, 64);
-    scratch.strip.resize(pairs * pair_len, 0.0);
-    scratch.sums.clear();
-    scratch.sums.resize(sums_count(d) * lanes, 0.0);
+    let pairs = (3072 / (d * 2 * lanes)).clamp(2, MOST_PAIRS);
+    let mut at = [[Place::default(); 2]; MOST_PAIRS];
+    let own = aligned(&mut scratch.strip, pairs * pair_len);
+    let sums = aligned(&mut scratch.sums, sums_count(d) * lanes);
+    sums.fill(0.0);
     let mut back = [0usize; 64];
     for (b, (dy, dx)) in back.iter_mut().zip(&band.neighbours[..net.spatial]) {
         *b = (-dy as isize * band.stride as isize - *dx as isize) as usize;
@@ -157,29 +160,30 @@ fn context_lanes<S: Bits>(
     // From a place in the grid to the same place in the band's gradient.
     let shift = band.rows.start * band.stride;
 
-    let (mut y, mut x) = (band.rows.start, 0);
+    let mut places = band.rows.clone().flat_map(|y| {
+        let at = (y + PAD) * band.stride + PAD;
+        (0..band.width).step_by(lanes).map(move |x| Place { y, x, at: at + x, valid: lanes.min(band.width - x) })
+    });
+    // What a last pair has too much is read and weighs nothing.
+    let none = Place { y: band.rows.start, x: 0, at: (band.rows.start + PAD) * band.stride + PAD, valid: 0 };
     let mut bits = 0f64;
-    while y < band.rows.end {
+    loop {
         let mut filled = 0;
-        let mut strip_bits = s.splat(0.0);
-        for pair in scratch.strip.chunks_exact_mut(pair_len) {
-            if y >= band.rows.end {
-                break;
-            }
+        for pair in &mut at[..pairs] {
+            let Some(first) = places.next() else { break };
+            *pair = [first, places.next().unwrap_or(none)];
             filled += 1;
-            let mut places = [Place { y, x: 0, at: (y + PAD) * band.stride + PAD, valid: 0 }; 2];
-            for place in &mut places {
-                if y < band.rows.end {
-                    let at = (y + PAD) * band.stride + PAD + x;
-                    *place = Place { y, x, at, valid: lanes.min(band.width - x) };
-                    x += lanes;
-                    if x >= band.width {
-                        (x, y) = (0, y + 1);
-                    }
-                }
-            }
-            gather(s, band, back, &places, pair);
-            forward(s, net, pair);
+        }
+        if filled == 0 {
+            break;
+        }
+        let (at, strip) = (&at[..filled], &mut own[..filled * pair_len]);
+        for (pair, places) in strip.chunks_exact_mut(pair_len).zip(at) {
+            gather(s, band, back, places, pair);
+        }
+        forward(s, net, strip);
+        let mut strip_bits = s.splat(0.0);
+        for (pair, places) in strip.chunks_exact_mut(pair_len).zip(at) {
             for (half, place) in places.iter().enumerate() {
                 let own = rate(s, band.q, place, half, rows, pair, &mut strip_bits);
                 if let Some(g) = &mut gradients {
@@ -187,22 +191,29 @@ fn context_lanes<S: Bits>(
                     s.store(s.load(dq) + own, dq);
                 }
             }
-            if let Some(g) = &mut gradients {
-                backward(s, net, pair);
-                scatter(s, band, back, shift, &places, pair, g);
-            }
         }
-        let mut sum = [0f32; 16];
-        s.store(strip_bits, &mut sum);
-        bits += sum[..lanes].iter().map(|b| *b as f64).sum::<f64>();
-        if gradients.as_ref().is_some_and(|g| g.dweights.is_some()) {
-            weight_gradients(s, d, &scratch.strip[..filled * pair_len], &mut scratch.sums);
+        bits += f64::from(s.sum(strip_bits));
+        let Some(g) = &mut gradients else { continue };
+        backward(s, net, strip);
+        for (pair, places) in strip.chunks_exact(pair_len).zip(at) {
+            scatter(s, band, back, shift, places, pair, g);
+        }
+        if g.dweights.is_some() {
+            weight_gradients(s, d, strip, sums);
         }
     }
     if let Some(dweights) = gradients.and_then(|g| g.dweights.as_deref_mut()) {
-        reduce(d, lanes, &scratch.sums, dweights);
+        reduce(d, lanes, sums, dweights);
     }
     bits
+}
+
+/// `n` numbers of `v` from a whole cache line on, so that no vector lies across two.
+fn aligned(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    v.resize(n + LINE / 4, 0.0);
+    let skip = v.as_ptr().align_offset(LINE).min(LINE / 4);
+    &mut v[skip..][..n]
 }
 
 /// The contexts of a pair.
@@ -224,10 +235,8 @@ fn gather<S: Bits>(s: S, band: &ContextBand, back: &[usize], places: &[Place; 2]
     let stride = feature_stride(band.width);
     for (k, c) in features.chunks_exact_mut(2 * lanes).enumerate() {
         for (half, place) in places.iter().enumerate() {
-            let from = &maps[(place.y / 2 * band.net.features + k) * stride + place.x / 2..][..lanes.div_ceil(2)];
-            for i in 0..lanes {
-                c[half * lanes + i] = from[i / 2];
-            }
+            let from = &maps[(place.y / 2 * band.net.features + k) * stride + place.x..];
+            s.store(s.load(from), &mut c[half * lanes..]);
         }
     }
 }
@@ -258,15 +267,8 @@ fn scatter<S: Bits>(
     for (k, dc) in features.chunks_exact(2 * lanes).enumerate() {
         for (half, place) in places.iter().enumerate() {
             let row = (place.y - band.rows.start) / 2 * band.net.features + k;
-            let to = &mut maps[row * stride + place.x / 2..][..lanes.div_ceil(2)];
-            let dc = &dc[half * lanes..][..lanes];
-            if lanes == 1 {
-                to[0] += dc[0];
-            } else {
-                for (to, dc) in to.iter_mut().zip(dc.chunks_exact(2)) {
-                    *to += dc[0] + dc[1];
-                }
-            }
+            let to = &mut maps[row * stride + place.x..];
+            s.store(s.load(to) + s.load(&dc[half * lanes..]), to);
         }
     }
 }

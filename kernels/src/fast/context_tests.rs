@@ -90,7 +90,7 @@ impl Case {
         let mut maps = vec![0f32; fh * k * fstride];
         for i in 0..self.maps.len() {
             let (j, y, x) = (i / (fw * fh), i / fw % fh, i % fw);
-            maps[(y * k + j) * fstride + x] = self.maps[i] as f32;
+            maps[(y * k + j) * fstride + 2 * x..][..2].fill(self.maps[i] as f32);
         }
         let (mut bits, mut dweights) = (0.0, vec![0f32; weights.len()]);
         let (mut dq, mut dmaps) = (vec![0f32; w * h], vec![0f32; self.maps.len()]);
@@ -123,7 +123,8 @@ impl Case {
             for i in 0..self.maps.len() {
                 let (j, y, x) = (i / (fw * fh), i / fw % fh, i % fw);
                 if (start / 2..rows.end.div_ceil(2)).contains(&y) {
-                    dmaps[i] += own_maps[((y - start / 2) * k + j) * fstride + x];
+                    let pair = &own_maps[((y - start / 2) * k + j) * fstride + 2 * x..][..2];
+                    dmaps[i] += pair[0] + pair[1];
                 }
             }
         }

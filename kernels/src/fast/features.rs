@@ -50,6 +50,38 @@ fn forward<S: Simd>(_: S, row: &FeatureRow, coarse: Result<&[f32], &[f32]>, maps
     }
 }
 
+kernel! {
+    /// Nearest-neighbour upsampling of rows: each value twice.
+    pub fn widen(narrow: &[f32], wide: &mut [f32]) = widen_lanes;
+}
+
+#[inline(always)]
+fn widen_lanes<S: Simd>(_: S, narrow: &[f32], wide: &mut [f32]) {
+    for (two, v) in wide.chunks_exact_mut(2).zip(narrow) {
+        two[0] = *v;
+        two[1] = *v;
+    }
+}
+
+kernel! {
+    /// The gradient of [`widen`], in place: the first half of `d` becomes the sums of its pairs.
+    pub fn narrow(d: &mut [f32]) = narrow_lanes;
+}
+
+#[inline(always)]
+fn narrow_lanes<S: Simd>(_: S, d: &mut [f32]) {
+    const BLOCK: usize = 16;
+    let mut sums = [0f32; BLOCK];
+    let pairs = d.len() / 2;
+    for at in (0..pairs).step_by(BLOCK) {
+        let n = BLOCK.min(pairs - at);
+        for (sum, two) in sums.iter_mut().zip(d[2 * at..][..2 * n].chunks_exact(2)) {
+            *sum = two[0] + two[1];
+        }
+        d[at..at + n].copy_from_slice(&sums[..n]);
+    }
+}
+
 /// Where the gradients of a row are added.
 #[derive(Debug)]
 pub struct FeatureRowGradients<'a> {

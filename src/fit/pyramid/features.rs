@@ -3,13 +3,15 @@
 use super::grid_buf::GridBuf;
 use crate::models::pyramid::spec::{Module, PyramidSpec, TensorSpec};
 use kernels::fast::context::{feature_stride, PAD};
-use kernels::fast::features::{features_backward, features_forward, FeatureRow, FeatureRowGradients};
+use kernels::fast::features::{features_backward, features_forward, widen, FeatureRow, FeatureRowGradients};
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of a parallel piece (even, so that pieces own the coarser rows under them).
 const ROWS: usize = 32;
+/// Values of a piece that is widened.
+const WIDE: usize = 1 << 14;
 
 /// The layer for grids of one scale, see [`kernels::fast::features`].
 pub(super) struct FeatureLayer {
@@ -19,6 +21,8 @@ pub(super) struct FeatureLayer {
     bias: Range<usize>,
     /// From the coarsest resolution to the one of the layer.
     steps: Vec<Step>,
+    /// The maps of the last step, each value twice.
+    wide: Vec<f32>,
 }
 
 /// One resolution.
@@ -48,7 +52,7 @@ impl FeatureLayer {
         let step = |at: u32| {
             let size = |n: usize, shift: u32| n.div_ceil(1 << shift);
             let (w, h) = (size(width, at), size(height, at));
-            let stride = feature_stride(size(width, at - 1));
+            let stride = feature_stride(size(width, at - 1)) / 2;
             let mut numbers = (0..order.len()).filter(|g| order[*g].scale == at);
             let len = h * maps * stride;
             Step {
@@ -60,12 +64,14 @@ impl FeatureLayer {
                 dweights: vec![0.0; h.div_ceil(ROWS) * maps * (inputs + 1)],
             }
         };
-        Some(FeatureLayer { maps, inputs, weights, bias, steps: (scale + 1..=spec.depth).rev().map(step).collect() })
+        let steps: Vec<Step> = (scale + 1..=spec.depth).rev().map(step).collect();
+        let wide = vec![0.0; 2 * steps.last()?.values.len()];
+        Some(FeatureLayer { maps, inputs, weights, bias, steps, wide })
     }
 
-    /// Maps at half the resolution of the grid, `[height][maps][stride]`.
+    /// Maps for each pair of the grid's rows, as wide as these: `[height][maps][feature_stride]`.
     pub fn maps(&self) -> &[f32] {
-        &self.steps.last().expect("at least one step").values
+        &self.wide
     }
 
     pub fn forward(&mut self, level: Level, weights: &[f32], q: &[GridBuf]) {
@@ -86,9 +92,13 @@ impl FeatureLayer {
                 }
             });
         }
+        let last = &self.steps.last().expect("at least one step").values;
+        let pieces = self.wide.par_chunks_mut(2 * WIDE).zip(last.par_chunks(WIDE));
+        pieces.for_each(|(wide, narrow)| widen(level, narrow, wide));
     }
 
-    /// Takes the gradient of [`maps`](Self::maps) from pieces that follow each other.
+    /// Takes the gradient of [`maps`](Self::maps) from pieces that follow each other, with the two of each pair
+    /// of columns added up.
     pub fn set_gradient<'a>(&mut self, pieces: impl Iterator<Item = &'a [f32]>) {
         let mut to = &mut self.steps.last_mut().expect("at least one step").gradient[..];
         for piece in pieces {

@@ -9,6 +9,7 @@ use crate::models::pyramid::spec::{Module, PyramidSpec, NEIGHBOURS};
 use kernels::fast::context::{
     context, feature_stride, ContextBand, ContextGradients, ContextNet, ContextScratch, PAD, SLACK,
 };
+use kernels::fast::features::narrow;
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -151,6 +152,7 @@ impl RateModel {
                     dweights: with_weights.then_some(&mut band.dweights[..]),
                 };
                 band.bits = context(level, &job, Some(&mut g), &mut own);
+                narrow(level, &mut band.dfeatures);
             } else {
                 band.bits = context(level, &job, None, &mut own);
             }
@@ -170,7 +172,7 @@ impl RateModel {
             for (grid, layer) in self.features.iter_mut().enumerate() {
                 let Some(layer) = layer else { continue };
                 let mine = self.bands.iter().filter(|b| b.grid == grid);
-                layer.set_gradient(mine.map(|b| &b.dfeatures[..]));
+                layer.set_gradient(mine.map(|b| &b.dfeatures[..b.dfeatures.len() / 2]));
                 layer.backward(level, weights, q, dq, dweights.as_deref_mut());
             }
         }
