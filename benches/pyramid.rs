@@ -65,12 +65,12 @@ fn context_rows(level: Level, spatial: usize, features: usize) {
 fn latent_rows(level: Level) {
     let n = 8192;
     let (mut y, dq, mut dqdy, mut q) = (numbers(n, 0.2), numbers(n, 1.0), vec![0.0; n], vec![0.0; n]);
-    let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
+    let (bits, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
     let p = Quantise { gain: 16.0, temperature: 0.3, sigma: 0.2, key: [1, 2] };
     let ns = best(100, n, || quantise(level, &p, 0, black_box(&y), &mut q, &mut dqdy));
     println!("quantise/{level:?} {ns:8.2} ns/latent");
     let a = AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 5 };
-    let ns = best(100, n, || adam(level, &a, 16.0, black_box(&dq), &dqdy, &mut y, &mut m, &mut v));
+    let ns = best(100, n, || adam(level, &a, 16.0, black_box(&dq), &dqdy, &bits, &mut y, &mut m, &mut v));
     println!("adam/{level:?} {ns:8.2} ns/latent");
 }
 

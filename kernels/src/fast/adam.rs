@@ -23,9 +23,17 @@ pub fn adam_scalar(a: &AdamStep, g: f64, y: &mut f64, m: &mut f64, v: &mut f64) 
 }
 
 kernel! {
-    /// [`adam_scalar`] of `y.len()` latents with the gradient `g = gain * dq * dqdy`.
-    pub fn adam(a: &AdamStep, gain: f32, dq: &[f32], dqdy: &[f32], y: &mut [f32], m: &mut [f32], v: &mut [f32])
-        = adam_lanes;
+    /// [`adam_scalar`] of `y.len()` latents with the gradient `g = gain * (dq * dqdy + bits)`.
+    pub fn adam(
+        a: &AdamStep,
+        gain: f32,
+        dq: &[f32],
+        dqdy: &[f32],
+        bits: &[f32],
+        y: &mut [f32],
+        m: &mut [f32],
+        v: &mut [f32]
+    ) = adam_lanes;
 }
 
 #[inline(always)]
@@ -35,6 +43,7 @@ fn adam_lanes<S: Simd>(
     gain: f32,
     dq: &[f32],
     dqdy: &[f32],
+    bits: &[f32],
     y: &mut [f32],
     m: &mut [f32],
     v: &mut [f32],
@@ -50,16 +59,16 @@ fn adam_lanes<S: Simd>(
     let k = Factors { scale, eps, b1, b2, r1, r2, gain };
     let whole = n / lanes * lanes;
     for i in (0..whole).step_by(lanes) {
-        update(s, &k, &dq[i..], &dqdy[i..], &mut y[i..], &mut m[i..], &mut v[i..]);
+        update(s, &k, &dq[i..], &dqdy[i..], &bits[i..], &mut y[i..], &mut m[i..], &mut v[i..]);
     }
     if whole < n {
         let rest = n - whole;
-        let mut b = [[0f32; 16]; 5];
-        for (b, from) in b.iter_mut().zip([dq, dqdy, y, m, v]) {
+        let mut b = [[0f32; 16]; 6];
+        for (b, from) in b.iter_mut().zip([dq, dqdy, bits, y, m, v]) {
             b[..rest].copy_from_slice(&from[whole..n]);
         }
-        let [dq, dqdy, y2, m2, v2] = &mut b;
-        update(s, &k, dq, dqdy, y2, m2, v2);
+        let [dq, dqdy, bits, y2, m2, v2] = &mut b;
+        update(s, &k, dq, dqdy, bits, y2, m2, v2);
         y[whole..].copy_from_slice(&y2[..rest]);
         m[whole..n].copy_from_slice(&m2[..rest]);
         v[whole..n].copy_from_slice(&v2[..rest]);
@@ -78,8 +87,17 @@ struct Factors<S: Simd> {
 
 // Functions, not closures: those would not inherit the instruction set.
 #[inline(always)]
-fn update<S: Simd>(s: S, k: &Factors<S>, dq: &[f32], dqdy: &[f32], y: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let g = k.gain * s.load(dq) * s.load(dqdy);
+fn update<S: Simd>(
+    s: S,
+    k: &Factors<S>,
+    dq: &[f32],
+    dqdy: &[f32],
+    bits: &[f32],
+    y: &mut [f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) {
+    let g = k.gain * s.mul_add(s.load(dq), s.load(dqdy), s.load(bits));
     let new_m = s.mul_add(k.b1, s.load(m), k.r1 * g);
     let new_v = s.mul_add(k.b2, s.load(v), k.r2 * g * g);
     s.store(new_m, m);
@@ -98,16 +116,16 @@ mod tests {
             for n in 0..67 {
                 let value = |i: usize, k: usize| ((i * 7919 + k * 104_729 + 13) % 1000) as f32 / 500.0 - 1.0;
                 let column = |k: usize| (0..n).map(|i| value(i, k)).collect::<Vec<f32>>();
-                let (dq, dqdy, mut y, mut m) = (column(0), column(1), column(2), column(3));
+                let (dq, dqdy, bits, mut y, mut m) = (column(0), column(1), column(5), column(2), column(3));
                 let mut v: Vec<f32> = column(4).iter().map(|v| v * v).collect();
                 let wide = |x: &[f32]| x.iter().map(|v| *v as f64).collect::<Vec<_>>();
                 let mut want: Vec<_> = vec![wide(&y), wide(&m), wide(&v)];
                 for step in 1..4 {
                     let a = AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, step };
-                    adam(level, &a, 16.0, &dq, &dqdy, &mut y, &mut m, &mut v);
+                    adam(level, &a, 16.0, &dq, &dqdy, &bits, &mut y, &mut m, &mut v);
                     let [wy, wm, wv] = &mut want[..] else { unreachable!() };
                     for i in 0..n {
-                        let g = 16.0 * dq[i] as f64 * dqdy[i] as f64;
+                        let g = 16.0 * (dq[i] as f64 * dqdy[i] as f64 + bits[i] as f64);
                         adam_scalar(&a, g, &mut wy[i], &mut wm[i], &mut wv[i]);
                     }
                 }

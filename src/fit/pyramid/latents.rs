@@ -12,8 +12,8 @@ use rayon::prelude::*;
 /// Latents per parallel piece.
 const PIECE: usize = 8192;
 
-/// One grid's latents `y` (codes are near `gain * y`), Adam moments, and `dq / d(gain y)` of the last
-/// quantisation; `[height][width]`.
+/// One grid's latents `y` (codes are near `gain * y`), Adam moments, `dq / d(gain y)` of the last
+/// quantisation, and the gradient of the bits by `gain y` when they were last looked at; `[height][width]`.
 #[derive(Clone, Debug, Default)]
 pub struct LatentGrid {
     pub scale: u32,
@@ -22,6 +22,7 @@ pub struct LatentGrid {
     pub m: Vec<f32>,
     pub v: Vec<f32>,
     pub dqdy: Vec<f32>,
+    pub bits: Vec<f32>,
 }
 
 /// All grids in coding order, those of scales below `finest` absent.
@@ -63,7 +64,7 @@ pub fn grid_sizes(spec: &PyramidSpec, width: usize, height: usize, finest: u32) 
 impl LatentGrid {
     fn new(scale: u32, width: usize, height: usize) -> Self {
         let zero = vec![0.0; width * height];
-        LatentGrid { scale, width, y: zero.clone(), m: zero.clone(), v: zero.clone(), dqdy: zero }
+        LatentGrid { scale, width, y: zero.clone(), m: zero.clone(), v: zero.clone(), dqdy: zero.clone(), bits: zero }
     }
 
     /// Latents in the rows of one parallel piece.
@@ -109,10 +110,12 @@ impl Latents {
     }
 
     /// Nor do they have gradients, so that they never move.
-    pub fn release(&self, held: &Held, dq: &mut [GridBuf]) {
-        for (g, dq) in self.grids.iter().zip(dq) {
+    pub fn release(&mut self, held: &Held, dq: &mut [GridBuf]) {
+        for (g, dq) in self.grids.iter_mut().zip(dq) {
             for y in 0..dq.height {
-                dq.row_mut(y)[..held.columns(g, y)].fill(0.0);
+                let n = held.columns(g, y);
+                dq.row_mut(y)[..n].fill(0.0);
+                g.bits[y * g.width..][..n].fill(0.0);
             }
         }
     }
@@ -169,18 +172,30 @@ impl Latents {
         });
     }
 
-    /// One Adam step of all latents, given the gradients of the loss by the codes of the last
+    /// Keeps the gradients of the bits by the codes of the last [`quantise`](Self::quantise) for this Adam step
+    /// and those to come.
+    pub fn keep_bits(&mut self, dq: &[GridBuf]) {
+        self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
+            let rows = g.bits.chunks_exact_mut(g.width).zip(g.dqdy.chunks_exact(g.width));
+            for (y, (bits, dqdy)) in rows.enumerate() {
+                bits.iter_mut().zip(dqdy).zip(dq.row(y)).for_each(|((b, k), d)| *b = k * d);
+            }
+        });
+    }
+
+    /// One Adam step of all latents, given the gradients of the distortion by the codes of the last
     /// [`quantise`](Self::quantise). `adam.step` counts from 1.
     pub fn adam_step(&mut self, level: Level, dq: &[GridBuf], gain: f32, step: &AdamStep) {
         self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
             let (width, piece) = (g.width, g.piece());
             let state = g.y.par_chunks_mut(piece).zip(g.m.par_chunks_mut(piece)).zip(g.v.par_chunks_mut(piece));
-            state.zip(g.dqdy.par_chunks(piece)).enumerate().for_each(|(i, (((y, m), v), dqdy))| {
+            let slopes = g.dqdy.par_chunks(piece).zip(g.bits.par_chunks(piece));
+            state.zip(slopes).enumerate().for_each(|(i, (((y, m), v), (dqdy, bits)))| {
                 for (r, at) in (0..y.len()).step_by(width).enumerate() {
                     let row = at..at + width;
                     let dq = dq.row(i * (piece / width) + r);
                     let (y, m, v) = (&mut y[row.clone()], &mut m[row.clone()], &mut v[row.clone()]);
-                    adam(level, step, gain, dq, &dqdy[row], y, m, v);
+                    adam(level, step, gain, dq, &dqdy[row.clone()], &bits[row], y, m, v);
                 }
             });
         });

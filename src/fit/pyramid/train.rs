@@ -29,6 +29,10 @@ const GAIN: f32 = 16.0;
 /// Bound on the norm of the networks' gradient of `MSE + lambda bpp`.
 const CLIP: f64 = 0.1;
 
+/// Steps for each look at the bits, the dearer part of a step; their gradients change slowly and serve the steps
+/// between as well. Measured on crops at equal time: 1.1 % of J less than at every step.
+const BITS_EVERY: u64 = 3;
+
 /// One picture at one stage.
 struct Canvas {
     /// Full size.
@@ -55,6 +59,8 @@ pub struct Trainer {
     pub spec: PyramidSpec,
     pub weights: Vec<f32>,
     grad: Vec<f32>,
+    /// The bits' part of `grad`, of the last step that looked at them.
+    bits_grad: Vec<f32>,
     weight_rate: WeightRate,
     soap: Soap,
     canvases: Vec<Canvas>,
@@ -82,6 +88,7 @@ impl Trainer {
         Trainer {
             soap: soap_for(&spec),
             grad: vec![0.0; weights.len()],
+            bits_grad: vec![0.0; weights.len()],
             weight_rate: WeightRate::new(&spec),
             weights,
             canvases,
@@ -123,7 +130,11 @@ impl Trainer {
     /// One step on latents and networks.
     pub fn step(&mut self, lambda: f64, anneal: &Anneal) {
         let (level, seed, step) = (self.level, self.seed, self.step);
+        let look = (step - self.began).is_multiple_of(BITS_EVERY);
         self.step += 1;
+        if look {
+            self.bits_grad.fill(0.0);
+        }
         self.grad.fill(0.0);
         let samples: f64 = self.canvases.iter().map(|c| c.target.len() as f64).sum();
         let weight = self.pixels / (lambda * samples);
@@ -135,8 +146,14 @@ impl Trainer {
             for d in &mut c.dq {
                 d.fill(0.0);
             }
-            let grad = (!self.frozen).then_some(&mut self.grad[..]);
-            c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, grad);
+            if look {
+                let grad = (!self.frozen).then_some(&mut self.bits_grad[..]);
+                c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, grad);
+                c.latents.keep_bits(&c.dq);
+                for d in &mut c.dq {
+                    d.fill(0.0);
+                }
+            }
             match self.tune {
                 Tune::MsSsim if c.similarity_scales() > 0 => {
                     let weight = MS_SSIM_WEIGHT * weight * c.target.len() as f64;
@@ -145,6 +162,7 @@ impl Trainer {
                 _ => c.distortion(level, &self.spec, &self.weights, &mut self.grad, weight as f32),
             }
         }
+        self.grad.iter_mut().zip(&self.bits_grad).for_each(|(g, b)| *g += b);
         // In units of the gradient of MSE + lambda bpp, as the clip is.
         let eps = (EPS * self.pixels / lambda) as f32;
         let (beta1, beta2) = anneal.betas;
