@@ -24,13 +24,15 @@ use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::Codes;
 use kernels::Level;
-use plan::{Anneal, Plan, COARSE_LAMBDA};
+use plan::{Anneal, Plan};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use train::Trainer;
 
 /// Measurements in a stage: lambda must find its way to a target within the last.
 const MEASUREMENTS: u32 = 24;
+/// They cost as much as half a step: without a target a few are enough to look at.
+const LOOKS: u32 = 6;
 
 /// Pictures up to this many pixels are one tile.
 const UNTILED: usize = 3 << 19;
@@ -98,7 +100,7 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
     let (first, step) = run.resume(monitor.resume.take())?;
     for i in first..run.plan.stages.len() {
         if i > first {
-            run.trainer.refine(pictures, run.plan.stages[i].finest);
+            run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.handover.kept);
         }
         run.stage(i, if i == first { step } else { 0 }, monitor)?;
     }
@@ -124,6 +126,8 @@ impl Run<'_> {
     fn stage(&mut self, i: usize, mut step: u32, monitor: &mut Monitor) -> Result<()> {
         let last = i + 1 == self.plan.stages.len();
         let steps = self.plan.stages[i].steps;
+        let fixed = matches!(self.options.target, Target::Lambda(_) | Target::Quality(_));
+        let between = steps.div_ceil(if fixed { LOOKS } else { MEASUREMENTS }).max(8);
         let started = Instant::now();
         let mut progress = step as f64 / steps as f64;
         loop {
@@ -134,12 +138,12 @@ impl Run<'_> {
                 return Ok(());
             }
             self.check(monitor, i, step)?;
-            let dearer = if last { 1.0 } else { COARSE_LAMBDA };
+            let dearer = if last { 1.0 } else { self.plan.handover.dearer };
             self.trainer.step(dearer * self.control.lambda(), &Anneal::at(progress, last));
             step += 1;
             self.done += 1;
             progress = step as f64 / steps as f64;
-            if step.is_multiple_of(steps.div_ceil(MEASUREMENTS).max(8)) || step == steps {
+            if step.is_multiple_of(between) || step == steps {
                 let measured = self.measure();
                 if last && SETTLED.contains(&progress) {
                     self.control.follow(&measured, FOLLOW);
@@ -190,7 +194,7 @@ impl Run<'_> {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let long = |at: usize| word(at) as u64 | (word(at + 4) as u64) << 32;
         let stage = self.plan.stages.get(word(0) as usize).ok_or_else(wrong)?;
-        self.trainer.refine(self.pictures, stage.finest);
+        self.trainer.refine(self.pictures, stage.finest, self.plan.handover.kept);
         if !self.trainer.restore(rest) {
             return Err(wrong());
         }

@@ -14,17 +14,20 @@ pub(super) struct Planes {
     pub h: usize,
     pub stride: usize,
     data: Vec<f32>,
+    /// Where the first row starts: at a whole cache line, so that few vectors lie across two.
+    start: usize,
 }
 
 impl Planes {
     pub fn new(maps: usize, w: usize, h: usize) -> Self {
         let stride = stride_of(w);
-        Planes { maps, w, h, stride, data: vec![0.0; maps * h * stride] }
+        let data = vec![0.0; maps * h * stride + LINE];
+        Planes { maps, w, h, stride, start: to_line(&data), data }
     }
 
     /// From the padding before row `y` of `map` to the end of the planes: the maps after it follow at `stride`.
     pub fn row(&self, y: usize, map: usize) -> &[f32] {
-        &self.data[(y * self.maps + map) * self.stride..]
+        &self.data[self.start + (y * self.maps + map) * self.stride..]
     }
 
     /// Rows `y - 1 ..= y + 1`, the outermost repeated, from one value before the picture on.
@@ -34,7 +37,8 @@ impl Planes {
 
     /// Bands of `rows` rows with their number.
     pub fn bands(&mut self, rows: usize) -> impl IndexedParallelIterator<Item = (usize, &mut [f32])> {
-        self.data.par_chunks_mut(rows * self.maps * self.stride).enumerate()
+        let len = self.maps * self.h * self.stride;
+        self.data[self.start..][..len].par_chunks_mut(rows * self.maps * self.stride).enumerate()
     }
 
     /// Repeats the first and the last value of each row of `band` (rows of planes of this width) into its padding.
@@ -49,13 +53,21 @@ impl Planes {
     /// One map: the rows of `grid`.
     pub fn copy_from(&mut self, grid: &View) {
         for y in 0..self.h {
-            let row = &mut self.data[y * self.stride..][..self.stride];
+            let row = &mut self.data[self.start + y * self.stride..][..self.stride];
             row[PAD..][..self.w].copy_from_slice(grid.row(y, self.w));
             let (first, last) = (row[PAD], row[PAD + self.w - 1]);
             row[..PAD].fill(first);
             row[PAD + self.w..].fill(last);
         }
     }
+}
+
+/// Values in a cache line.
+const LINE: usize = 16;
+
+/// How many values of `data` come before its first whole cache line.
+fn to_line(data: &[f32]) -> usize {
+    data.as_ptr().align_offset(4 * LINE).min(LINE)
 }
 
 /// Length of a padded row.
@@ -73,9 +85,10 @@ pub(super) fn zero_edges(row: &mut [f32], w: usize) {
 pub(super) fn with_scratch<R>(n: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local!(static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
     SCRATCH.with_borrow_mut(|s| {
-        if s.len() < n {
-            s.resize(n, 0.0);
+        if s.len() < n + LINE {
+            s.resize(n + LINE, 0.0);
         }
-        f(&mut s[..n])
+        let start = to_line(s);
+        f(&mut s[start..][..n])
     })
 }

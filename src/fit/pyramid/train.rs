@@ -3,7 +3,7 @@
 use super::grid::{View, ViewMut};
 use super::grid_buf::GridBuf;
 use super::latents::{Held, Latents};
-use super::plan::{Anneal, KEPT};
+use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
 use super::weight_rate::WeightRate;
@@ -113,14 +113,14 @@ impl Trainer {
         }
     }
 
-    /// Goes on at a finer scale: latents shrink to [`KEPT`] of themselves, those of the grids that appear are
+    /// Goes on at a finer scale: latents shrink to `kept` of themselves, those of the grids that appear are
     /// zero, and their optimiser starts afresh.
-    pub fn refine(&mut self, pictures: &[Picture], finest: u32) {
+    pub fn refine(&mut self, pictures: &[Picture], finest: u32, kept: f32) {
         for (canvas, picture) in self.canvases.iter_mut().zip(pictures) {
             let old = std::mem::replace(canvas, Canvas::new(&self.spec, picture, finest));
             canvas.latents = old.latents;
             canvas.latents.refine(&self.spec, picture.width, picture.height, finest);
-            canvas.latents.shrink(KEPT);
+            canvas.latents.shrink(kept);
             canvas.hold(old.held);
         }
         self.finest = finest;

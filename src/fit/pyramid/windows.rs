@@ -5,7 +5,7 @@
 //! window finds for the rest of the margin is forgotten. Memory follows the window, time the picture.
 
 use super::latents::Held;
-use super::plan::{Anneal, Plan, COARSE_LAMBDA};
+use super::plan::{Anneal, Plan};
 use super::train::Trainer;
 use super::{learn, Clock, Learned};
 use crate::error::{Class, Error, Result};
@@ -120,10 +120,10 @@ impl Window<'_> {
         trainer.freeze(self.weights, Some(held));
         for (i, stage) in self.plan.stages.iter().enumerate() {
             if i > 0 {
-                trainer.refine(&pictures, stage.finest);
+                trainer.refine(&pictures, stage.finest, self.plan.handover.kept);
             }
             let last = i + 1 == self.plan.stages.len();
-            let lambda = if last { self.lambda } else { COARSE_LAMBDA * self.lambda };
+            let lambda = if last { self.lambda } else { self.plan.handover.dearer * self.lambda };
             let started = Instant::now();
             for step in 0..stage.steps {
                 let late = self.clock.as_ref().map_or(0.0, |c| c.progress(i, started));
