@@ -94,7 +94,7 @@ pub struct Anneal {
 impl Anneal {
     /// A short return to a fitted model: after `lambda` or the weights were changed.
     pub fn touch_up(progress: f64) -> Anneal {
-        Anneal { lr: (4e-3 * (1.0 - progress)) as f32, temperature: 0.12, sigma: 0.15, betas: (0.9, 0.98) }
+        Anneal { lr: (4e-3 * (1.0 - progress)) as f32, temperature: 0.12, sigma: 0.15, betas: (0.8, 0.98) }
     }
 
     /// Stages before the last keep the first values; the last runs a cosine to zero.
@@ -104,9 +104,9 @@ impl Anneal {
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * p).cos());
         Anneal {
             lr: (1e-5 + (1e-2 - 1e-5) * cosine) as f32,
-            temperature: mix(0.35, 0.12),
+            temperature: mix(0.5, 0.12),
             sigma: mix(0.22, 0.15),
-            betas: (0.9, 0.98),
+            betas: (0.8, 0.98),
         }
     }
 }
