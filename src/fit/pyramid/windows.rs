@@ -5,7 +5,7 @@
 //! window finds for the rest of the margin is forgotten. Memory follows the window, time the picture.
 
 use super::latents::Held;
-use super::plan::{Anneal, Plan};
+use super::plan::{Anneal, Handover, Plan};
 use super::train::Trainer;
 use super::{learn, Clock, Learned};
 use crate::error::{Class, Error, Result};
@@ -77,6 +77,8 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut
     let mut codes: Vec<Codes> = pictures.iter().map(empty).collect();
     let mut plan = learned.plan.clone();
     plan.stages.iter_mut().for_each(|s| s.steps = s.steps.max(WINDOW_STEPS));
+    // Networks that are given say by themselves what is for which grid.
+    plan.handover = Handover { dearer: 1.0, kept: 1.0 };
     let steps = plan.stages.iter().map(|s| s.steps as u64).sum::<u64>();
     let total = learned.done + steps * windows.len() as u64;
     for (i, (n, core)) in windows.iter().enumerate() {
@@ -223,7 +225,7 @@ mod tests {
             let stop = AtomicBool::new(false);
             let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
             let mut plan = Plan::new(1, 1, width * height, height, 2e-3);
-            plan.stages.iter_mut().for_each(|s| s.steps = 100);
+            plan.stages.iter_mut().for_each(|s| s.steps = 80);
             let pictures = [picture.clone()];
             let learned = if in_windows {
                 super::fit(&pictures, &options, plan, &mut monitor)
@@ -236,14 +238,14 @@ mod tests {
                 let d = |i: usize| f64::from(written.decoded[0].samples[i]) - f64::from(picture.samples[i]);
                 r.clone().map(|i| d(i).powi(2)).sum::<f64>() / r.len() as f64
             };
-            // The rows on both sides of the seam at 512 are no worse than the rest.
-            let (all, seam) = (error(0..width * height), error(506 * width..520 * width));
-            (written.bytes.len() as f64, all, seam)
+            let cost =
+                error(0..width * height) / 65025.0 + 2e-3 * 8.0 * written.bytes.len() as f64 / (width * height) as f64;
+            // The rows on both sides of the seam at 512.
+            (cost, error(506 * width..518 * width))
         };
-        let (bytes, error, _) = fit(false);
-        let (in_windows, error_in_windows, seam) = fit(true);
-        assert!(in_windows < 1.5 * bytes, "{in_windows} bytes against {bytes}");
-        assert!(error_in_windows < 1.5 * error, "{error_in_windows} against {error}");
-        assert!(seam < 2.0 * error_in_windows, "{seam} at the seam, {error_in_windows} elsewhere");
+        let (whole, edge) = fit(false);
+        let (in_windows, seam) = fit(true);
+        assert!(in_windows < 1.3 * whole, "J {in_windows} in windows, {whole} as a whole");
+        assert!(seam < 2.0 * edge, "error {seam} at the seam, {edge} there as a whole");
     }
 }
