@@ -1,5 +1,5 @@
-//! The `gdn` family from pictures to files and back: groups, grey, the smallest pictures, f16 weights,
-//! threads, checkpoints.
+//! The `gdn` family from pictures to files and back: every target, groups, grey, the smallest pictures, f16 weights,
+//! other distortions, threads, checkpoints.
 #![cfg(feature = "fit")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +65,27 @@ fn psnr(pictures: &[Picture], written: &Written) -> f64 {
 }
 
 #[test]
+fn targets_are_kept() {
+    let pictures = [picture(96, 64, 3)];
+    let free = file(&pictures, &options(Target::Lambda(1e-3)));
+    let (db, bytes) = (psnr(&pictures, &free), free.bytes.len());
+    assert!(db > 25.0, "{db}");
+    let got = file(&pictures, &options(Target::Psnr(db - 1.5)));
+    assert!(psnr(&pictures, &got) >= db - 1.5);
+    let limit = bytes as u64 * 4 / 5;
+    let got = file(&pictures, &options(Target::Size(limit)));
+    assert!(got.bytes.len() as u64 <= limit, "{} of {limit}", got.bytes.len());
+    let bpp = 8.0 * 0.8 * bytes as f64 / (96.0 * 64.0);
+    let got = file(&pictures, &options(Target::Bpp(bpp)));
+    assert!(8.0 * got.bytes.len() as f64 / (96.0 * 64.0) <= bpp);
+    let wanted = 1.0 - 2.0 * (1.0 - metrics::ms_ssim(&pictures[0], &free.decoded[0]).unwrap());
+    let got = file(&pictures, &options(Target::MsSsim(wanted)));
+    assert!(metrics::ms_ssim(&pictures[0], &got.decoded[0]).unwrap() >= wanted);
+    let out_of_reach = fit(&pictures, &options(Target::Size(40)), usize::MAX, None).0.err().unwrap();
+    assert_eq!(out_of_reach.class, Class::Target);
+}
+
+#[test]
 fn groups_grey_and_f16() {
     let group = [picture(80, 56, 3), picture(33, 61, 3), picture(8, 8, 3)];
     let written = file(&group, &options(Target::Lambda(1e-3)));
@@ -84,6 +105,20 @@ fn smallest_pictures() {
         let (a, b) = (&pictures[0], &written.decoded[0]);
         assert_eq!((a.width, a.height), (b.width, b.height));
         assert!(psnr(&pictures, &written) > 15.0, "{width}x{height}");
+    }
+}
+
+/// Structural distortions reach a structural similarity that MSE does not, at no more bytes.
+#[test]
+fn structural_distortions_serve_their_measure() {
+    let pictures = [picture(96, 64, 3)];
+    let similarity = |w: &Written| metrics::ms_ssim(&pictures[0], &w.decoded[0]).unwrap();
+    let plain = file(&pictures, &options(Target::Lambda(1e-3)));
+    for tune in [Tune::Ssim, Tune::MsSsim] {
+        let tuned = file(&pictures, &FitOptions { tune, ..options(Target::Lambda(1e-3)) });
+        assert!(similarity(&tuned) > similarity(&plain), "{tune:?}");
+        assert!(tuned.bytes.len() <= plain.bytes.len(), "{tune:?}");
+        assert!(psnr(&pictures, &tuned) < psnr(&pictures, &plain), "{tune:?} changes what is minimised");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Parameters of analysis and synthesis, and the windows of a picture that they are trained on.
 
+use super::bands::Band;
 use super::start::Packet;
 use crate::entropy::bottleneck;
 use crate::fit::autograd::{Function, Layer, Layers};
@@ -46,9 +47,9 @@ pub struct Net {
 }
 
 impl Net {
-    /// A wavelet packet and a little noise, with codes for a loss that weighs bits by `lambda`. `mean` is the picture's
+    /// A wavelet packet of the first of `bands` and a little noise, with codes for a loss that weighs bits by `lambda`. `mean` is the picture's
     /// mean luma.
-    pub fn new(spec: GdnSpec, mean: f32, lambda: f64, seed: u64) -> Self {
+    pub fn new(spec: GdnSpec, bands: &[Band], mean: f32, lambda: f64, seed: u64) -> Self {
         let n = spec.n;
         let mut at = 0;
         let mut part = |len: usize| {
@@ -107,7 +108,7 @@ impl Net {
         }
         // A uniform error of this step costs as much as it saves.
         let step = (12.0 * lambda / (2.0 * std::f64::consts::LN_2)).sqrt() as f32;
-        let packet = Packet::new(n, spec.channels, step);
+        let packet = Packet::new(n, bands, step);
         let taps = |i: usize| (i / KERNEL, i % KERNEL);
         for (k, level) in packet.levels.iter().enumerate() {
             let (down, up) = (list[5 + 2 * k].weights.start, list[4 - 2 * k].weights.start);
@@ -174,6 +175,22 @@ impl Net {
             }
         }
         values
+    }
+
+    /// Makes the steps of the weights finer by up to `bits`. Weights first become what they are rounded to: between the
+    /// coarse steps they wandered freely.
+    pub fn refine_steps(&mut self, bits: u32) {
+        let Some(mut exponents) = self.exponents.take() else { return };
+        let values = self.synthesis_values();
+        let rounded = Quantised::new(&self.spec, &values, exponents.clone()).dequantise(&self.spec);
+        self.parameters[..rounded.len()].copy_from_slice(&rounded);
+        for r in self.betas.iter().chain(&self.gammas).filter(|r| r.end <= self.ends[0]) {
+            self.parameters[r.clone()].iter_mut().for_each(|v| *v = gdn::parameter_of(*v));
+        }
+        for (t, e) in self.spec.tensors().iter().zip(&mut exponents) {
+            *e = (*e + bits).min(Quantised::finest(&rounded[t.range.clone()])).max(*e);
+        }
+        self.exponents = Some(exponents);
     }
 
     /// Gradients of the layers' values (all, or the synthesis's alone) become those of the parameters.

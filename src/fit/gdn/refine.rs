@@ -10,14 +10,14 @@ use crate::fit::optim::{cosine, Adam};
 use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
-use crate::models::gdn::weights::{Kind, Quantised, MAX_EXPONENT, MAX_VALUE};
+use crate::models::gdn::weights::{Kind, Quantised};
 use rayon::prelude::*;
 
 /// Side of a part in codes.
 const SIDE: usize = 32;
 /// Parts of a step: all of a small picture.
 const PARTS: usize = 16;
-/// What a bit of the weights counts when steps are chosen: the steps after it win back much of what is lost.
+/// What a bit of the weights counts when steps are first chosen: the steps after it win back much of what is lost.
 const WEIGHT_BIT: f64 = 3.0;
 /// Largest code: far beyond what pays.
 const MAX_CODE: f32 = 8000.0;
@@ -246,23 +246,24 @@ impl Refiner {
         }
     }
 
-    /// Chooses a step for each tensor of the synthesis: coarser as long as the loss falls.
+    /// Chooses a step for each tensor of the synthesis: from the finest, coarser as long as the loss falls; if steps
+    /// were chosen before, those or the next coarser ones.
     pub fn choose_steps(&self, net: &mut Net, lanes: &mut [Lane], pictures: &[Picture], tune: Tune, lambda: f64) {
         let which = self.spread(PARTS);
         let values = net.synthesis_values();
         let tensors = net.spec.tensors();
-        let finest = |t: &crate::models::gdn::weights::TensorSpec| {
-            let max = values[t.range.clone()].iter().fold(0f32, |m, v| m.max(v.abs()));
-            let fits = |e: &u32| max * (1u32 << e) as f32 <= f32::from(MAX_VALUE) * 0.9;
-            (0..=MAX_EXPONENT).rev().find(fits).unwrap_or(0)
-        };
-        let mut exponents: Vec<u32> = tensors.iter().map(finest).collect();
+        let mut exponents: Vec<u32> = tensors.iter().map(|t| Quantised::finest(&values[t.range.clone()])).collect();
+        let before = net.exponents.take();
+        let (weight_bit, most) = if before.is_none() { (WEIGHT_BIT, usize::MAX) } else { (1.0, 1) };
+        for (e, before) in exponents.iter_mut().zip(before.iter().flatten()) {
+            *e = (*e).min(*before);
+        }
         let mut cost = |net: &mut Net, exponents: &[u32]| {
             net.exponents = Some(exponents.to_vec());
             net.prepare(SYNTHESIS);
             let d = self.distortion(net, lanes, pictures, tune, &which);
             let bits = Quantised::new(&net.spec, &values, exponents.to_vec()).bits(&net.spec);
-            d.cost / d.samples * self.pixels / lambda + WEIGHT_BIT * bits
+            d.cost / d.samples * self.pixels / lambda + weight_bit * bits
         };
         let mut best = cost(net, &exponents);
         // Large tensors first: they decide most bytes.
@@ -271,12 +272,13 @@ impl Refiner {
         for i in order {
             let start = exponents[i];
             let mut best_here = start;
-            for e in (0..start).rev() {
+            for e in (0..start).rev().take(most) {
                 exponents[i] = e;
                 let now = cost(net, &exponents);
                 if now < best {
                     (best, best_here) = (now, e);
                 } else if best_here > e + 1 || tensors[i].kind == Kind::Beta {
+                    // A coarser step that does not pay may be followed by one that does, two hardly.
                     break;
                 }
             }

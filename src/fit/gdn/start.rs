@@ -1,6 +1,7 @@
 //! A start that is a codec already: analysis and synthesis of a wavelet packet (5/3 filters of Le Gall and Tabatabai
-//! 1988) of three levels, of which the `N` lowest bands are kept. Training goes on from there.
+//! 1988) of three levels, of which `N` bands are kept. Training goes on from there.
 
+use super::bands;
 use crate::models::gdn::KERNEL;
 
 const LEVELS: usize = 3;
@@ -67,23 +68,11 @@ fn norm(path: &[usize]) -> f32 {
     response.iter().map(|r| r * r).sum::<f32>().sqrt()
 }
 
-/// What bands of the second and third component count beside those of the first: colour is smooth.
-const COLOUR: usize = 9;
-
 impl Packet {
-    /// The `n` lowest bands of a picture of `channels`, for an error of `step` of a code in the picture's norm.
-    pub fn new(n: usize, channels: usize, step: f32) -> Self {
-        let mut bands: Vec<(usize, Band)> = Vec::new();
-        for component in 0..channels {
-            for (fy, fx) in (0..64).map(|i| (i / 8, i % 8)) {
-                let weight = if component == 0 { 1 } else { COLOUR };
-                // The mean of each component comes first.
-                let order = weight * (fx * fx + fy * fy);
-                bands.push((order, Band { component, x: path(fx), y: path(fy) }));
-            }
-        }
-        bands.sort_by_key(|(order, _)| *order);
-        let mut coarse: Vec<Band> = bands.into_iter().map(|(_, b)| b).take(n).collect();
+    /// The first `n` of `bands`, for an error of `step` of a code in the picture's norm.
+    pub fn new(n: usize, bands: &[bands::Band], step: f32) -> Self {
+        let of = |b: &bands::Band| Band { component: b.component, x: path(b.fx), y: path(b.fy) };
+        let mut coarse: Vec<Band> = bands.iter().take(n).map(of).collect();
         let mut levels = Vec::new();
         for level in (0..LEVELS).rev() {
             let mut fine: Vec<Band> = Vec::new();
@@ -125,7 +114,9 @@ mod tests {
     #[test]
     fn maps_fit_and_every_code_is_used() {
         for (n, channels) in [(1, 3), (2, 3), (4, 1), (8, 3), (12, 3), (33, 3), (192, 3), (255, 3), (64, 1), (70, 1)] {
-            let packet = Packet::new(n, channels, 0.05);
+            let all: Vec<bands::Band> =
+                (0..64 * channels).map(|i| bands::Band { component: i / 64, fy: i % 64 / 8, fx: i % 8 }).collect();
+            let packet = Packet::new(n, &all, 0.05);
             assert_eq!(packet.levels[2].len(), n.min(64 * channels));
             for (k, level) in packet.levels.iter().enumerate() {
                 assert!(level.iter().all(|t| t.coarse < n && t.fine < if k == 0 { channels } else { n }));

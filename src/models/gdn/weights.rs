@@ -144,6 +144,13 @@ impl Quantised {
         q
     }
 
+    /// The exponent of the finest step at which `weights` can be written, with a little room for them to grow.
+    pub fn finest(weights: &[f32]) -> u32 {
+        let max = weights.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let fits = |e: &u32| max * (1u32 << e) as f32 <= f32::from(MAX_VALUE) * 0.9;
+        (0..=MAX_EXPONENT).rev().find(fits).unwrap_or(0)
+    }
+
     /// Rounds tensor `i` anew. A beta never becomes 0.
     pub fn requantise(&mut self, t: &TensorSpec, weights: &[f32], i: usize, exponent: u32) {
         self.exponents[i] = exponent;
