@@ -6,8 +6,10 @@ use common::Table;
 use kernels::exact::conv_transpose2d::{ConvTranspose, PackedConvTranspose};
 use kernels::exact::gdn::PackedGdn;
 use kernels::fast::gdn::Gdn;
+use kernels::fast::gemm::{gemm, gemm_scalar, Matrix};
 use kernels::fast::{conv2d as c2, conv_transpose2d as ct, gdn as g, ssim as sm, PackedConv, Scratch};
 use kernels::{exact, Conv2d, ConvTranspose2d, Level, Window};
+use tilefit::fit::soap::{Shape as SoapShape, Soap, SoapRate};
 
 /// Values in [-0.5, 0.5) without a pattern.
 fn noise(n: usize) -> Vec<f32> {
@@ -25,8 +27,24 @@ fn main() {
     for n in [32, 128] {
         layers(&table, n);
     }
+    products(&table);
     similarity(&table);
     decode(&table);
+}
+
+/// Dense products of the sizes that the optimiser's bases have, and the optimiser's step itself.
+fn products(table: &Table) {
+    for n in [8, 16, 32, 64, 128] {
+        let (a, b, mut c) = (noise(n * n), noise(n * n), noise(n * n));
+        let (a, b) = (Matrix::new(&a, n, n), Matrix::new(&b, n, n).transposed());
+        table.row(&format!("gemm/sgemm/{n}"), n * n * n, || gemm(1.0, a, b, 0.0, &mut c));
+        table.row(&format!("gemm/loops/{n}"), n * n * n, || gemm_scalar(1.0, a, b, 0.0, &mut c));
+    }
+    for (rows, cols) in [(16, 16), (32, 24), (48, 40)] {
+        let mut soap = Soap::new([SoapShape { start: 0, rows, cols }]);
+        let (mut w, g) = (noise(rows * cols), noise(rows * cols));
+        table.row(&format!("soap/{rows}x{cols}"), 0, || soap.step(&mut w, &g, &SoapRate::default()));
+    }
 }
 
 /// The three passes of each layer of the `gdn` family on 128x128 tiles, and the step that they make up.

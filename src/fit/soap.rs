@@ -4,6 +4,8 @@
 //! with eigenvectors QL and QR. Adam runs on `QL^T G QR` and its step is rotated back.
 //! Vectors (biases, filter taps) get plain Adam.
 
+use kernels::fast::gemm::{gemm, Matrix};
+
 /// One tensor of the flat parameter list: `rows x cols`, row-major, from `start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -153,49 +155,29 @@ fn identity(n: usize) -> Vec<f32> {
 
 /// `gram <- keep * gram + (1-keep) * G G^T` (`G^T G` for the right mode).
 fn accumulate(gram: &mut [f32], g: &[f32], rows: usize, cols: usize, right: bool, keep: f32) {
-    let n = if right { cols } else { rows };
-    for i in 0..n {
-        for j in 0..n {
-            let dot: f32 = if right {
-                (0..rows).map(|r| g[r * cols + i] * g[r * cols + j]).sum()
-            } else {
-                (0..cols).map(|c| g[i * cols + c] * g[j * cols + c]).sum()
-            };
-            gram[i * n + j] = keep * gram[i * n + j] + (1.0 - keep) * dot;
-        }
-    }
+    let g = Matrix::new(g, rows, cols);
+    let g = if right { g.transposed() } else { g };
+    gemm(1.0 - keep, g, g.transposed(), keep, gram);
 }
 
 /// `out = QL^T x QR` (`QL x QR^T` when not `forward`).
 fn rotate(t: &Tensor, x: &[f32], out: &mut [f32], scratch: &mut [f32], forward: bool) {
     let (rows, cols) = (t.shape.rows, t.shape.cols);
-    let n = rows * cols;
+    let (scratch, out) = (&mut scratch[..rows * cols], &mut out[..rows * cols]);
     match &t.left {
-        None => scratch[..n].copy_from_slice(x),
-        Some(Mode { q, .. }) => {
-            scratch[..n].fill(0.0);
-            for i in 0..rows {
-                for k in 0..rows {
-                    let f = if forward { q[k * rows + i] } else { q[i * rows + k] };
-                    for j in 0..cols {
-                        scratch[i * cols + j] += f * x[k * cols + j];
-                    }
-                }
-            }
+        None => scratch.copy_from_slice(x),
+        Some(Mode { n, q, .. }) => {
+            let q = Matrix::new(q, *n, *n);
+            let q = if forward { q.transposed() } else { q };
+            gemm(1.0, q, Matrix::new(x, rows, cols), 0.0, scratch);
         }
     }
     match &t.right {
-        None => out[..n].copy_from_slice(&scratch[..n]),
-        Some(Mode { q, .. }) => {
-            out[..n].fill(0.0);
-            for i in 0..rows {
-                for k in 0..cols {
-                    let s = scratch[i * cols + k];
-                    for j in 0..cols {
-                        out[i * cols + j] += s * if forward { q[k * cols + j] } else { q[j * cols + k] };
-                    }
-                }
-            }
+        None => out.copy_from_slice(scratch),
+        Some(Mode { n, q, .. }) => {
+            let q = Matrix::new(q, *n, *n);
+            let q = if forward { q } else { q.transposed() };
+            gemm(1.0, Matrix::new(scratch, rows, cols), q, 0.0, out);
         }
     }
 }
@@ -256,15 +238,7 @@ fn eigenvectors(mode: &mut Mode) {
 fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) -> Vec<usize> {
     let n = mode.n;
     let aq = &mut scratch[..n * n];
-    aq.fill(0.0);
-    for i in 0..n {
-        for k in 0..n {
-            let f = mode.gram[i * n + k];
-            for j in 0..n {
-                aq[i * n + j] += f * mode.q[k * n + j];
-            }
-        }
-    }
+    gemm(1.0, Matrix::new(&mode.gram, n, n), Matrix::new(&mode.q, n, n), 0.0, aq);
     let strength: Vec<f32> = (0..n).map(|j| (0..n).map(|i| mode.q[i * n + j] * aq[i * n + j]).sum()).collect();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| strength[j].total_cmp(&strength[i]));

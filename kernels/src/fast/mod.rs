@@ -9,6 +9,7 @@ pub mod conv_transpose2d;
 pub mod density;
 pub mod features;
 pub mod gdn;
+pub mod gemm;
 mod math;
 mod outer;
 pub mod peak;
