@@ -18,17 +18,32 @@ pub struct Plan {
     pub handover: Handover,
 }
 
-/// `(spatial neighbours, features, hidden channels, full-size steps)` of efforts 1 to 9.
-const EFFORTS: [(usize, usize, usize, u32); 9] = [
-    (6, 2, 8, 190),
-    (6, 2, 8, 450),
-    (10, 4, 16, 500),
-    (10, 4, 16, 800),
-    (10, 4, 16, 1300),
-    (14, 6, 32, 1800),
-    (14, 6, 48, 3000),
-    (14, 6, 48, 5500),
-    (14, 6, 48, 9000),
+/// What an effort buys.
+struct Effort {
+    /// Inputs of the context network: codes of the grid itself, features of coarser grids.
+    spatial: usize,
+    features: usize,
+    /// Width of the synthesis, and its residual 3x3 layers: a layer costs 8 % of a step and pays only in long fits.
+    hidden: usize,
+    residuals: usize,
+    /// Full-size steps.
+    steps: u32,
+}
+
+const fn effort(spatial: usize, features: usize, hidden: usize, residuals: usize, steps: u32) -> Effort {
+    Effort { spatial, features, hidden, residuals, steps }
+}
+
+const EFFORTS: [Effort; 9] = [
+    effort(6, 2, 8, 0, 270),
+    effort(6, 2, 8, 0, 600),
+    effort(10, 4, 16, 1, 600),
+    effort(10, 4, 16, 1, 1000),
+    effort(10, 4, 16, 1, 1700),
+    effort(14, 6, 32, 2, 2200),
+    effort(14, 6, 32, 2, 4000),
+    effort(14, 6, 48, 2, 6500),
+    effort(14, 6, 48, 2, 11500),
 ];
 
 /// Steps of a coarse stage at most: it is a start, not an end.
@@ -52,12 +67,16 @@ const TO_SHORT_FIT: Handover = Handover { dearer: 2.0, kept: 0.85 };
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
-        let (spatial, features, hidden, steps) = EFFORTS[effort.clamp(1, 9) as usize - 1];
+        let Effort { spatial, features, hidden, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
         // Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file.
         let dear = lambda * 2e6 / pixels as f64;
         let (spatial, features, hidden) =
             if dear > 0.02 { (spatial.min(6), features.min(2), hidden.min(8)) } else { (spatial, features, hidden) };
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
+        // The last layer stays: it is the one without a relu.
+        let most = spec.trunk.iter().filter(|l| l.kernel == 3).count();
+        let first = spec.trunk.len() - most;
+        spec.trunk.drain(first..first + most - residuals);
         // Grids of less than two codes a side describe nothing that the next finer one does not.
         spec.depth = spec.depth.min((smallest.max(2) as f64).log2() as u32);
         spec.hyper_from = spec.hyper_from.min(spec.depth + 1);
