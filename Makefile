@@ -2,7 +2,7 @@
 TILEFIT = target/release/tilefit
 TARGET = x86_64-unknown-linux-gnu
 
-.PHONY: help demo test lint bench static golden rd web web-test web-samples web-shots golden-check
+.PHONY: help demo test lint bench static decoder golden rd web web-test web-samples web-shots golden-check
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -30,6 +30,9 @@ bench: ## kernels and codec, seconds and ratios
 static: ## the release binary without shared libraries
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TARGET)
 	ls -l target/$(TARGET)/release/tilefit
+
+decoder: ## tilefit-decode as a static binary of at most 500 KB
+	scripts/decoder.sh
 
 golden: ## files that must decode to the same samples for ever
 	cargo test --test conformance
