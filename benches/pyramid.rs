@@ -1,6 +1,8 @@
-//! Speed of the pyramid's training kernels, one thread: `cargo bench --bench pyramid [level ...]`.
+//! Speed of the pyramid's training, whole steps and kernels, one thread: `cargo bench --bench pyramid [level ...]`.
 //!
 //! Times are the best of several runs: on a shared machine only ratios within one run mean something.
+
+mod common;
 
 use kernels::fast::adam::{adam, AdamStep};
 use kernels::fast::context::{
@@ -10,7 +12,11 @@ use kernels::fast::quantise::{quantise, Quantise};
 use kernels::Level;
 use std::hint::black_box;
 use std::time::Instant;
-use tilefit::models::pyramid::spec::NEIGHBOURS;
+use tilefit::fit::pyramid::plan::{Anneal, Plan};
+use tilefit::fit::pyramid::train::Trainer;
+use tilefit::fit::Tune;
+use tilefit::models::pyramid::spec::{SynthLayer, NEIGHBOURS};
+use tilefit::Picture;
 
 const WIDTH: usize = 768;
 const ROWS: usize = 32;
@@ -74,7 +80,37 @@ fn latent_rows(level: Level) {
     println!("adam/{level:?} {ns:8.2} ns/latent");
 }
 
+/// Three steps of a whole fit (the bits are looked at in one of them), one thread: seconds a step.
+fn steps(table: &common::Table) {
+    let (width, height) = (768, 512);
+    let sample = |i: usize| {
+        let (x, y, c) = ((i / 3 % width) as f64, (i / 3 / width) as f64, (i % 3) as f64);
+        (128.0 + 60.0 * (x / (7.0 + c)).sin() * (y / 23.0).cos() + 40.0 * ((x * y) / 9000.0).sin()) as u8
+    };
+    let picture = Picture { width, height, channels: 3, samples: (0..3 * width * height).map(sample).collect() };
+    let pictures = [picture];
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for effort in [1, 5, 9] {
+        let name = format!("3 steps at effort {effort}, 768x512");
+        if !table.wants(&name) {
+            continue;
+        }
+        let spec = Plan::new(effort, 3, width * height, height, 1e-3).spec;
+        // Multiplications a pixel; the upsampling's few are left out.
+        let d = spec.spatial + spec.features;
+        let context = (2 * d * d + 4 * d) * 4 / 3;
+        let layer = |inputs: usize, l: &SynthLayer| inputs * l.outputs * l.kernel * l.kernel;
+        let inputs = std::iter::once(spec.maps()).chain(spec.trunk.iter().map(|l| l.outputs));
+        let synthesis: usize = spec.trunk.iter().zip(inputs).map(|(l, i)| layer(i, l)).sum::<usize>() + 3 * spec.maps();
+        let anneal = Anneal::at(0.5, true);
+        let mut trainer = Trainer::new(spec, &pictures, 0, Level::best(), 1, Tune::Psnr);
+        let macs = width * height * (3 * context + 3 * 3 * synthesis);
+        table.row(&name, macs, || one.install(|| (0..3).for_each(|_| trainer.step(1e-3, &anneal))));
+    }
+}
+
 fn main() {
+    steps(&common::Table::new());
     let names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     for level in Level::available() {
         if !names.is_empty() && !names.iter().any(|n| n == level.name()) {
