@@ -28,9 +28,10 @@ lint: ## format, warnings, and the decoder alone
 bench: ## kernels and codec, seconds and ratios
 	cargo bench --workspace
 
-static: ## the release binary without shared libraries
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TARGET)
+static: ## the release binary without shared libraries, 3 MB at most
+	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --release --target $(TARGET)
 	ls -l target/$(TARGET)/release/tilefit
+	test $$(stat -c %s target/$(TARGET)/release/tilefit) -le 3000000
 
 decoder: ## tilefit-decode as a static binary of at most 500 KB
 	scripts/decoder.sh
