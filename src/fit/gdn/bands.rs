@@ -20,7 +20,7 @@ const BLOCKS: usize = 8192;
 const SHARES: [f64; 3] = [3.0, 2.0, 3.0];
 
 /// Most channels that are chosen: the time of a step grows with their square.
-pub const MOST_CHOSEN: usize = 32;
+pub const MOST_CHOSEN: usize = 24;
 
 /// What codes take of the bits of independent coefficients, as measured.
 const CODE_BITS: f64 = 0.75;
