@@ -1,6 +1,6 @@
 # Names for command lines; no logic.
 TILEFIT = target/release/tilefit
-TARGET = x86_64-unknown-linux-gnu
+STATIC = x86_64-unknown-linux-musl
 
 .PHONY: help demo test lint bench static decoder golden rd web web-test web-samples web-shots golden-check
 
@@ -28,10 +28,10 @@ lint: ## format, warnings, and the decoder alone
 bench: ## kernels and codec, seconds and ratios
 	cargo bench --workspace
 
-static: ## the release binary without shared libraries, 3 MB at most
-	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --release --target $(TARGET)
-	ls -l target/$(TARGET)/release/tilefit
-	test $$(stat -c %s target/$(TARGET)/release/tilefit) -le 3000000
+static: ## the release binary without shared libraries, 3 MB at most (rustup target add x86_64-unknown-linux-musl)
+	cargo build --release --bin tilefit --target $(STATIC)
+	ls -l target/$(STATIC)/release/tilefit
+	test $$(stat -c %s target/$(STATIC)/release/tilefit) -le 3000000
 
 decoder: ## tilefit-decode as a static binary of at most 500 KB
 	scripts/decoder.sh
