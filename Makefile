@@ -28,7 +28,8 @@ lint: ## format, warnings, and the decoder alone
 bench: ## kernels and codec, seconds and ratios
 	cargo bench --workspace
 
-static: ## the release binary without shared libraries, 3 MB at most (rustup target add x86_64-unknown-linux-musl)
+static: ## the release binary without shared libraries, 3 MB at most
+	. scripts/toolchain.sh && need_target $(STATIC)
 	cargo build --release --bin tilefit --target $(STATIC)
 	ls -l target/$(STATIC)/release/tilefit
 	test $$(stat -c %s target/$(STATIC)/release/tilefit) -le 3000000

@@ -6,10 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 say() { echo "golden-check: $*"; }
 fail() { echo "golden-check: $*" >&2; exit 1; }
-target() {
-    [ -d "$(rustc --print sysroot)/lib/rustlib/$1" ] || rustup target add "$1" ||
-        fail "no standard library for $1: rustup target add $1"
-}
+. scripts/toolchain.sh
 # The decoder half with threads: no encoder is needed to check it.
 check() {
     cargo test -q --no-default-features --features threads --test conformance "$@"
@@ -23,7 +20,7 @@ if [ "$(uname -m)" = x86_64 ]; then
     say "levels $TILEFIT_LEVELS, 1 and 2 threads"
     check
     say "static build (musl)"
-    target x86_64-unknown-linux-musl
+    need_target x86_64-unknown-linux-musl
     check --target x86_64-unknown-linux-musl
 fi
 
@@ -35,7 +32,7 @@ node tests/wasm/check.mjs web/tilefit.wasm web/tilefit-simd.wasm
 say "aarch64 (NEON) under qemu-user"
 command -v qemu-aarch64 >/dev/null || apt-get install -y -qq qemu-user >/dev/null ||
     fail "qemu-aarch64 is missing: apt-get install qemu-user"
-target aarch64-unknown-linux-musl
+need_target aarch64-unknown-linux-musl
 # Static, with the linker that comes with Rust: no cross compiler is needed.
 TILEFIT_LEVELS=scalar,neon \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \

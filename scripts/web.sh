@@ -2,16 +2,13 @@
 # The decoder as WebAssembly: web/tilefit.wasm and web/tilefit-simd.wasm. Gets the target and the library's sources
 # through rustup and wasm-opt through npm where they are missing.
 #
-# `core` and `alloc` are built with the module, without the texts of panics: that is a fifth of the bytes. These flags
-# of the compiler are not stable yet, hence RUSTC_BOOTSTRAP; they change no result.
+# `core` and `alloc` are built with the module, without the texts of panics: that is a fifth of the bytes.
 set -eu
 cd "$(dirname "$0")/.."
 target=wasm32-unknown-unknown
-library=$(rustc --print sysroot)/lib/rustlib
-[ -d "$library/$target" ] || rustup target add $target ||
-    { echo "no standard library for $target: rustup target add $target" >&2; exit 1; }
-[ -d "$library/src/rust/library/core" ] || rustup component add rust-src ||
-    { echo "no sources of the standard library: rustup component add rust-src" >&2; exit 1; }
+. scripts/toolchain.sh
+need_target $target
+need_sources
 tools=target/web-tools
 opt=$(command -v "${WASM_OPT:-$tools/node_modules/.bin/wasm-opt}" || true)
 if [ -z "$opt" ]; then
@@ -26,7 +23,7 @@ passes="--flatten --rereloop -Oz -Oz --one-caller-inline-max-function-size=0 --c
 strip="--strip-debug --strip-producers --strip-target-features"
 build() {
     RUSTC_BOOTSTRAP=1 \
-        RUSTFLAGS="${RUSTFLAGS-} $2 -Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=none" \
+        RUSTFLAGS="${RUSTFLAGS-} $2 $small" \
         cargo build -q -p tilefit-wasm --lib --profile web --target $target --target-dir "target/$1" \
         -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size
     # shellcheck disable=SC2086
