@@ -1,6 +1,7 @@
 //! The encoder's half: fitting a model and its codes to pictures.
 
 pub mod autograd;
+mod dct;
 pub mod gdn;
 pub mod loss;
 pub mod optim;
@@ -29,6 +30,13 @@ pub enum Target {
     Bpp(f64),
     /// Bytes of the whole file, at most.
     Size(u64),
+}
+
+impl Target {
+    /// Whether lambda follows what is measured; else the target is a lambda itself.
+    pub fn moves(self) -> bool {
+        !matches!(self, Target::Quality(_) | Target::Lambda(_))
+    }
 }
 
 /// The distortion that is minimised.

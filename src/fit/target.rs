@@ -1,7 +1,8 @@
 //! From what the user asks for to the `lambda` of the loss, before and during a fit.
 
+use super::loss::MS_SSIM_UNIT;
 use super::water_filling::Spectrum;
-use super::{FitOptions, Target};
+use super::{FitOptions, Target, Tune};
 use crate::image::Picture;
 
 /// `lambda = 10^(-1.3 - 0.028 q)`: q 75 is 4e-4 (about 37 dB on photographs), q 100 is 8e-5, q 0 is 0.05.
@@ -21,6 +22,7 @@ pub struct Measured {
 #[derive(Clone, Debug)]
 pub struct LambdaControl {
     target: Target,
+    tune: Tune,
     pixels: f64,
     lambda: f64,
 }
@@ -47,7 +49,7 @@ impl LambdaControl {
             Target::Bpp(bpp) => spend(bpp),
             Target::Size(bytes) => spend(8.0 * bytes as f64 / pixels),
         };
-        LambdaControl { target: options.target, pixels, lambda: clamp(lambda) }
+        LambdaControl { target: options.target, tune: options.tune, pixels, lambda: clamp(lambda) }
     }
 
     pub fn lambda(&self) -> f64 {
@@ -92,6 +94,44 @@ impl LambdaControl {
             Target::Size(bytes) => m.bytes <= bytes as f64,
         }
     }
+
+    /// Orders files, the best last: those that miss the target by how near they are, then those that keep it, by
+    /// bytes under a quality and by quality under a size; without a target by the loss.
+    pub fn rank(&self, m: &Measured) -> (bool, f64) {
+        let met = self.met(m);
+        let distortion = match self.tune {
+            Tune::Psnr | Tune::Ssim => 10f64.powf(-0.1 * m.psnr),
+            Tune::MsSsim => (1.0 - m.ms_ssim) * MS_SSIM_UNIT,
+        };
+        let cost = match (self.target, self.gap(m)) {
+            (_, Some(gap)) if !met => gap.abs(),
+            (Target::Quality(_) | Target::Lambda(_), _) => distortion + self.lambda * 8.0 * m.bytes / self.pixels,
+            (Target::Psnr(_) | Target::MsSsim(_), _) => m.bytes,
+            (Target::Bpp(_) | Target::Size(_), _) => distortion,
+        };
+        (met, -cost)
+    }
+}
+
+/// Narrows `range` of lambda around the one at which a quality that falls with lambda is `wanted`: `halvings` of the
+/// range of its logarithm.
+pub fn narrow(range: (f64, f64), halvings: u32, wanted: f64, quality: impl Fn(f64) -> f64) -> (f64, f64) {
+    let (mut low, mut high) = range;
+    for _ in 0..halvings {
+        let middle = (low * high).sqrt();
+        if quality(middle) > wanted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (low, high)
+}
+
+/// How far a gap to the target closed, in parts of the move of `ln lambda` that was made for it; `None` at an end of
+/// lambda's range, where nothing moves and nothing is learned.
+pub fn response(before: f64, now: f64, moved: f64) -> Option<f64> {
+    (moved != 0.0).then(|| (before - now) / moved)
 }
 
 /// The range in which files are of use.
@@ -114,16 +154,38 @@ mod tests {
         assert!((0..100).all(|q| quality_to_lambda(q as f64) > quality_to_lambda(q as f64 + 1.0)));
     }
 
+    fn control(target: Target) -> LambdaControl {
+        LambdaControl { target, tune: Tune::Psnr, pixels: 1e6, lambda: 1e-3 }
+    }
+
+    /// A file that keeps the target is not given up for one that comes nearer to it and costs more.
+    #[test]
+    fn ranks_by_what_the_target_leaves_open() {
+        let file = |psnr, bytes| Measured { psnr, bytes, ..Default::default() };
+        let worst_to_best = |target, files: [Measured; 4]| {
+            let control = control(target);
+            assert!(files.windows(2).all(|f| control.rank(&f[0]) < control.rank(&f[1])), "{target:?}");
+        };
+        worst_to_best(
+            Target::Psnr(37.0),
+            [file(35.0, 900.0), file(36.9, 950.0), file(37.0, 9000.0), file(37.4, 990.0)],
+        );
+        worst_to_best(
+            Target::Size(1000),
+            [file(40.0, 1300.0), file(30.0, 1100.0), file(31.0, 1000.0), file(32.0, 800.0)],
+        );
+    }
+
     /// On a codec that behaves as `psnr = 20 - 2.2 ln lambda` the control finds the target.
     #[test]
     fn control_converges() {
-        let mut c = LambdaControl { target: Target::Psnr(37.0), pixels: 1e6, lambda: 1e-3 };
+        let mut c = control(Target::Psnr(37.0));
         for _ in 0..20 {
             let m = Measured { psnr: 20.0 - 2.2 * c.lambda().ln(), ..Default::default() };
             c.follow(&m, 0.7);
         }
         assert!((20.0 - 2.2 * c.lambda().ln() - 37.0).abs() < 0.01);
-        let mut c = LambdaControl { target: Target::Size(5000), pixels: 1e6, lambda: 1e-3 };
+        let mut c = control(Target::Size(5000));
         for _ in 0..20 {
             let m = Measured { bytes: 300.0 * c.lambda().powf(-0.6), ..Default::default() };
             c.follow(&m, 0.7);

@@ -13,6 +13,7 @@
 
 pub use super::context_net::ContextNet;
 use super::context_net::{backward, forward, reduce, sums_count, weight_gradients, Rows};
+use super::lines::lines;
 use super::math::{exp, log2};
 use crate::vector::Bits;
 use std::ops::Range;
@@ -149,8 +150,8 @@ fn context_lanes<S: Bits>(
     // Deltas and inputs of one product fit L1 together.
     let pairs = (3072 / (d * 2 * lanes)).clamp(2, MOST_PAIRS);
     let mut at = [[Place::default(); 2]; MOST_PAIRS];
-    let own = aligned(&mut scratch.strip, pairs * pair_len);
-    let sums = aligned(&mut scratch.sums, sums_count(d) * lanes);
+    let own = lines(&mut scratch.strip, pairs * pair_len);
+    let sums = lines(&mut scratch.sums, sums_count(d) * lanes);
     sums.fill(0.0);
     let mut back = [0usize; 64];
     for (b, (dy, dx)) in back.iter_mut().zip(&band.neighbours[..net.spatial]) {
@@ -206,14 +207,6 @@ fn context_lanes<S: Bits>(
         reduce(d, lanes, sums, dweights);
     }
     bits
-}
-
-/// `n` numbers of `v` from a whole cache line on, so that no vector lies across two.
-fn aligned(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    const LINE: usize = 64;
-    v.resize(n + LINE / 4, 0.0);
-    let skip = v.as_ptr().align_offset(LINE).min(LINE / 4);
-    &mut v[skip..][..n]
 }
 
 /// The contexts of a pair.

@@ -139,3 +139,25 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     rest + sums.iter().sum::<f32>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+
+    #[test]
+    fn each_value_twice_and_back_as_a_sum() {
+        for level in Level::available() {
+            for n in 0..67 {
+                let x: Vec<f32> = (0..n).map(|i| (i * 37 % 19) as f32 - 9.0).collect();
+                let mut d: Vec<f32> = (0..2 * n).map(|i| (i * 53 % 23) as f32 - 11.0).collect();
+                let mut wide = vec![f32::NAN; 2 * n];
+                widen(level, &x, &mut wide);
+                assert!((0..2 * n).all(|i| wide[i] == x[i / 2]), "{level:?} {n}");
+                let want: Vec<f32> = (0..n).map(|i| d[2 * i] + d[2 * i + 1]).collect();
+                narrow(level, &mut d);
+                assert_eq!(d[..n], want, "{level:?} {n}");
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod density;
 pub mod features;
 pub mod gdn;
 pub mod gemm;
+pub mod lines;
 mod math;
 mod outer;
 pub mod peak;

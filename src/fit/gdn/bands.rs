@@ -4,10 +4,12 @@
 //! whose share of the squared error is `e` is worth keeping, at the distortion `t` where one more bit is worth `lambda`,
 //! if `e > t`; it then saves `e - t` and costs `log2(e / t) / 2` bits (reverse water-filling).
 
+use crate::fit::dct::{self, Dct};
 use crate::fit::loss::from_rgb;
+use crate::fit::target;
 use crate::image::Picture;
 use crate::models::gdn::GdnSpec;
-use std::f64::consts::{LN_2, PI};
+use std::f64::consts::LN_2;
 
 /// Bands along an axis.
 pub const SIDE: usize = 8;
@@ -56,44 +58,23 @@ pub struct Plan {
     pub bpp: f64,
 }
 
-fn basis() -> Vec<f64> {
-    let one = |k: usize, x: usize| {
-        let norm: f64 = if k == 0 { 1.0 } else { 2.0 };
-        (norm / SIDE as f64).sqrt() * (PI * k as f64 * (x as f64 + 0.5) / SIDE as f64).cos()
-    };
-    (0..AREA).map(|i| one(i / SIDE, i % SIDE)).collect()
-}
-
-/// Rows of `x` along the basis, transposed.
-fn along(basis: &[f64], x: &[f64]) -> Vec<f64> {
-    let dot = |k: usize, row: usize| (0..SIDE).map(|i| basis[k * SIDE + i] * x[row * SIDE + i]).sum();
-    (0..AREA).map(|i| dot(i / SIDE, i % SIDE)).collect()
-}
-
 impl Bands {
     pub fn new(pictures: &[Picture]) -> Self {
         let channels = pictures[0].channels;
-        let across = |p: &Picture| p.width.div_ceil(SIDE);
-        let blocks = |p: &Picture| across(p) * p.height.div_ceil(SIDE);
-        let stride = pictures.iter().map(blocks).sum::<usize>().div_ceil(BLOCKS);
-        let basis = basis();
+        let dct = Dct::new(SIDE);
         let mut energies = Vec::new();
         let mut planes = vec![0f64; channels * AREA];
-        for p in pictures {
-            for n in (0..blocks(p)).step_by(stride) {
-                let (left, top) = (n % across(p) * SIDE, n / across(p) * SIDE);
-                for i in 0..AREA {
-                    let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
-                    let s = &p.samples[(y * p.width + x) * channels..][..channels];
-                    let v = |c: usize| f32::from(s[c]) / 255.0;
-                    let colour = if channels == 3 { from_rgb(v(0), v(1), v(2)) } else { [v(0), 0.0, 0.0] };
-                    (0..channels).for_each(|c| planes[c * AREA + i] = f64::from(colour[c]));
-                }
-                for (c, plane) in planes.chunks_exact(AREA).enumerate() {
-                    let share = if channels == 3 { SHARES[c] / 3.0 } else { 1.0 };
-                    let transformed = along(&basis, &along(&basis, plane));
-                    energies.extend(transformed.iter().map(|v| (share * v * v) as f32));
-                }
+        for (p, left, top) in dct::spread(pictures, SIDE, BLOCKS) {
+            for i in 0..AREA {
+                let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
+                let s = &p.samples[(y * p.width + x) * channels..][..channels];
+                let v = |c: usize| f32::from(s[c]) / 255.0;
+                let colour = if channels == 3 { from_rgb(v(0), v(1), v(2)) } else { [v(0), 0.0, 0.0] };
+                (0..channels).for_each(|c| planes[c * AREA + i] = f64::from(colour[c]));
+            }
+            for (c, plane) in planes.chunks_exact(AREA).enumerate() {
+                let share = if channels == 3 { SHARES[c] / 3.0 } else { 1.0 };
+                energies.extend(dct.of(plane).iter().map(|v| (share * v * v) as f32));
             }
         }
         Bands { energies, count: channels * AREA, pixels: pictures.iter().map(|p| p.pixels() as f64).sum() }
@@ -108,15 +89,7 @@ impl Bands {
 
     /// The lambda at which `quality`, which falls with it, is `wanted`.
     pub fn solve(&self, given: Option<usize>, wanted: f64, quality: impl Fn(&Plan) -> f64) -> f64 {
-        let (mut low, mut high) = (1e-6f64, 0.3f64);
-        for _ in 0..16 {
-            let middle = (low * high).sqrt();
-            if quality(&self.plan(middle, given)) > wanted {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
+        let (low, high) = target::narrow((1e-6, 0.3), 16, wanted, |lambda| quality(&self.plan(lambda, given)));
         (low * high).sqrt()
     }
 
@@ -163,6 +136,7 @@ impl Bands {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f64::consts::PI;
 
     #[test]
     fn waves_find_their_band() {

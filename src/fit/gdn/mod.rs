@@ -121,7 +121,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         return Err(Error::new(Class::Usage, format!("{n} channels: 1 to {MAX_CHANNELS} are possible")));
     }
     let spec = GdnSpec::new(n, pictures[0].channels);
-    let moves = search::moves(options);
+    let moves = options.target.moves();
     let growth = 1.5f64.powi(options.effort as i32 - 1);
     let [train_steps, refine_steps] = STEPS.map(|s| (s * growth) as u64);
     let begin = Instant::now();

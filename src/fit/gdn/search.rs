@@ -8,8 +8,7 @@ use super::train::Lane;
 use super::{keep, state, Clock};
 use crate::codec;
 use crate::error::{Class, Error, Result};
-use crate::fit::loss::MS_SSIM_UNIT;
-use crate::fit::target::{LambdaControl, Measured};
+use crate::fit::target::{self, LambdaControl, Measured};
 use crate::fit::{FitOptions, Fitted, Moment, Monitor, Target, Tune, WeightCoding};
 use crate::image::{Picture, Rect};
 use crate::metrics;
@@ -41,8 +40,7 @@ const MOVED: f64 = 0.2;
 
 /// The best file so far.
 struct Best {
-    met: bool,
-    cost: f64,
+    rank: (bool, f64),
     fitted: Fitted,
 }
 
@@ -64,11 +62,6 @@ pub struct Search<'a> {
     steps_for: f64,
     pixels: f64,
     saved: Instant,
-}
-
-/// Whether lambda follows what is measured.
-pub fn moves(options: &FitOptions) -> bool {
-    !matches!(options.target, Target::Quality(_) | Target::Lambda(_))
 }
 
 impl<'a> Search<'a> {
@@ -101,7 +94,7 @@ impl<'a> Search<'a> {
 
     /// From step `k` of the stage to the file.
     pub fn run(mut self, mut k: u64, clock: &Clock, monitor: &mut Monitor) -> Result<Fitted> {
-        let looks = match (self.pixels > TILED_FROM as f64, moves(self.options)) {
+        let looks = match (self.pixels > TILED_FROM as f64, self.options.target.moves()) {
             (false, _) => LOOKS,
             (true, true) => LOOKS / 2,
             (true, false) => LOOKS / 4,
@@ -135,7 +128,7 @@ impl<'a> Search<'a> {
         let last = seen.expect("the last step is looked at");
         self.touch_up(last, k, clock.steps, monitor)?;
         match self.best {
-            Some(Best { met: true, fitted, .. }) => Ok(fitted),
+            Some(Best { rank: (true, _), fitted }) => Ok(fitted),
             _ => Err(Error::new(Class::Target, "the target was not reached: raise --effort, or ask for less")),
         }
     }
@@ -162,9 +155,8 @@ impl<'a> Search<'a> {
                 k += 1;
             }
             m = self.look(k, monitor)?;
-            // At an end of lambda's range nothing moves, and nothing is learned.
-            if let (true, Some(now)) = (moved != 0.0, self.control.gap(&m)) {
-                response = ((gap - now) / moved).clamp(0.25, 1.0);
+            if let Some(seen) = self.control.gap(&m).and_then(|now| target::response(gap, now, moved)) {
+                response = seen.clamp(0.25, 1.0);
             }
         }
         Ok(())
@@ -202,21 +194,15 @@ impl<'a> Search<'a> {
         (monitor.report)(Moment { step, steps: self.all.max(step), psnr: -10.0 * d.mse().log10(), bytes });
     }
 
-    /// Measures the file as it would be now, and keeps it if it is the best: under a target the one that keeps it at
-    /// fewest bytes, or with the least distortion.
+    /// Measures the file as it would be now, and keeps it if it is the best.
     fn look(&mut self, k: u64, monitor: &mut Monitor) -> Result<Measured> {
         let fitted = self.fitted(k);
-        let (m, distortion) = measure(&fitted, self.pictures, self.options)?;
+        let m = measure(&fitted, self.pictures, self.options)?;
         let step = self.before + k;
         (monitor.report)(Moment { step, steps: self.all.max(step), psnr: m.psnr, bytes: m.bytes });
-        let met = self.control.met(&m);
-        let cost = match self.options.target {
-            Target::Quality(_) | Target::Lambda(_) => distortion + self.control.lambda() * 8.0 * m.bytes / self.pixels,
-            Target::Psnr(_) | Target::MsSsim(_) => m.bytes,
-            Target::Bpp(_) | Target::Size(_) => distortion,
-        };
-        if self.best.as_ref().is_none_or(|b| (met, -cost) > (b.met, -b.cost)) {
-            self.best = Some(Best { met, cost, fitted });
+        let rank = self.control.rank(&m);
+        if self.best.as_ref().is_none_or(|b| rank > b.rank) {
+            self.best = Some(Best { rank, fitted });
         }
         Ok(m)
     }
@@ -241,7 +227,7 @@ impl<'a> Search<'a> {
     }
 }
 
-fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Result<(Measured, f64)> {
+fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Result<Measured> {
     let written = codec::write_file(fitted, pictures)?;
     let (mut squares, mut samples, mut pixels, mut ms_ssim) = (0.0, 0.0, 0.0, 0.0);
     for (a, b) in pictures.iter().zip(&written.decoded) {
@@ -252,8 +238,5 @@ fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Resul
         pixels += a.pixels() as f64;
     }
     let mse: f64 = squares / samples;
-    let m =
-        Measured { psnr: -10.0 * mse.max(1e-10).log10(), ms_ssim: ms_ssim / pixels, bytes: written.bytes.len() as f64 };
-    let distortion = if options.tune == Tune::MsSsim { (1.0 - m.ms_ssim) * MS_SSIM_UNIT } else { mse };
-    Ok((m, distortion))
+    Ok(Measured { psnr: -10.0 * mse.max(1e-10).log10(), ms_ssim: ms_ssim / pixels, bytes: written.bytes.len() as f64 })
 }

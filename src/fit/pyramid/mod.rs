@@ -16,8 +16,8 @@ mod upsampling;
 mod weight_rate;
 mod windows;
 
-use super::target::{LambdaControl, Measured};
-use super::{FitOptions, Fitted, Moment, Monitor, Target, WeightCoding};
+use super::target::{self, LambdaControl, Measured};
+use super::{FitOptions, Fitted, Moment, Monitor, Target, Tune, WeightCoding};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::models::pyramid::model::PyramidModel;
@@ -126,8 +126,8 @@ impl Run<'_> {
     fn stage(&mut self, i: usize, mut step: u32, monitor: &mut Monitor) -> Result<()> {
         let last = i + 1 == self.plan.stages.len();
         let steps = self.plan.stages[i].steps;
-        let fixed = matches!(self.options.target, Target::Lambda(_) | Target::Quality(_));
-        let between = steps.div_ceil(if fixed { LOOKS } else { MEASUREMENTS }).max(8);
+        let looks = if self.options.target.moves() { MEASUREMENTS } else { LOOKS };
+        let between = steps.div_ceil(looks).max(8);
         let started = Instant::now();
         let mut progress = step as f64 / steps as f64;
         loop {
@@ -205,10 +205,10 @@ impl Run<'_> {
 
     /// Quantises the weights; while a target is missed, moves lambda and touches the fit up.
     fn finish(&mut self, monitor: &mut Monitor) -> Result<(Vec<Codes>, Quantised)> {
-        let similarity = matches!(self.options.target, Target::MsSsim(_));
+        let similarity = matches!(self.options.target, Target::MsSsim(_)) || self.options.tune == Tune::MsSsim;
         let steps = (self.plan.stages.last().map_or(0, |s| s.steps) as f64 * TOUCH_UP_PART) as u32 + 10;
         let f16 = self.options.weights == WeightCoding::F16;
-        let mut best: Option<(f64, Vec<Codes>, Quantised)> = None;
+        let mut best: Option<((bool, f64), Vec<Codes>, Quantised)> = None;
         // How far a touch-up goes of the way that lambda asks for, learned from the one before.
         let mut response = 0.5;
         let mut before: Option<(f64, f64)> = None;
@@ -223,18 +223,15 @@ impl Run<'_> {
             self.report(&measured, monitor);
             let Some(gap) = self.control.gap(&measured) else { return Ok((codes, quantised)) };
             let late = self.options.deadline.is_some_and(|d| Instant::now() >= d);
-            // Close enough on the right side ends the search; else the nearest that keeps the promise is kept.
-            let met = self.control.met(&measured);
-            let miss = if met { gap.abs() } else { 1e3 + gap.abs() };
-            if best.as_ref().is_none_or(|b| miss < b.0) {
-                best = Some((miss, codes, quantised));
+            let rank = self.control.rank(&measured);
+            if best.as_ref().is_none_or(|b| rank > b.0) {
+                best = Some((rank, codes, quantised));
             }
-            if round == TOUCH_UPS || late || (met && gap.abs() < CLOSE) {
+            if round == TOUCH_UPS || late || (self.control.met(&measured) && gap.abs() < CLOSE) {
                 break;
             }
-            // At an end of lambda's range nothing moves, and nothing is learned.
-            if let Some((last_gap, moved)) = before.filter(|b| b.1 != 0.0) {
-                response = ((last_gap - gap) / moved).clamp(0.4, 1.0);
+            if let Some(seen) = before.and_then(|(last_gap, moved)| target::response(last_gap, gap, moved)) {
+                response = seen.clamp(0.4, 1.0);
             }
             let lambda = self.control.lambda();
             self.control.follow(&measured, 1.0 / response);

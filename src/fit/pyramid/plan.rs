@@ -1,6 +1,6 @@
 //! What an effort buys: the size of the networks and the number of steps.
 
-use crate::models::pyramid::spec::PyramidSpec;
+use crate::models::pyramid::spec::{usual_trunk, PyramidSpec};
 
 /// Fitting at `1/2^finest` of the picture for `steps` steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,10 +73,7 @@ impl Plan {
         let (spatial, features, hidden) =
             if dear > 0.02 { (spatial.min(6), features.min(2), hidden.min(8)) } else { (spatial, features, hidden) };
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
-        // The last layer stays: it is the one without a relu.
-        let most = spec.trunk.iter().filter(|l| l.kernel == 3).count();
-        let first = spec.trunk.len() - most;
-        spec.trunk.drain(first..first + most - residuals);
+        spec.trunk = usual_trunk(channels, hidden, residuals);
         // Grids of less than two codes a side describe nothing that the next finer one does not.
         spec.depth = spec.depth.min((smallest.max(2) as f64).log2() as u32);
         spec.hyper_from = spec.hyper_from.min(spec.depth + 1);
@@ -108,12 +105,20 @@ pub struct Anneal {
     /// Standard deviation of the noise, in quantisation steps.
     pub sigma: f32,
     pub betas: (f32, f32),
+    /// Steps for each look at the bits.
+    pub bits_every: u64,
 }
 
+/// Looks at the bits are the dearer part of a step; their gradients change slowly and serve the steps between as well.
+/// Measured on crops at equal time: 1.1 % of J less than at every step.
+const BITS_EVERY: u64 = 3;
+
 impl Anneal {
-    /// A short return to a fitted model: after `lambda` or the weights were changed.
+    /// A short return to a fitted model, after `lambda` or the weights were changed: its codes lie at whole numbers, and
+    /// a larger rate, or gradients of the bits from another step, would drive them off.
     pub fn touch_up(progress: f64) -> Anneal {
-        Anneal { lr: (4e-3 * (1.0 - progress)) as f32, temperature: 0.12, sigma: 0.15, betas: (0.8, 0.98) }
+        let lr = (1e-3 * (1.0 - progress)) as f32;
+        Anneal { lr, temperature: 0.12, sigma: 0.15, betas: (0.8, 0.98), bits_every: 1 }
     }
 
     /// Stages before the last keep the first values; the last runs a cosine to zero.
@@ -126,15 +131,48 @@ impl Anneal {
             temperature: mix(0.5, 0.12),
             sigma: mix(0.22, 0.15),
             betas: (0.8, 0.98),
+            bits_every: BITS_EVERY,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::fit::pyramid::train::Trainer;
+    use crate::fit::rng::Rng;
     use crate::fit::{pyramid, FitOptions, Monitor, Target, Tune, WeightCoding};
     use crate::image::Picture;
     use std::sync::atomic::AtomicBool;
+
+    /// Steps of a touch-up at the lambda of the fit make no file dearer.
+    #[test]
+    fn touch_ups_do_not_spoil_a_fit() {
+        let (side, lambda, steps) = (64, 1e-3, 150);
+        let mut random = Rng::stream(3, 0, 0);
+        let sample = |i: usize| {
+            let (x, y) = (i / 3 % side, i / 3 / side);
+            let wave = (x as f32 * 0.4).sin() + (y as f32 * 0.23 + x as f32 * 0.1).cos();
+            (128.0 + 40.0 * wave + 10.0 * random.normal()) as u8
+        };
+        let samples = (0..side * side * 3).map(sample).collect();
+        let pictures = [Picture { width: side, height: side, channels: 3, samples }];
+        let spec = Plan::new(1, 3, side * side, side, lambda).spec;
+        let mut trainer = Trainer::new(spec, &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
+        let loss = |trainer: &mut Trainer| {
+            let m = trainer.measure(&pictures, false);
+            10f64.powf(-0.1 * m.psnr) + lambda * 8.0 * m.bytes / (side * side) as f64
+        };
+        for k in 0..steps {
+            trainer.step(lambda, &Anneal::at(k as f64 / steps as f64, true));
+        }
+        let fitted = loss(&mut trainer);
+        for k in 0..30 {
+            trainer.step(lambda, &Anneal::touch_up(k as f64 / 30.0));
+            let now = loss(&mut trainer);
+            assert!(now < 1.02 * fitted, "after {k} steps: {now} instead of {fitted}");
+        }
+    }
 
     /// The smallest and the thinnest pictures go all the way to a file and back.
     #[test]

@@ -1,6 +1,7 @@
 //! Padded planes of the synthesis and scratch memory for its bands.
 
 use super::grid::View;
+use kernels::fast::lines::{lines, to_line, LINE};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -62,14 +63,6 @@ impl Planes {
     }
 }
 
-/// Values in a cache line.
-const LINE: usize = 16;
-
-/// How many values of `data` come before its first whole cache line.
-fn to_line(data: &[f32]) -> usize {
-    data.as_ptr().align_offset(4 * LINE).min(LINE)
-}
-
 /// Length of a padded row.
 pub(super) fn stride_of(w: usize) -> usize {
     w.next_multiple_of(16) + 2 * PAD
@@ -84,11 +77,5 @@ pub(super) fn zero_edges(row: &mut [f32], w: usize) {
 /// Runs `f` with `n` values of this thread's memory, whose contents are arbitrary. It grows once.
 pub(super) fn with_scratch<R>(n: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local!(static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
-    SCRATCH.with_borrow_mut(|s| {
-        if s.len() < n + LINE {
-            s.resize(n + LINE, 0.0);
-        }
-        let start = to_line(s);
-        f(&mut s[start..][..n])
-    })
+    SCRATCH.with_borrow_mut(|s| f(lines(s, n)))
 }

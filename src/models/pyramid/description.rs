@@ -1,21 +1,14 @@
 //! The description of a spec in the header: 5 bytes, and 2 a layer for a trunk of no usual form.
 
-use super::spec::{PyramidSpec, SynthLayer};
+use super::spec::{usual_trunk, PyramidSpec, SynthLayer};
 use super::synthesis;
 use crate::error::{Error, Result};
-use alloc::{format, vec::Vec};
+use alloc::format;
 
 /// Whether the trunk is `usual_trunk`; whether the picture has 3 channels; whether layer 0 is separate.
 const USUAL: u8 = 0x80;
 const COLOUR: u8 = 0x40;
 const SPLIT: u8 = 0x20;
-
-/// Hidden 1x1 with ReLU, 1x1 to the channels, `tail` residual 3x3 with ReLU between.
-fn usual_trunk(channels: usize, hidden: usize, tail: usize) -> Vec<SynthLayer> {
-    let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
-    let head = [layer(hidden, 1, false, true), layer(channels, 1, false, false)];
-    head.into_iter().chain((1..=tail).map(|i| layer(channels, 3, true, i < tail))).collect()
-}
 
 impl PyramidSpec {
     /// Bytes: flags and depth; neighbours and feature scales; features and layers after the second;

@@ -1,7 +1,7 @@
 //! The shape of a pyramid model: which grids, which layers, which weights in which order.
 
 use crate::models::GridSpec;
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use std::ops::Range;
 
 /// Causal neighbours `(dy, dx)` of the context network, in order of priority; the first `n` are used.
@@ -43,6 +43,13 @@ pub struct SynthLayer {
     /// Adds the input to the output (`outputs` equals the inputs).
     pub residual: bool,
     pub relu: bool,
+}
+
+/// A trunk as most are: `hidden` 1x1 with ReLU, 1x1 to the channels, `tail` residual 3x3 with ReLU between.
+pub fn usual_trunk(channels: usize, hidden: usize, tail: usize) -> Vec<SynthLayer> {
+    let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
+    let head = [layer(hidden, 1, false, true), layer(channels, 1, false, false)];
+    head.into_iter().chain((1..=tail).map(|i| layer(channels, 3, true, i < tail))).collect()
 }
 
 /// A pyramid model without its weights.
@@ -186,7 +193,6 @@ impl PyramidSpec {
         } else {
             8
         };
-        let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
         PyramidSpec {
             channels,
             depth,
@@ -194,12 +200,7 @@ impl PyramidSpec {
             spatial,
             features,
             feature_scales: 3,
-            trunk: vec![
-                layer(hidden, 1, false, true),
-                layer(channels, 1, false, false),
-                layer(channels, 3, true, true),
-                layer(channels, 3, true, false),
-            ],
+            trunk: usual_trunk(channels, hidden, 2),
         }
     }
 }
