@@ -85,10 +85,16 @@ impl Transposed {
         let ((top, rows), (left, cols)) = (reach(ys.y0, ys.height), reach(ys.x0, ys.width));
         let gather = Gather { channels: self.in_channels, top, left, rows, cols, stride: 1 };
         gather.fill(xs, x, image);
+        // The phases of a row are computed side by side, then woven together.
+        let plane = panel::plane_pitch(ys.height.div_ceil(stride) * ys.width.div_ceil(stride));
+        let block = self.out_channels * plane;
+        if phase.len() < stride * block {
+            phase.resize(stride * block, 0.0);
+        }
         let mut rest = packed;
         for ra in 0..stride {
             let (m0, mh) = members(ra, stride, ys.y0, ys.height);
-            for rb in 0..stride {
+            for (rb, phase) in phase.chunks_exact_mut(block).enumerate().take(stride) {
                 let (n0, nw) = members(rb, stride, ys.x0, ys.width);
                 let taps_per_channel = self.taps_of(ra).count() * self.taps_of(rb).count();
                 let weights;
@@ -106,31 +112,51 @@ impl Transposed {
                         }
                     }
                 }
-                let plane = panel::plane_pitch(mh * nw);
-                let need = self.out_channels * plane;
-                if phase.len() < need {
-                    phase.resize(need, 0.0);
-                }
                 for o in 0..self.out_channels {
                     phase[o * plane..][..mh * nw].fill(bias.get(o).copied().unwrap_or(0.0));
                 }
                 let pixels = Pixels { height: mh, width: nw, image_pitch: gather.row_pitch(), out_pitch: nw };
                 accumulate(level, weights, self.out_channels, taps, image, &pixels, phase, plane);
-                let (dy, dx) = (m0 * stride + ra - ys.y0, n0 * stride + rb - ys.x0);
-                for o in 0..self.out_channels {
-                    for m in 0..mh {
-                        let from = &phase[o * plane + m * nw..][..nw];
-                        let row = (o * ys.height + dy + m * stride) * ys.width;
-                        let to = y[row + dx..row + ys.width].iter_mut().step_by(stride);
-                        if add {
-                            to.zip(from).for_each(|(to, &v)| *to += v);
-                        } else {
-                            to.zip(from).for_each(|(to, &v)| *to = v);
-                        }
+            }
+            for o in 0..self.out_channels {
+                for m in 0..mh {
+                    let row = (o * ys.height + (m0 + m) * stride + ra - ys.y0) * ys.width;
+                    let to = &mut y[row..][..ys.width];
+                    // Column `x` is the next one of phase `(ys.x0 + x) % stride`.
+                    let part = |x: usize| {
+                        let rb = (ys.x0 + x) % stride;
+                        let nw = members(rb, stride, ys.x0, ys.width).1;
+                        &phase[rb * block + o * plane + m * nw..][..nw]
+                    };
+                    if add {
+                        weave(stride, part, to, |to, v| *to += v);
+                    } else {
+                        weave(stride, part, to, |to, v| *to = v);
                     }
                 }
             }
         }
+    }
+}
+
+/// Column `x` of `to` takes `part(x % stride)[x / stride]`.
+#[inline(always)]
+fn weave<'a>(stride: usize, part: impl Fn(usize) -> &'a [f32], to: &mut [f32], put: impl Fn(&mut f32, f32)) {
+    if stride != 2 {
+        for x in 0..stride {
+            to.iter_mut().skip(x).step_by(stride).zip(part(x)).for_each(|(to, &v)| put(to, v));
+        }
+        return;
+    }
+    // The usual stride by pairs, which the compiler turns into shuffles.
+    let (even, odd) = (part(0), part(1));
+    let (pairs, last) = to.as_chunks_mut::<2>();
+    for ((to, &a), &b) in pairs.iter_mut().zip(even).zip(odd) {
+        put(&mut to[0], a);
+        put(&mut to[1], b);
+    }
+    if let ([to], Some(&v)) = (last, even.last()) {
+        put(to, v);
     }
 }
 

@@ -116,13 +116,14 @@ impl Tape {
             self.values.resize(self.end, 0.0);
             self.gradients.resize(self.end, 0.0);
         }
-        self.gradients[at..self.end].fill(0.0);
         at
     }
 
     /// A leaf; the caller fills it with [`value_mut`](Self::value_mut).
     pub fn leaf(&mut self, shape: Shape) -> Var {
-        Var { shape, at: self.reserve(shape.len()) }
+        let at = self.reserve(shape.len());
+        self.gradients[at..self.end].fill(0.0);
+        Var { shape, at }
     }
 
     pub fn value(&self, v: Var) -> &[f32] {

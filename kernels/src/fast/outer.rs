@@ -3,7 +3,7 @@
 //! `sums[block][tap][lane] += sum_pixel image[pixel + taps[tap]] * columns[block][pixel][lane]`, where channel
 //! `CHANNELS * block + lane` is one of `columns`.
 
-use crate::vector::Simd;
+use crate::vector::{square, Simd};
 
 /// Channels of a block: a cache line.
 const CHANNELS: usize = 16;
@@ -25,9 +25,25 @@ pub(super) fn transpose(planes: &[f32], channels: usize, pitch: usize, n: usize,
             columns.fill(0.0);
         }
         let (columns, _) = columns.as_chunks_mut::<CHANNELS>();
-        for lane in 0..there {
-            let plane = &planes[(block * CHANNELS + lane) * pitch..][..n];
-            for (column, &v) in columns.iter_mut().zip(plane) {
+        let plane = |lane: usize| &planes[(block * CHANNELS + lane) * pitch..][..n];
+        let fours = there / 4 * 4;
+        for lane in (0..fours).step_by(4) {
+            let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] =
+                [0, 1, 2, 3].map(|k| plane(lane + k).as_chunks::<4>());
+            let (quads, rest) = columns.as_chunks_mut::<4>();
+            // Plain loops: closures over arrays would not be inlined here.
+            for ((((quad, a), b), c), d) in quads.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                let square = square::transposed(a, b, c, d);
+                for k in 0..4 {
+                    quad[k].as_chunks_mut::<4>().0[lane / 4] = square[k];
+                }
+            }
+            for (j, column) in rest.iter_mut().enumerate() {
+                column.as_chunks_mut::<4>().0[lane / 4] = [a_rest[j], b_rest[j], c_rest[j], d_rest[j]];
+            }
+        }
+        for lane in fours..there {
+            for (column, &v) in columns.iter_mut().zip(plane(lane)) {
                 column[lane] = v;
             }
         }
@@ -141,6 +157,30 @@ unsafe fn micro<S: Simd, const T: usize>(
     for t in 0..T {
         for v in 0..2 {
             s.store(acc[t][v], &mut sums[to[v] + t * CHANNELS..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::noise;
+
+    #[test]
+    fn transposes_any_size() {
+        for channels in [1, 3, 4, 7, 16, 18, 33] {
+            for n in 1..20 {
+                let pitch = n + channels % 3;
+                let planes = noise(channels * pitch, n);
+                let mut columns = vec![f32::NAN; padded(channels) * n];
+                transpose(&planes, channels, pitch, n, &mut columns);
+                for (at, got) in columns.iter().enumerate() {
+                    let (block, pixel, lane) = (at / (n * CHANNELS), at / CHANNELS % n, at % CHANNELS);
+                    let channel = block * CHANNELS + lane;
+                    let want = if channel < channels { planes[channel * pitch + pixel] } else { 0.0 };
+                    assert_eq!(got.to_bits(), want.to_bits(), "{channels} {n} {at}");
+                }
+            }
         }
     }
 }

@@ -10,6 +10,8 @@ mod bits;
 mod int16;
 mod scalar;
 #[cfg(feature = "fit")]
+pub(crate) mod square;
+#[cfg(feature = "fit")]
 pub(crate) use bits::Bits;
 pub(crate) use int16::Int16;
 pub(crate) use scalar::Scalar;
