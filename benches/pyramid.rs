@@ -12,7 +12,7 @@ use kernels::fast::quantise::{quantise, Quantise};
 use kernels::Level;
 use std::hint::black_box;
 use std::time::Instant;
-use tilefit::fit::pyramid::plan::{Anneal, Plan};
+use tilefit::fit::pyramid::plan::Plan;
 use tilefit::fit::pyramid::train::Trainer;
 use tilefit::fit::Tune;
 use tilefit::models::pyramid::spec::{SynthLayer, NEIGHBOURS};
@@ -95,15 +95,16 @@ fn steps(table: &common::Table) {
         if !table.wants(&name) {
             continue;
         }
-        let spec = Plan::new(effort, 3, width * height, height, 1e-3).spec;
+        let plan = Plan::new(effort, 3, width * height, height, 1e-3);
+        let spec = &plan.spec;
         // Multiplications a pixel; the upsampling's few are left out.
         let d = spec.spatial + spec.features;
         let context = (2 * d * d + 4 * d) * 4 / 3;
         let layer = |inputs: usize, l: &SynthLayer| inputs * l.outputs * l.kernel * l.kernel;
         let inputs = std::iter::once(spec.maps()).chain(spec.trunk.iter().map(|l| l.outputs));
         let synthesis: usize = spec.trunk.iter().zip(inputs).map(|(l, i)| layer(i, l)).sum::<usize>() + 3 * spec.maps();
-        let anneal = Anneal::at(0.5, true);
-        let mut trainer = Trainer::new(spec, &pictures, 0, Level::best(), 1, Tune::Psnr);
+        let anneal = plan.anneal(plan.stages.len() - 1, 0.5);
+        let mut trainer = Trainer::new(spec.clone(), &pictures, 0, Level::best(), 1, Tune::Psnr);
         let macs = width * height * (3 * context + 3 * 3 * synthesis);
         table.row(&name, macs, || one.install(|| (0..3).for_each(|_| trainer.step(1e-3, &anneal))));
     }

@@ -100,7 +100,7 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
     let (first, step) = run.resume(monitor.resume.take())?;
     for i in first..run.plan.stages.len() {
         if i > first {
-            run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.handover.kept);
+            run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.kept);
         }
         run.stage(i, if i == first { step } else { 0 }, monitor)?;
     }
@@ -138,8 +138,7 @@ impl Run<'_> {
                 return Ok(());
             }
             self.check(monitor, i, step)?;
-            let dearer = if last { 1.0 } else { self.plan.handover.dearer };
-            self.trainer.step(dearer * self.control.lambda(), &Anneal::at(progress, last));
+            self.trainer.step(self.control.lambda(), &self.plan.anneal(i, progress));
             step += 1;
             self.done += 1;
             progress = step as f64 / steps as f64;
@@ -194,7 +193,7 @@ impl Run<'_> {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let long = |at: usize| word(at) as u64 | (word(at + 4) as u64) << 32;
         let stage = self.plan.stages.get(word(0) as usize).ok_or_else(wrong)?;
-        self.trainer.refine(self.pictures, stage.finest, self.plan.handover.kept);
+        self.trainer.refine(self.pictures, stage.finest, self.plan.kept);
         if !self.trainer.restore(rest) {
             return Err(wrong());
         }

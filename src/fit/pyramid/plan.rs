@@ -15,7 +15,8 @@ pub struct Plan {
     pub spec: PyramidSpec,
     /// Coarse to fine; the last is the picture itself.
     pub stages: Vec<Stage>,
-    pub handover: Handover,
+    /// What is left of the latents when a finer grid appears.
+    pub kept: f32,
 }
 
 /// What an effort buys.
@@ -49,20 +50,11 @@ const EFFORTS: [Effort; 9] = [
 /// Steps of a coarse stage at most: it is a start, not an end.
 const COARSE_STEPS: u32 = 600;
 
-/// What coarse stages leave to the grids to come.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Handover {
-    /// Coarse stages weigh bits this much more: what finer grids describe better is not for them.
-    pub dearer: f64,
-    /// What is left of the latents when a finer grid appears, so that it takes its share.
-    pub kept: f32,
-}
-
-/// A fit that is long enough to move what coarse grids hold leaves them less (crops of four pictures: 4 % of J at
-/// 1000 steps, none at 700); a short one builds on them (2.3 % at 190).
+/// What is left of the latents when a finer grid appears. Coarse stages are there for the networks: latents that start
+/// again share the picture better among the grids (2.5 % of J at 600 steps). A shorter fit has no time for that.
+const KEPT: f32 = 0.3;
+const KEPT_IN_SHORT_FITS: f32 = 0.85;
 const LONG: u32 = 500;
-const TO_LONG_FIT: Handover = Handover { dearer: 5.0, kept: 0.7 };
-const TO_SHORT_FIT: Handover = Handover { dearer: 2.0, kept: 0.85 };
 
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
@@ -86,8 +78,17 @@ impl Plan {
             .rev()
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full.min(COARSE_STEPS) } })
             .collect();
-        let handover = if full < LONG { TO_SHORT_FIT } else { TO_LONG_FIT };
-        Plan { spec, stages, handover }
+        let kept = if full < LONG { KEPT_IN_SHORT_FITS } else { KEPT };
+        Plan { spec, stages, kept }
+    }
+
+    /// How stage `i` is fitted when a part `progress` of it has passed.
+    pub fn anneal(&self, i: usize, progress: f64) -> Anneal {
+        if i + 1 == self.stages.len() {
+            Anneal::last(progress)
+        } else {
+            Anneal::COARSE
+        }
     }
 
     /// Cost in full-size steps.
@@ -121,14 +122,17 @@ impl Anneal {
         Anneal { lr, temperature: 0.12, sigma: 0.15, betas: (0.8, 0.98), bits_every: 1 }
     }
 
-    /// Stages before the last keep the first values; the last runs a cosine to zero.
-    pub fn at(progress: f64, last: bool) -> Anneal {
-        let p = if last { progress } else { 0.0 };
-        let mix = |a: f64, b: f64| (a + (b - a) * p) as f32;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * p).cos());
+    /// A stage before the last: hardly any rounding, and noise of about its error, so that latents are free to move.
+    const COARSE: Anneal =
+        Anneal { lr: 1.5e-2, temperature: 1.0, sigma: 0.3, betas: (0.8, 0.98), bits_every: BITS_EVERY };
+
+    /// The last stage: a cosine to zero, and ever harder rounding.
+    fn last(progress: f64) -> Anneal {
+        let mix = |a: f64, b: f64| (a + (b - a) * progress) as f32;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
         Anneal {
             lr: (1e-5 + (1e-2 - 1e-5) * cosine) as f32,
-            temperature: mix(0.5, 0.12),
+            temperature: mix(0.5, 0.07),
             sigma: mix(0.22, 0.15),
             betas: (0.8, 0.98),
             bits_every: BITS_EVERY,
@@ -157,14 +161,14 @@ mod tests {
         };
         let samples = (0..side * side * 3).map(sample).collect();
         let pictures = [Picture { width: side, height: side, channels: 3, samples }];
-        let spec = Plan::new(1, 3, side * side, side, lambda).spec;
-        let mut trainer = Trainer::new(spec, &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
+        let plan = Plan::new(1, 3, side * side, side, lambda);
+        let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
         let loss = |trainer: &mut Trainer| {
             let m = trainer.measure(&pictures, false);
             10f64.powf(-0.1 * m.psnr) + lambda * 8.0 * m.bytes / (side * side) as f64
         };
         for k in 0..steps {
-            trainer.step(lambda, &Anneal::at(k as f64 / steps as f64, true));
+            trainer.step(lambda, &plan.anneal(plan.stages.len() - 1, k as f64 / steps as f64));
         }
         let fitted = loss(&mut trainer);
         for k in 0..30 {

@@ -159,10 +159,8 @@ impl Trainer {
             }
         }
         self.grad.iter_mut().zip(&self.bits_grad).for_each(|(g, b)| *g += b);
-        // In units of the gradient of MSE + lambda bpp, as the clip is.
-        let eps = (EPS * self.pixels / lambda) as f32;
         let (beta1, beta2) = anneal.betas;
-        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps, step: (self.step - self.began) as u32 };
+        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps: EPS, step: (self.step - self.began) as u32 };
         for c in &mut self.canvases {
             if let Some(held) = &c.held {
                 c.latents.release(held, &mut c.dq);
@@ -170,11 +168,11 @@ impl Trainer {
             c.latents.adam_step(level, &c.dq, GAIN, &adam);
         }
         if !self.frozen {
-            self.step_networks(lambda, anneal.lr, eps);
+            self.step_networks(lambda, anneal.lr);
         }
     }
 
-    fn step_networks(&mut self, lambda: f64, lr: f32, eps: f32) {
+    fn step_networks(&mut self, lambda: f64, lr: f32) {
         self.weight_rate.add_gradient(&self.weights, &mut self.grad);
         let norm = self.grad.iter().map(|g| (*g as f64).powi(2)).sum::<f64>().sqrt();
         let bound = CLIP * self.pixels / lambda;
@@ -182,7 +180,7 @@ impl Trainer {
             let f = (bound / norm) as f32;
             self.grad.iter_mut().for_each(|g| *g *= f);
         }
-        self.soap.step(&mut self.weights, &self.grad, &SoapRate { lr, eps, ..Default::default() });
+        self.soap.step(&mut self.weights, &self.grad, &SoapRate { lr, eps: EPS, ..Default::default() });
     }
 
     pub fn level(&self) -> Level {
@@ -270,8 +268,9 @@ impl Trainer {
     }
 }
 
-/// Adam's epsilon, in units of the gradient of `MSE + lambda bpp`.
-const EPS: f64 = 1e-8;
+/// Adam's epsilon, in bits: latents that hardly matter move little. In these units it means the same at every lambda and
+/// size of picture; 1 to 4 serve alike, 0.1 and 20 cost 0.8 % of J.
+const EPS: f32 = 1.5;
 
 impl Canvas {
     fn new(spec: &PyramidSpec, picture: &Picture, finest: u32) -> Canvas {

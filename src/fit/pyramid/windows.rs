@@ -5,7 +5,7 @@
 //! window finds for the rest of the margin is forgotten. Memory follows the window, time the picture.
 
 use super::latents::Held;
-use super::plan::{Anneal, Handover, Plan};
+use super::plan::Plan;
 use super::train::Trainer;
 use super::{learn, Clock, Learned};
 use crate::error::{Class, Error, Result};
@@ -78,7 +78,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut
     let mut plan = learned.plan.clone();
     plan.stages.iter_mut().for_each(|s| s.steps = s.steps.max(WINDOW_STEPS));
     // Networks that are given say by themselves what is for which grid.
-    plan.handover = Handover { dearer: 1.0, kept: 1.0 };
+    plan.kept = 1.0;
     let steps = plan.stages.iter().map(|s| s.steps as u64).sum::<u64>();
     let total = learned.done + steps * windows.len() as u64;
     for (i, (n, core)) in windows.iter().enumerate() {
@@ -122,10 +122,8 @@ impl Window<'_> {
         trainer.freeze(self.weights, Some(held));
         for (i, stage) in self.plan.stages.iter().enumerate() {
             if i > 0 {
-                trainer.refine(&pictures, stage.finest, self.plan.handover.kept);
+                trainer.refine(&pictures, stage.finest, self.plan.kept);
             }
-            let last = i + 1 == self.plan.stages.len();
-            let lambda = if last { self.lambda } else { self.plan.handover.dearer * self.lambda };
             let started = Instant::now();
             for step in 0..stage.steps {
                 let late = self.clock.as_ref().map_or(0.0, |c| c.progress(i, started));
@@ -136,7 +134,7 @@ impl Window<'_> {
                 if monitor.stop.load(Ordering::Relaxed) {
                     return Err(Error::new(Class::Interrupted, "interrupted"));
                 }
-                trainer.step(lambda, &Anneal::at(progress, last));
+                trainer.step(self.lambda, &self.plan.anneal(i, progress));
             }
         }
         let fitted = trainer.codes();
