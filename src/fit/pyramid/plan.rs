@@ -15,8 +15,7 @@ pub struct Plan {
     pub spec: PyramidSpec,
     /// Coarse to fine; the last is the picture itself.
     pub stages: Vec<Stage>,
-    /// What is left of the latents when a finer grid appears.
-    pub kept: f32,
+    pub handover: Handover,
 }
 
 /// What an effort buys.
@@ -50,20 +49,40 @@ const EFFORTS: [Effort; 9] = [
 /// Steps of a coarse stage at most: it is a start, not an end.
 const COARSE_STEPS: u32 = 600;
 
-/// What is left of the latents when a finer grid appears. Coarse stages are there for the networks: latents that start
-/// again share the picture better among the grids (2.5 % of J at 600 steps). A shorter fit has no time for that.
-const KEPT: f32 = 0.3;
-const KEPT_IN_SHORT_FITS: f32 = 0.85;
+/// What coarse stages are like, and what they leave to the grids to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Handover {
+    /// What is left of the latents when a finer grid appears.
+    pub kept: f32,
+    /// Coarse stages weigh bits this much more.
+    pub dearer: f64,
+    pub lr: f32,
+    pub temperature: f32,
+    pub sigma: f32,
+}
+
+/// Coarse stages are there for the networks: hardly any rounding, and noise of about its error, and latents that start
+/// again share the picture better among the grids (2.5 % of J at 600 steps).
+const TO_LONG_FIT: Handover = Handover { kept: 0.3, dearer: 1.0, lr: 1.5e-2, temperature: 1.0, sigma: 0.3 };
+/// A fit of fewer steps than `LONG` has no time to start again: it builds on codes that are nearly final.
+const TO_SHORT_FIT: Handover = Handover { kept: 0.85, dearer: 2.0, lr: 1e-2, temperature: 0.5, sigma: 0.22 };
 const LONG: u32 = 500;
+
+/// Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file. `price` is the lambda
+/// of a bit. kodim04 at lambda 0.008: width 16 makes 3 % less J than 8, and 32 would add 10 % of weights.
+fn affordable(price: f64, (spatial, features, hidden): (usize, usize, usize)) -> (usize, usize, usize) {
+    match price {
+        p if p > 4e-8 => (spatial.min(6), features.min(2), hidden.min(8)),
+        p if p > 7.5e-9 => (spatial.min(10), features.min(4), hidden.min(16)),
+        _ => (spatial, features, hidden),
+    }
+}
 
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
         let Effort { spatial, features, hidden, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
-        // Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file.
-        let dear = lambda * 2e6 / pixels as f64;
-        let (spatial, features, hidden) =
-            if dear > 0.02 { (spatial.min(6), features.min(2), hidden.min(8)) } else { (spatial, features, hidden) };
+        let (spatial, features, hidden) = affordable(lambda / pixels as f64, (spatial, features, hidden));
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
         spec.trunk = usual_trunk(channels, hidden, residuals);
         // Grids of less than two codes a side describe nothing that the next finer one does not.
@@ -78,16 +97,26 @@ impl Plan {
             .rev()
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full.min(COARSE_STEPS) } })
             .collect();
-        let kept = if full < LONG { KEPT_IN_SHORT_FITS } else { KEPT };
-        Plan { spec, stages, kept }
+        let handover = if full < LONG { TO_SHORT_FIT } else { TO_LONG_FIT };
+        Plan { spec, stages, handover }
     }
 
     /// How stage `i` is fitted when a part `progress` of it has passed.
     pub fn anneal(&self, i: usize, progress: f64) -> Anneal {
+        let last = Anneal::last(progress);
         if i + 1 == self.stages.len() {
-            Anneal::last(progress)
+            return last;
+        }
+        let Handover { lr, temperature, sigma, .. } = self.handover;
+        Anneal { lr, temperature, sigma, ..last }
+    }
+
+    /// The weight of bits in stage `i`, in lambdas.
+    pub fn dearer(&self, i: usize) -> f64 {
+        if i + 1 == self.stages.len() {
+            1.0
         } else {
-            Anneal::COARSE
+            self.handover.dearer
         }
     }
 
@@ -121,10 +150,6 @@ impl Anneal {
         let lr = (1e-3 * (1.0 - progress)) as f32;
         Anneal { lr, temperature: 0.12, sigma: 0.15, betas: (0.8, 0.98), bits_every: 1 }
     }
-
-    /// A stage before the last: hardly any rounding, and noise of about its error, so that latents are free to move.
-    const COARSE: Anneal =
-        Anneal { lr: 1.5e-2, temperature: 1.0, sigma: 0.3, betas: (0.8, 0.98), bits_every: BITS_EVERY };
 
     /// The last stage: a cosine to zero, and ever harder rounding.
     fn last(progress: f64) -> Anneal {

@@ -7,8 +7,8 @@
 use crate::models::pyramid::quantised::{group_of, start_256, GROUPS};
 use crate::models::pyramid::spec::PyramidSpec;
 
-/// Of the true gradient: measured; the whole of it starves networks that are still learning.
-const STRENGTH: f64 = 0.3;
+/// Of the true gradient: 0.3 and 1.5 cost 2 % of J, 0.6 and 1 serve alike.
+const STRENGTH: f64 = 0.8;
 
 /// Below this a difference is zero in the file whatever it is, and its pull fades.
 const NEAR: f32 = 1.0 / 256.0;
