@@ -18,6 +18,18 @@ pub struct Measured {
     pub bytes: f64,
 }
 
+impl Measured {
+    /// Mean squared error of samples in `[0, 1]`.
+    pub fn mse(&self) -> f64 {
+        10f64.powf(-0.1 * self.psnr)
+    }
+
+    /// `lambda * bpp` of `pixels`.
+    pub fn rate(&self, lambda: f64, pixels: f64) -> f64 {
+        lambda * 8.0 * self.bytes / pixels
+    }
+}
+
 /// Keeps `lambda` on course for the target. A fixed lambda never moves.
 #[derive(Clone, Debug)]
 pub struct LambdaControl {
@@ -100,12 +112,12 @@ impl LambdaControl {
     pub fn rank(&self, m: &Measured) -> (bool, f64) {
         let met = self.met(m);
         let distortion = match self.tune {
-            Tune::Psnr | Tune::Ssim => 10f64.powf(-0.1 * m.psnr),
+            Tune::Psnr | Tune::Ssim => m.mse(),
             Tune::MsSsim => (1.0 - m.ms_ssim) * MS_SSIM_UNIT,
         };
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
-            (Target::Quality(_) | Target::Lambda(_), _) => distortion + self.lambda * 8.0 * m.bytes / self.pixels,
+            (Target::Quality(_) | Target::Lambda(_), _) => distortion + m.rate(self.lambda, self.pixels),
             (Target::Psnr(_) | Target::MsSsim(_), _) => m.bytes,
             (Target::Bpp(_) | Target::Size(_), _) => distortion,
         };

@@ -106,7 +106,7 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
         _ => run.stage(first, step, monitor)?,
     }
     for i in first + 1..run.plan.stages.len() {
-        run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.handover.kept);
+        run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.kept);
         run.stage(i, 0, monitor)?;
     }
     let (codes, quantised) = run.finish(monitor)?;
@@ -153,7 +153,7 @@ impl Run<'_> {
 
     fn loss(&mut self) -> f64 {
         let m = self.trainer.measure(self.pictures, false);
-        10f64.powf(-0.1 * m.psnr) + self.control.lambda() * 8.0 * m.bytes / self.trainer.pixels()
+        m.mse() + m.rate(self.control.lambda(), self.trainer.pixels())
     }
 
     /// Runs stage `i` from `step` on.
@@ -172,8 +172,7 @@ impl Run<'_> {
                 return Ok(());
             }
             self.check(monitor, i, step)?;
-            let lambda = self.plan.dearer(i) * self.control.lambda();
-            self.trainer.step(lambda, &self.plan.anneal(i, progress));
+            self.trainer.step(self.control.lambda(), &self.plan.anneal(i, progress));
             step += 1;
             self.done += 1;
             progress = step as f64 / steps as f64;
@@ -228,7 +227,7 @@ impl Run<'_> {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let long = |at: usize| word(at) as u64 | (word(at + 4) as u64) << 32;
         let stage = self.plan.stages.get(word(0) as usize).ok_or_else(wrong)?;
-        self.trainer.refine(self.pictures, stage.finest, self.plan.handover.kept);
+        self.trainer.refine(self.pictures, stage.finest, self.plan.kept);
         if !self.trainer.restore(rest) {
             return Err(wrong());
         }

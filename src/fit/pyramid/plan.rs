@@ -15,7 +15,10 @@ pub struct Plan {
     pub spec: PyramidSpec,
     /// Coarse to fine; the last is the picture itself.
     pub stages: Vec<Stage>,
-    pub handover: Handover,
+    /// The stages before the last.
+    pub coarse: Anneal,
+    /// What is left of the latents when a finer grid appears.
+    pub kept: f32,
 }
 
 /// What an effort buys.
@@ -49,23 +52,7 @@ const EFFORTS: [Effort; 9] = [
 /// Steps of a coarse stage at most: it is a start, not an end.
 const COARSE_STEPS: u32 = 600;
 
-/// What coarse stages are like, and what they leave to the grids to come.
-#[derive(Clone, Copy, Debug)]
-pub struct Handover {
-    /// What is left of the latents when a finer grid appears.
-    pub kept: f32,
-    /// Coarse stages weigh bits this much more.
-    pub dearer: f64,
-    pub lr: f32,
-    pub temperature: f32,
-    pub sigma: f32,
-}
-
-/// Coarse stages are there for the networks: hardly any rounding, and noise of about its error, and latents that start
-/// again share the picture better among the grids (2.5 % of J at 600 steps).
-const TO_LONG_FIT: Handover = Handover { kept: 0.3, dearer: 1.0, lr: 1.5e-2, temperature: 1.0, sigma: 0.3 };
-/// A fit of fewer steps than `LONG` has no time to start again: it builds on codes that are nearly final.
-const TO_SHORT_FIT: Handover = Handover { kept: 0.85, dearer: 2.0, lr: 1e-2, temperature: 0.5, sigma: 0.22 };
+/// A fit of fewer steps has no time to start again at each finer grid: it builds on codes that are nearly final.
 const LONG: u32 = 500;
 
 /// Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file. `price` is the lambda
@@ -97,26 +84,16 @@ impl Plan {
             .rev()
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full.min(COARSE_STEPS) } })
             .collect();
-        let handover = if full < LONG { TO_SHORT_FIT } else { TO_LONG_FIT };
-        Plan { spec, stages, handover }
+        let (coarse, kept) = if full < LONG { (Anneal::BUILDING, 0.85) } else { (Anneal::LEARNING, 0.3) };
+        Plan { spec, stages, coarse, kept }
     }
 
     /// How stage `i` is fitted when a part `progress` of it has passed.
     pub fn anneal(&self, i: usize, progress: f64) -> Anneal {
-        let last = Anneal::last(progress);
         if i + 1 == self.stages.len() {
-            return last;
-        }
-        let Handover { lr, temperature, sigma, .. } = self.handover;
-        Anneal { lr, temperature, sigma, ..last }
-    }
-
-    /// The weight of bits in stage `i`, in lambdas.
-    pub fn dearer(&self, i: usize) -> f64 {
-        if i + 1 == self.stages.len() {
-            1.0
+            Anneal::last(progress)
         } else {
-            self.handover.dearer
+            self.coarse
         }
     }
 
@@ -137,6 +114,8 @@ pub struct Anneal {
     pub betas: (f32, f32),
     /// Steps for each look at the bits.
     pub bits_every: u64,
+    /// Bits weigh this much more than lambda says.
+    pub dearer: f64,
 }
 
 /// Looks at the bits are the dearer part of a step; their gradients change slowly and serve the steps between as well.
@@ -144,11 +123,22 @@ pub struct Anneal {
 const BITS_EVERY: u64 = 3;
 
 impl Anneal {
+    /// The start of each stage.
+    const START: Anneal =
+        Anneal { lr: 1e-2, temperature: 0.5, sigma: 0.22, betas: (0.8, 0.98), bits_every: BITS_EVERY, dearer: 1.0 };
+
+    /// Coarse stages of a long fit are there for the networks: hardly any rounding, and noise of about its error.
+    /// Latents that start again share the picture better among the grids (2.5 % of J at 600 steps).
+    const LEARNING: Anneal = Anneal { lr: 1.5e-2, temperature: 1.0, sigma: 0.3, ..Anneal::START };
+
+    /// Coarse stages of a short fit, which builds on their codes: what finer grids describe better is not for them.
+    const BUILDING: Anneal = Anneal { dearer: 2.0, ..Anneal::START };
+
     /// A short return to a fitted model, after `lambda` or the weights were changed: its codes lie at whole numbers, and
     /// a larger rate, or gradients of the bits from another step, would drive them off.
     pub fn touch_up(progress: f64) -> Anneal {
         let lr = (1e-3 * (1.0 - progress)) as f32;
-        Anneal { lr, temperature: 0.12, sigma: 0.15, betas: (0.8, 0.98), bits_every: 1 }
+        Anneal { lr, temperature: 0.12, sigma: 0.15, bits_every: 1, ..Anneal::START }
     }
 
     /// The last stage: a cosine to zero, and ever harder rounding.
@@ -159,8 +149,7 @@ impl Anneal {
             lr: (1e-5 + (1e-2 - 1e-5) * cosine) as f32,
             temperature: mix(0.5, 0.07),
             sigma: mix(0.22, 0.15),
-            betas: (0.8, 0.98),
-            bits_every: BITS_EVERY,
+            ..Anneal::START
         }
     }
 }
@@ -190,7 +179,7 @@ mod tests {
         let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
         let loss = |trainer: &mut Trainer| {
             let m = trainer.measure(&pictures, false);
-            10f64.powf(-0.1 * m.psnr) + lambda * 8.0 * m.bytes / (side * side) as f64
+            m.mse() + m.rate(lambda, (side * side) as f64)
         };
         for k in 0..steps {
             trainer.step(lambda, &plan.anneal(plan.stages.len() - 1, k as f64 / steps as f64));

@@ -78,8 +78,8 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut
     let mut plan = learned.plan.clone();
     plan.stages.iter_mut().for_each(|s| s.steps = s.steps.max(WINDOW_STEPS));
     // Networks that are given say by themselves what is for which grid.
-    plan.handover.kept = 1.0;
-    plan.handover.dearer = 1.0;
+    plan.kept = 1.0;
+    plan.coarse.dearer = 1.0;
     let steps = plan.stages.iter().map(|s| s.steps as u64).sum::<u64>();
     let total = learned.done + steps * windows.len() as u64;
     for (i, (n, core)) in windows.iter().enumerate() {
@@ -123,7 +123,7 @@ impl Window<'_> {
         trainer.freeze(self.weights, Some(held));
         for (i, stage) in self.plan.stages.iter().enumerate() {
             if i > 0 {
-                trainer.refine(&pictures, stage.finest, self.plan.handover.kept);
+                trainer.refine(&pictures, stage.finest, self.plan.kept);
             }
             let started = Instant::now();
             for step in 0..stage.steps {
