@@ -18,7 +18,7 @@ demo: ## encode the nebula picture, decode it, compare it with JPEG (below three
 
 test: ## all tests
 	cargo test --workspace
-	cargo test --no-default-features --lib
+	cargo test --no-default-features --features image --lib --test image_crate
 
 lint: ## format, warnings, and the decoder alone
 	cargo fmt --check

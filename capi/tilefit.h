@@ -56,6 +56,14 @@ int tilefit_decode_region(const uint8_t *data, size_t size, size_t picture, uint
                           size_t width, size_t height, const struct tilefit_limits *limits, uint8_t *out,
                           size_t out_size, char *error, size_t error_size);
 
+/* Metadata that the picture came with: an ICC profile, EXIF from its byte order mark on, or the four bytes of a PNG's
+ * cICP chunk. `length` receives the number of bytes, 0 where there are none; they go to `out`, unless it is NULL. They
+ * never change the samples. */
+enum tilefit_metadata_kind { TILEFIT_ICC = 1, TILEFIT_EXIF = 2, TILEFIT_CICP = 3 };
+
+int tilefit_metadata(const uint8_t *data, size_t size, size_t picture, uint32_t kind, uint8_t *out, size_t out_size,
+                     size_t *length, char *error, size_t error_size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,7 @@
 
 use crate::container::crc::crc32;
 use crate::container::header::{Header, PictureInfo, Segment};
+use crate::container::metadata::{self, Item};
 use crate::container::source::{merged, Source};
 use crate::error::{Error, Result};
 use crate::image::{Picture, Rect};
@@ -114,6 +115,11 @@ impl<'a> Decoder<'a> {
         self
     }
 
+    /// Other limits, for what is decoded from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub fn pictures(&self) -> &[PictureInfo] {
         &self.header.pictures
     }
@@ -144,6 +150,13 @@ impl<'a> Decoder<'a> {
     /// The metadata section, as it was given to the encoder.
     pub fn metadata(&self) -> &[u8] {
         &self.header.metadata
+    }
+
+    /// The metadata of one picture.
+    pub fn items(&self, picture: usize) -> Result<Vec<Item>> {
+        let mut items = metadata::read(&self.header.metadata)?;
+        items.retain(|i| i.picture == picture);
+        Ok(items)
     }
 
     fn area(&self, picture: usize, scale: u32) -> Rect {

@@ -20,6 +20,8 @@ pub mod error;
 #[cfg(feature = "fit")]
 pub mod fit;
 pub mod image;
+#[cfg(feature = "image")]
+pub mod image_crate;
 pub mod layers;
 pub mod limits;
 #[cfg(feature = "fit")]
@@ -28,6 +30,7 @@ pub mod models;
 pub mod tensor;
 
 pub use error::{Class, Error, Result};
-pub use image::{Picture, Rect};
+// `self`: there is a crate of that name too.
+pub use self::image::{Picture, Rect};
 pub use kernels::Level;
 pub use limits::Limits;

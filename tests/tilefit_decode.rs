@@ -15,6 +15,10 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 fn decode(name: &str, more: &[&str]) -> Picture {
+    decode_with_info(name, more).0
+}
+
+fn decode_with_info(name: &str, more: &[&str]) -> (Picture, png::Info<'static>) {
     let path = golden(name);
     let out = run(&[&[path.to_str().unwrap(), "-"], more].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -23,7 +27,20 @@ fn decode(name: &str, more: &[&str]) -> Picture {
     let info = reader.next_frame(&mut samples).unwrap();
     reader.finish().unwrap();
     let channels = if info.color_type == png::ColorType::Rgb { 3 } else { 1 };
-    Picture { width: info.width as usize, height: info.height as usize, channels, samples }
+    let picture = Picture { width: info.width as usize, height: info.height as usize, channels, samples };
+    (picture, reader.info().clone())
+}
+
+#[test]
+fn keeps_metadata() {
+    let (_, info) = decode_with_info("gdn-metadata.tfit", &["--scale", "1/8"]);
+    let profile: Vec<u8> = (0..200u8).map(|i| i.wrapping_mul(i)).collect();
+    assert_eq!(info.icc_profile.as_deref(), Some(&profile[..]));
+    assert!(info.exif_metadata.unwrap().starts_with(b"II*\0"));
+    let colour = info.coding_independent_code_points.unwrap();
+    assert_eq!((colour.color_primaries, colour.transfer_function), (9, 16));
+    let (_, info) = decode_with_info("gdn-colour.tfit", &[]);
+    assert!(info.icc_profile.is_none() && info.exif_metadata.is_none());
 }
 
 #[test]

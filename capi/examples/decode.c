@@ -63,6 +63,17 @@ int main(int argc, char **argv) {
     }
     printf("digest %08x, promised %08x\n", crc32(whole, n), info.digest);
 
+    size_t length, icc;
+    for (uint32_t kind = TILEFIT_ICC; kind <= TILEFIT_CICP; kind++) {
+        status = tilefit_metadata(data, size, 0, kind, part, n, &length, error, sizeof error);
+        if (status != TILEFIT_OK) {
+            fprintf(stderr, "%s\n", error);
+            return status;
+        }
+        printf("metadata %u: %zu bytes, %08x\n", kind, length, crc32(part, length));
+        if (kind == TILEFIT_ICC) icc = length;
+    }
+
     /* The lower right quarter. */
     size_t x = info.width / 2, y = info.height / 2, w = info.width - x, h = info.height - y;
     status = tilefit_decode_region(data, size, 0, 0, x, y, w, h, NULL, part, n, error, sizeof error);
@@ -88,6 +99,8 @@ int main(int argc, char **argv) {
     printf("region: %d %s\n", status, error);
     status = tilefit_decode(NULL, 5, 0, 0, NULL, whole, n, error, 12);
     printf("null: %d %s\n", status, error);
+    status = tilefit_metadata(data, size, 0, TILEFIT_ICC, NULL, 0, &length, error, sizeof error);
+    printf("length alone: %d %s\n", status, length == icc ? "agrees" : "DIFFERS");
     data[size - 1] ^= 1;
     status = tilefit_decode(data, size, 0, 0, NULL, whole, n, error, sizeof error);
     printf("damaged: %d %s\n", status, error);

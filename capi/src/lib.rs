@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use tilefit::container::metadata;
 use tilefit::decoder::Decoder;
 use tilefit::{Class, Error, Limits, Rect, Result};
 
@@ -93,6 +94,19 @@ unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> 
     code
 }
 
+/// Copies the whole of `from` to `out`.
+///
+/// # Safety
+/// `out` points to `out_size` bytes to write to.
+unsafe fn copy_to(from: &[u8], what: &str, out: *mut u8, out_size: usize) -> Result<()> {
+    if from.len() > out_size {
+        return Err(usage(&format!("out has {out_size} bytes, the {what} take {}", from.len())));
+    }
+    // SAFETY: it fits into what the caller promises to be there, which nothing of ours overlaps.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), out, from.len()) };
+    Ok(())
+}
+
 /// Decodes to `out`.
 ///
 /// # Safety
@@ -111,12 +125,8 @@ unsafe fn decode_to(
     }
     let decoder = Decoder::new(data, limits)?;
     let decoded = decoder.decode_scaled(picture, scale, region)?.samples;
-    if decoded.len() > out_size {
-        return Err(usage(&format!("out has {out_size} bytes, the samples take {}", decoded.len())));
-    }
-    // SAFETY: the samples fit into what the caller promises to be there; a Vec does not overlap it.
-    unsafe { std::ptr::copy_nonoverlapping(decoded.as_ptr(), out, decoded.len()) };
-    Ok(())
+    // SAFETY: not null, and the caller's promise.
+    unsafe { copy_to(&decoded, "samples", out, out_size) }
 }
 
 /// See `tilefit.h`.
@@ -208,6 +218,40 @@ pub unsafe extern "C" fn tilefit_decode_region(
             // A sum beyond usize is outside any picture.
             let region = Rect::new(x, y, x.saturating_add(width), y.saturating_add(height));
             decode_to(file(data, size), picture, scale, Some(region), limits(max), out, out_size)
+        })
+    }
+}
+
+/// See `tilefit.h`.
+///
+/// # Safety
+/// Pointers are null or point to what `tilefit.h` says.
+#[no_mangle]
+pub unsafe extern "C" fn tilefit_metadata(
+    data: *const u8,
+    size: usize,
+    picture: usize,
+    kind: u32,
+    out: *mut u8,
+    out_size: usize,
+    length: *mut usize,
+    error: *mut c_char,
+    error_size: usize,
+) -> c_int {
+    // SAFETY: the caller's promises, pointer by pointer.
+    unsafe {
+        guarded(error, error_size, || {
+            if length.is_null() {
+                return Err(usage("length is a null pointer"));
+            }
+            let decoder = Decoder::new(file(data, size), Limits::NONE)?;
+            let items = decoder.items(picture)?;
+            let found = u8::try_from(kind).ok().and_then(|k| metadata::find(&items, k)).unwrap_or_default();
+            length.write(found.len());
+            if out.is_null() {
+                return Ok(());
+            }
+            copy_to(found, "metadata", out, out_size)
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tilefit::container::crc::crc32;
 
 /// The static library that cargo built beside this test.
 fn library() -> PathBuf {
@@ -31,20 +32,32 @@ fn the_c_example_decodes() {
 
     let golden = crate_folder.join("../fixtures/golden");
     let results = std::fs::read_to_string(golden.join("results.txt")).unwrap();
-    let line = results.lines().find(|l| l.starts_with("pyramid-colour.tfit 0 64x48 1/1")).unwrap();
+    let profile = crc32(&(0..200u8).map(|i| i.wrapping_mul(i)).collect::<Vec<_>>());
+    let metadata = [format!("200 bytes, {profile:08x}"), "26 bytes".into(), "4 bytes".into()];
+    check(&program, &golden, &results, "gdn-metadata.tfit", metadata);
+    check(&program, &golden, &results, "pyramid-colour.tfit", ["0 bytes", "0 bytes", "0 bytes"].map(String::from));
+}
+
+/// What the example says of a golden file of 64x48 pixels.
+fn check(program: &Path, golden: &Path, results: &str, name: &str, metadata: [String; 3]) {
+    let line = results.lines().find(|l| l.starts_with(&format!("{name} 0 64x48 1/1"))).unwrap();
     let digest = line.rsplit(' ').next().unwrap();
-    let out = Command::new(&program).arg(golden.join("pyramid-colour.tfit")).output().unwrap();
+    let out = Command::new(program).arg(golden.join(name)).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
     let expected = [
         "64x48, 3 channels, 1 pictures".to_owned(),
         format!("digest {digest}, promised {digest}"),
+        format!("metadata 1: {}", metadata[0]),
+        format!("metadata 2: {}", metadata[1]),
+        format!("metadata 3: {}", metadata[2]),
         "region agrees".to_owned(),
         "limit: 3 3072 pixels".to_owned(),
         "buffer: 4 out has 9215 bytes".to_owned(),
         "picture: 4 there is no picture 9".to_owned(),
         "region: 4 the region is not inside".to_owned(),
         "null: 1 not a Tilef".to_owned(),
+        "length alone: 0 agrees".to_owned(),
         "damaged: 1 ".to_owned(),
     ];
     assert_eq!(text.lines().count(), expected.len(), "{text}");

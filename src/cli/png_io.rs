@@ -204,12 +204,11 @@ pub fn read_jpeg(data: &[u8], limits: &ReadLimits) -> Result<Source> {
 }
 
 /// Writes a PNG of 8-bit samples with the picture's metadata.
-pub fn write_png(picture: &Picture, metadata: &[Item], out: impl Write) -> Result<()> {
+pub fn write_png(picture: &Picture, items: &[Item], out: impl Write) -> Result<()> {
     let side = |n: usize| u32::try_from(n).map_err(|_| bad("the picture is too large for a PNG"));
-    let item = |kind| metadata.iter().find(|i| i.kind == kind).map(|i| &i.data[..]);
     let mut info = png::Info::with_size(side(picture.width)?, side(picture.height)?);
-    info.icc_profile = item(metadata::ICC).map(Cow::from);
-    info.exif_metadata = item(metadata::EXIF).map(Cow::from);
+    info.icc_profile = metadata::find(items, metadata::ICC).map(Cow::from);
+    info.exif_metadata = metadata::find(items, metadata::EXIF).map(Cow::from);
     let mut encoder = png::Encoder::with_info(out, info).map_err(|e| bad(format!("cannot write the PNG: {e}")))?;
     encoder.set_color(if picture.channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
     encoder.set_depth(png::BitDepth::Eight);
@@ -220,7 +219,7 @@ pub fn write_png(picture: &Picture, metadata: &[Item], out: impl Write) -> Resul
         e => bad(format!("cannot write the PNG: {e}")),
     };
     let mut writer = encoder.write_header().map_err(failed)?;
-    if let Some(points) = item(metadata::CICP) {
+    if let Some(points) = metadata::find(items, metadata::CICP) {
         writer.write_chunk(png::chunk::cICP, points).map_err(failed)?;
     }
     let mut stream = writer.stream_writer_with_size(1 << 16).map_err(failed)?;

@@ -38,6 +38,11 @@ pub fn read(section: &[u8]) -> Result<Vec<Item>> {
     Ok(items)
 }
 
+/// The first item of that kind.
+pub fn find(items: &[Item], kind: u8) -> Option<&[u8]> {
+    items.iter().find(|i| i.kind == kind).map(|i| &i.data[..])
+}
+
 /// The section of `items`; refused where it is longer than a file may hold.
 #[cfg(feature = "fit")]
 pub fn write(items: &[Item]) -> Result<Vec<u8>> {

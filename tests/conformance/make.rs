@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use tilefit::cli::png_io::{read_file, ReadLimits};
 use tilefit::codec::write_file;
+use tilefit::container::header::Header;
+use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
 use tilefit::fit::{family, FitOptions, Fitted, Monitor, Target, Tune, WeightCoding};
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
@@ -102,6 +104,21 @@ fn unusual() -> Vec<u8> {
     write_file(&fitted, &pictures).unwrap().bytes
 }
 
+/// The same picture with all kinds of metadata, one that nobody knows, and one of a picture that is not there.
+fn with_metadata(bytes: &[u8]) -> Vec<u8> {
+    let mut header = Header::read(bytes).unwrap();
+    let codes = &bytes[header.length..];
+    // EXIF of one entry: turn the picture a quarter to the right.
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    // No profile that means anything.
+    let profile: Vec<u8> = (0..200u8).map(|i| i.wrapping_mul(i)).collect();
+    let items =
+        [(7, 200, &b"?"[..]), (0, ICC, &profile), (0, 77, b"later"), (0, EXIF, exif), (0, CICP, &[9, 16, 0, 1])];
+    let items = items.map(|(picture, kind, data)| Item { picture, kind, data: data.to_vec() });
+    header.metadata = write_items(&items).unwrap();
+    [&header.write(), codes].concat()
+}
+
 #[test]
 #[ignore = "writes golden files"]
 fn make() {
@@ -122,6 +139,8 @@ fn make() {
     write("gdn-colour.tfit", &|| fitted("gdn", &[colour()], None, coded));
     write("gdn-grey-group.tfit", &|| fitted("gdn", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));
+    let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
+    write("gdn-metadata.tfit", &|| with_metadata(&colour));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

@@ -6,6 +6,7 @@ mod png;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use tilefit::container::metadata::Item;
 use tilefit::decoder::Decoder;
 use tilefit::{Class, Error, Limits, Picture, Rect, Result};
 
@@ -86,9 +87,9 @@ fn run(request: &Request) -> Result<()> {
     let [input, output] = request.paths.as_slice() else { unreachable!("parse counts the paths") };
     let named = |path: &OsString, e: io::Error| Error::new(Class::Io, format!("{}: {e}", path.to_string_lossy()));
     let data = std::fs::read(input).map_err(|e| named(input, e))?;
-    let picture = decode(&data, request).map_err(|e| e.at(input.to_string_lossy()))?;
+    let (picture, items) = decode(&data, request).map_err(|e| e.at(input.to_string_lossy()))?;
     if output == "-" {
-        return png::write(&picture, &mut io::stdout().lock()).map_err(|e| named(output, e));
+        return png::write(&picture, &items, &mut io::stdout().lock()).map_err(|e| named(output, e));
     }
     let mut options = std::fs::File::options();
     let options = options.write(true).truncate(true);
@@ -100,19 +101,21 @@ fn run(request: &Request) -> Result<()> {
         _ => named(output, e),
     })?;
     let mut file = BufWriter::new(file);
-    png::write(&picture, &mut file).and_then(|()| file.flush()).map_err(|e| {
+    png::write(&picture, &items, &mut file).and_then(|()| file.flush()).map_err(|e| {
         // Half a picture is worse than none.
         let _ = std::fs::remove_file(output);
         named(output, e)
     })
 }
 
-fn decode(data: &[u8], request: &Request) -> Result<Picture> {
+/// What is asked for, and the metadata of its picture.
+fn decode(data: &[u8], request: &Request) -> Result<(Picture, Vec<Item>)> {
     let decoder = Decoder::new(data, Limits::default())?;
     let count = decoder.pictures().len();
     if request.image == 0 && count > 1 {
         return Err(usage(&format!("the file has {count} pictures: choose one with --image 1..{count}")));
     }
     let region = request.region.map(|r| r.shrunk(request.scale));
-    decoder.decode_scaled(request.image.max(1) - 1, request.scale, region)
+    let number = request.image.max(1) - 1;
+    Ok((decoder.decode_scaled(number, request.scale, region)?, decoder.items(number)?))
 }

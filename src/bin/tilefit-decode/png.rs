@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use tilefit::container::crc::crc32;
+use tilefit::container::metadata::{self, Item};
 use tilefit::Picture;
 
 /// Filtered bytes a block, each block with a code of its own.
@@ -14,7 +15,7 @@ const SYMBOLS: usize = 257;
 /// Longest code word that deflate allows.
 const LONGEST: u32 = 15;
 
-pub fn write(picture: &Picture, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\x89PNG\r\n\x1a\n")?;
     let mut header = Vec::new();
     for side in [picture.width, picture.height] {
@@ -24,9 +25,20 @@ pub fn write(picture: &Picture, out: &mut dyn Write) -> io::Result<()> {
     header.extend([8, if picture.channels == 3 { 2 } else { 0 }, 0, 0, 0]);
     chunk(out, b"IHDR", &header)?;
 
-    // The zlib header: deflate, a window of 32 KiB, no dictionary.
-    let mut bits = Bits { bytes: vec![0x78, 0x01], held: 0, count: 0 };
-    let mut adler = Adler { a: 1, b: 0 };
+    if let Some(points) = metadata::find(items, metadata::CICP) {
+        chunk(out, b"cICP", points)?;
+    }
+    if let Some(profile) = metadata::find(items, metadata::ICC) {
+        let mut zlib = Zlib::new();
+        zlib.push(profile, true);
+        // Its name, the end of the name, zlib.
+        chunk(out, b"iCCP", &[b"ICC\0\0", &zlib.bits.bytes[..]].concat())?;
+    }
+    if let Some(exif) = metadata::find(items, metadata::EXIF) {
+        chunk(out, b"eXIf", exif)?;
+    }
+
+    let mut zlib = Zlib::new();
     let stride = picture.width * picture.channels;
     let none = vec![0; stride];
     let mut filtered = Vec::new();
@@ -37,14 +49,9 @@ pub fn write(picture: &Picture, out: &mut dyn Write) -> io::Result<()> {
         above = row;
         let last = y + 1 == picture.height;
         if filtered.len() >= BLOCK || last {
-            adler.update(&filtered);
-            block(&filtered, last, &mut bits);
-            if last {
-                bits.push(0, (8 - bits.count) % 8);
-                bits.bytes.extend((adler.b << 16 | adler.a).to_be_bytes());
-            }
-            chunk(out, b"IDAT", &bits.bytes)?;
-            bits.bytes.clear();
+            zlib.push(&filtered, last);
+            chunk(out, b"IDAT", &zlib.bits.bytes)?;
+            zlib.bits.bytes.clear();
             filtered.clear();
         }
     }
@@ -73,6 +80,28 @@ fn paeth(row: &[u8], above: &[u8], channels: usize, out: &mut Vec<u8>) {
             c
         };
         out.push(v.wrapping_sub(near as u8));
+    }
+}
+
+/// A zlib stream as it grows.
+struct Zlib {
+    bits: Bits,
+    adler: Adler,
+}
+
+impl Zlib {
+    fn new() -> Self {
+        // The header: deflate, a window of 32 KiB, no dictionary.
+        Zlib { bits: Bits { bytes: vec![0x78, 0x01], held: 0, count: 0 }, adler: Adler { a: 1, b: 0 } }
+    }
+
+    fn push(&mut self, data: &[u8], last: bool) {
+        self.adler.update(data);
+        block(data, last, &mut self.bits);
+        if last {
+            self.bits.push(0, (8 - self.bits.count) % 8);
+            self.bits.bytes.extend((self.adler.b << 16 | self.adler.a).to_be_bytes());
+        }
     }
 }
 

@@ -1,0 +1,129 @@
+//! `.tfit` files for the crate `image`: its decoder, and the hooks by which its readers find it.
+
+use crate::container::{header::MAGIC, metadata};
+use crate::decoder::Decoder;
+use crate::error::{Class, Error};
+use crate::image::Rect;
+use crate::limits::Limits;
+use ::image::error::{
+    DecodingError, ImageFormatHint, LimitError, LimitErrorKind, UnsupportedError, UnsupportedErrorKind,
+};
+use ::image::hooks::{register_decoding_hook, register_format_detection_hook};
+use ::image::{ColorType, ImageDecoder, ImageDecoderRect, ImageError, ImageResult, LimitSupport};
+use std::io::Read;
+
+const EXTENSION: &str = "tfit";
+
+/// Teaches the readers of `image` this format, by the extension `tfit` and by the signature. Once a process; false:
+/// somebody did so before.
+pub fn register() -> bool {
+    let hook = Box::new(|reader| -> ImageResult<Box<dyn ImageDecoder>> { Ok(Box::new(TilefitDecoder::new(reader)?)) });
+    let first = register_decoding_hook(EXTENSION.into(), hook);
+    if first {
+        register_format_detection_hook(EXTENSION.into(), &MAGIC, None);
+    }
+    first
+}
+
+/// One picture of a file.
+pub struct TilefitDecoder {
+    decoder: Decoder<'static>,
+    picture: usize,
+}
+
+impl TilefitDecoder {
+    /// Opens a file at its first picture; nothing is decoded yet.
+    pub fn new(mut reader: impl Read) -> ImageResult<Self> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(ImageError::IoError)?;
+        let decoder = Decoder::from_beginning(&bytes, bytes.len(), Limits::default()).map_err(failed)?;
+        Ok(TilefitDecoder { decoder, picture: 0 })
+    }
+
+    /// Number of pictures in the file.
+    pub fn pictures(&self) -> usize {
+        self.decoder.pictures().len()
+    }
+
+    /// Another picture of the file, counted from 0. One that is not there is an error of [`Self::read_image`].
+    pub fn with_picture(mut self, picture: usize) -> Self {
+        self.picture = picture;
+        self
+    }
+
+    fn item(&mut self, kind: u8) -> ImageResult<Option<Vec<u8>>> {
+        let items = self.decoder.items(self.picture).map_err(failed)?;
+        Ok(metadata::find(&items, kind).map(<[u8]>::to_vec))
+    }
+
+    fn samples(&self, region: Option<Rect>) -> ImageResult<Vec<u8>> {
+        Ok(self.decoder.decode_scaled(self.picture, 0, region).map_err(failed)?.samples)
+    }
+}
+
+impl ImageDecoder for TilefitDecoder {
+    fn dimensions(&self) -> (u32, u32) {
+        // Sides are at most 2^30: the format's limit.
+        self.decoder.pictures().get(self.picture).map_or((0, 0), |p| (p.width as u32, p.height as u32))
+    }
+
+    fn color_type(&self) -> ColorType {
+        if self.decoder.header().channels == 1 {
+            ColorType::L8
+        } else {
+            ColorType::Rgb8
+        }
+    }
+
+    fn icc_profile(&mut self) -> ImageResult<Option<Vec<u8>>> {
+        self.item(metadata::ICC)
+    }
+
+    fn exif_metadata(&mut self) -> ImageResult<Option<Vec<u8>>> {
+        self.item(metadata::EXIF)
+    }
+
+    fn set_limits(&mut self, limits: ::image::Limits) -> ImageResult<()> {
+        limits.check_support(&LimitSupport::default())?;
+        let (width, height) = self.dimensions();
+        limits.check_dimensions(width, height)?;
+        let max_memory = limits.max_alloc.unwrap_or(u64::MAX);
+        self.decoder.set_limits(Limits { max_memory, ..Limits::NONE });
+        Ok(())
+    }
+
+    fn read_image(self, buf: &mut [u8]) -> ImageResult<()> {
+        buf.copy_from_slice(&self.samples(None)?);
+        Ok(())
+    }
+
+    fn read_image_boxed(self: Box<Self>, buf: &mut [u8]) -> ImageResult<()> {
+        (*self).read_image(buf)
+    }
+}
+
+impl ImageDecoderRect for TilefitDecoder {
+    fn read_rect(&mut self, x: u32, y: u32, width: u32, height: u32, buf: &mut [u8], pitch: usize) -> ImageResult<()> {
+        let [x, y, width, height] = [x, y, width, height].map(|v| v as usize);
+        let region = Rect::new(x, y, x.saturating_add(width), y.saturating_add(height));
+        let samples = self.samples(Some(region))?;
+        let row = width * self.decoder.header().channels;
+        for (to, from) in buf.chunks_mut(pitch).zip(samples.chunks_exact(row)) {
+            to[..row].copy_from_slice(from);
+        }
+        Ok(())
+    }
+}
+
+/// The kind of failure in the terms of `image`; its limits have no words of ours.
+fn failed(e: Error) -> ImageError {
+    let format = || ImageFormatHint::Name("Tilefit".into());
+    match e.class {
+        Class::Limit => ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)),
+        Class::Unsupported => {
+            let kind = UnsupportedErrorKind::GenericFeature(e.message);
+            ImageError::Unsupported(UnsupportedError::from_format_and_kind(format(), kind))
+        }
+        _ => ImageError::Decoding(DecodingError::new(format(), e)),
+    }
+}
