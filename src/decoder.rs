@@ -223,8 +223,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Byte ranges that decoding needs and the source lacks, those less than `gap` bytes apart as one. Ranges end with
-    /// the file.
+    /// Byte ranges that decoding needs and the source lacks, those less than `gap` bytes apart as one.
     pub fn missing(
         &self,
         picture: usize,
@@ -239,8 +238,9 @@ impl<'a> Decoder<'a> {
         for (tile, last) in self.tiles(picture, &support) {
             let segments = (0..=last).map(|layer| self.header.segment(layer, picture, tile));
             let end = self.source.length();
-            let range = |s: Segment| s.offset.min(end)..s.offset.saturating_add(s.length).min(end);
-            ranges.extend(segments.filter(|s| !self.source.holds(*s)).map(range).filter(|r| !r.is_empty()));
+            let range = |s: Segment| s.offset..s.offset.saturating_add(s.length);
+            // What ends after the file is not to be had; decoding says so.
+            ranges.extend(segments.filter(|s| !self.source.holds(*s)).map(range).filter(|r| r.end <= end));
         }
         Ok(merged(ranges.into_iter(), gap))
     }

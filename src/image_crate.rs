@@ -17,8 +17,7 @@ const EXTENSION: &str = "tfit";
 /// Teaches the readers of `image` this format, by the extension `tfit` and by the signature. Once a process; false:
 /// somebody did so before.
 pub fn register() -> bool {
-    let hook = Box::new(|reader| -> ImageResult<Box<dyn ImageDecoder>> { Ok(Box::new(TilefitDecoder::new(reader)?)) });
-    let first = register_decoding_hook(EXTENSION.into(), hook);
+    let first = register_decoding_hook(EXTENSION.into(), Box::new(|reader| Ok(Box::new(TilefitDecoder::new(reader)?))));
     if first {
         register_format_detection_hook(EXTENSION.into(), &MAGIC, None);
     }

@@ -41,6 +41,8 @@ impl Source<'_> {
         };
         match self {
             Source::Whole(bytes) => Ok(&bytes[s.offset..end]),
+            // Nothing has to be fetched for it: a tile of zeros.
+            Source::Parts { .. } if s.length == 0 => Ok(&[]),
             Source::Parts { parts, .. } => {
                 let holds = |(at, bytes): &&(usize, Vec<u8>)| *at <= s.offset && end - at <= bytes.len();
                 let Some((at, bytes)) = parts.iter().find(holds) else {
@@ -82,7 +84,8 @@ mod tests {
                 let s = Segment { offset, length, crc: 0 };
                 let end = offset + length;
                 assert_eq!(whole.holds(s), end <= 100);
-                let there = (offset >= 10 && end <= 30) || (offset >= 50 && end <= 60);
+                let fetched = (offset >= 10 && end <= 30) || (offset >= 50 && end <= 60);
+                let there = fetched || (length == 0 && end <= 100);
                 assert_eq!(parts.holds(s), there, "{s:?}");
                 if there {
                     assert_eq!(parts.segment(s).unwrap(), whole.segment(s).unwrap());
