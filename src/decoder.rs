@@ -19,7 +19,7 @@ use rayon::prelude::*;
 /// Largest preview: `1/2^MAX_SCALE`.
 pub const MAX_SCALE: u32 = 3;
 
-/// Pixels that are synthesised at once, about.
+/// Pixels that a thread synthesises at once, about; models hold maps for parts of them only.
 const BLOCK: usize = 1 << 16;
 
 /// What synthesis and context networks hold beside codes and samples.
@@ -277,7 +277,7 @@ impl<'a> Decoder<'a> {
         let size = (info.width, info.height);
         let (width, channels) = (region.width(), self.header.channels);
         let mut samples = try_vec(region.area() * channels)?;
-        let rows = (BLOCK / width).clamp(16, 1024);
+        let rows = (BLOCK / width).clamp(64, 1024);
         let block = |(i, out): (usize, &mut [u8])| {
             let y0 = region.y0 + i * rows;
             let part = Rect::new(region.x0, y0, region.x1, (y0 + rows).min(region.y1));

@@ -12,50 +12,66 @@ const SIDE: usize = 4096;
 const SAMPLES: u64 = 3 * (SIDE * SIDE) as u64;
 
 /// A file of that side from a small one of the same family, for as long as the tests run.
-struct Large(PathBuf);
+struct Large {
+    small: PathBuf,
+    large: PathBuf,
+}
 
 impl Large {
     fn of(small: &str) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let bytes = enlarged(&std::fs::read(root.join(small)).unwrap(), SIDE, SIDE);
-        let name = format!("{}-large.tfit", Path::new(small).file_stem().unwrap().to_string_lossy());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::write(&path, bytes).unwrap();
-        Large(path)
-    }
-
-    /// Peak resident memory of `tilefit decode`, PNG writing included.
-    fn peak(&self, more: &[&str]) -> u64 {
-        let png = self.0.with_extension("png");
-        let out = Command::new(env!("CARGO_BIN_EXE_tilefit"))
-            .args(["decode", "--json", "-f", "-o"])
-            .args([&png, &self.0])
-            .args(more)
-            .env("RAYON_NUM_THREADS", "2")
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        std::fs::remove_file(png).unwrap();
-        let text = String::from_utf8(out.stdout).unwrap();
-        let (_, value) = text.split_once("\"peak_memory_bytes\":").expect(&text);
-        value.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        let small = Path::new(env!("CARGO_MANIFEST_DIR")).join(small);
+        let bytes = enlarged(&std::fs::read(&small).unwrap(), SIDE, SIDE);
+        let large = Path::new(env!("CARGO_TARGET_TMPDIR")).join(small.file_name().unwrap());
+        std::fs::write(&large, bytes).unwrap();
+        Large { small, large }
     }
 
     fn check(&self) {
-        let whole = self.peak(&[]);
-        eprintln!("{}: {} KB whole", self.0.display(), whole / 1000);
+        let whole = peak(&self.large, &[]);
         assert!(whole >= SAMPLES, "{whole} bytes: the samples alone take {SAMPLES}");
         assert!(whole < (64 << 20) + 2 * SAMPLES, "{whole} bytes for {SAMPLES} bytes of samples");
+        let preview = peak(&self.large, &["--scale", "1/8"]);
+        assert!(preview < whole / 2, "{preview} bytes for the preview, {whole} for all");
         // Across tiles, none of them at the edge.
-        let region = self.peak(&["--region", "1700,2100,512,512"]);
-        eprintln!("{}: {} KB region", self.0.display(), region / 1000);
-        assert!(10 * region < whole, "{region} bytes for a region, {whole} for all");
+        let region = peak(&self.large, &["--region", "1700,2100,512,512"]);
+        // What the program takes in any case.
+        let least = peak(&self.small, &["--region", "0,0,1,1"]);
+        assert!(
+            10 * (region - least) < whole - least,
+            "{region} bytes for a region, {whole} for all, {least} for a pixel"
+        );
+        let megabytes = |n: u64| n as f64 / 1e6;
+        eprintln!(
+            "{}: {:.1} MB whole, {:.1} at 1/8, {:.1} for 512x512, {:.1} for a pixel of the small file",
+            self.large.display(),
+            megabytes(whole),
+            megabytes(preview),
+            megabytes(region),
+            megabytes(least)
+        );
     }
+}
+
+/// Peak resident memory of `tilefit decode`, PNG writing included.
+fn peak(file: &Path, more: &[&str]) -> u64 {
+    let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file.with_extension("png").file_name().unwrap());
+    let out = Command::new(env!("CARGO_BIN_EXE_tilefit"))
+        .args(["decode", "--json", "-f", "-o"])
+        .args([png.as_path(), file])
+        .args(more)
+        .env("RAYON_NUM_THREADS", "2")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    std::fs::remove_file(png).unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let (_, value) = text.split_once("\"peak_memory_bytes\":").expect(&text);
+    value.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 impl Drop for Large {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.large);
     }
 }
 

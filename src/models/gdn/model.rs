@@ -27,6 +27,9 @@ enum Stored {
 /// Flag of the description: weights are plain f16.
 const PLAIN: u8 = 1;
 
+/// Side of the blocks of pixels that are synthesised at once.
+const BLOCK: usize = 256;
+
 /// Spec, weights, and layers ready to run.
 #[derive(Clone, Debug)]
 pub struct GdnModel {
@@ -163,6 +166,46 @@ impl GdnModel {
         }
         Ok(x)
     }
+
+    /// The samples of `block`, a part of `region`, to which `out` belongs.
+    fn block(
+        &self,
+        level: Level,
+        codes: &Grid,
+        size: (usize, usize),
+        block: Rect,
+        scale: u32,
+        region: Rect,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let area = enlarged(block, size, scale);
+        let mut planes = self.planes(level, codes, size, area)?;
+        let channels = self.spec.channels;
+        if channels == 3 {
+            to_rgb(&mut planes.values);
+        }
+        let (plane, side) = (area.area(), 1usize << scale);
+        for row in block.y0..block.y1 {
+            let from = ((row - region.y0) * region.width() + block.x0 - region.x0) * channels;
+            let y = (row - block.y0) * side;
+            for (i, pixel) in out[from..][..block.width() * channels].chunks_exact_mut(channels).enumerate() {
+                let x = i * side;
+                for (c, sample) in pixel.iter_mut().enumerate() {
+                    let mut sum = 0f32;
+                    let mut count = 0f32;
+                    for v in y..(y + side).min(area.height()) {
+                        for u in x..(x + side).min(area.width()) {
+                            sum += planes.values[c * plane + v * area.width() + u];
+                            count += 1.0;
+                        }
+                    }
+                    // `as` takes the floor of what is positive, saturates, and turns NaN into 0.
+                    *sample = (sum / count * 255.0 + 0.5) as u8;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// YCoCg to RGB in place: `R = Y + Co - Cg`, `G = Y + Cg`, `B = Y - Co - Cg`.
@@ -228,26 +271,12 @@ impl Model for GdnModel {
         scale: u32,
         out: &mut [u8],
     ) -> Result<()> {
-        let area = enlarged(region, size, scale);
-        let mut planes = self.planes(level, &codes[0], size, area)?;
-        let channels = self.spec.channels;
-        if channels == 3 {
-            to_rgb(&mut planes.values);
-        }
-        let (plane, side) = (area.area(), 1usize << scale);
-        for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
-            let (x, y) = (i % region.width() * side, i / region.width() * side);
-            for (c, sample) in pixel.iter_mut().enumerate() {
-                let mut sum = 0f32;
-                let mut count = 0f32;
-                for v in y..(y + side).min(area.height()) {
-                    for u in x..(x + side).min(area.width()) {
-                        sum += planes.values[c * plane + v * area.width() + u];
-                        count += 1.0;
-                    }
-                }
-                // `as` takes the floor of what is positive, saturates, and turns NaN into 0.
-                *sample = (sum / count * 255.0 + 0.5) as u8;
+        // Maps of many channels, or of the many pixels behind a preview, are held for small blocks alone.
+        let side = (if self.spec.n > 64 { BLOCK / 2 } else { BLOCK }) >> scale;
+        for y in (region.y0..region.y1).step_by(side) {
+            for x in (region.x0..region.x1).step_by(side) {
+                let block = Rect::new(x, y, (x + side).min(region.x1), (y + side).min(region.y1));
+                self.block(level, &codes[0], size, block, scale, region, out)?;
             }
         }
         Ok(())
