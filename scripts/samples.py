@@ -101,13 +101,17 @@ def sample(tilefit, name, title, flags, credit, folder):
     version = run("cjxl", "--version").decode().split()[1]
     made["jxl"] = ("JPEG XL", f"cjxl {version}, distance {distance(quality):g}, effort 7", data)
 
-    candidates = [out]
+    candidates, golden = [out], {}
     for extension, (_, _, data) in made.items():
         file = OUT / f"{name}.{extension}"
         file.write_bytes(data)
         decoded = folder / f"{name}-{extension}.png"
         if extension == "jxl":
             run("djxl", file, decoded, "--quiet")
+            # For browsers that do not show it; no loss is added.
+            shown = Image.open(decoded).convert("RGB")
+            shown.save(OUT / f"{name}-jxl.webp", lossless=True, quality=100, method=6)
+            golden["jxl"] = {"sha256": digest(shown)}
         else:
             Image.open(file).convert("RGB").save(decoded)
         candidates.append(decoded)
@@ -118,7 +122,6 @@ def sample(tilefit, name, title, flags, credit, folder):
     left, top = (thumb.width - side) // 2, (thumb.height - side) // 2
     thumb.crop((left, top, left + side, top + side)).resize((64, 64), Image.LANCZOS).save(OUT / f"{name}-thumb.webp", quality=80)
 
-    golden = {}
     for scale in ("1/1", "1/8"):
         png = folder / "scale.png"
         run(tilefit, "decode", out, "-o", png, "-f", "--quiet", "--scale", scale)
@@ -133,6 +136,7 @@ def sample(tilefit, name, title, flags, credit, folder):
              "thumb": f"{name}-thumb.webp",
              "rivals": [{"codec": codec, "file": f"{name}.{extension}", "bytes": len(data), **m, "made": how}
                         for (extension, (codec, how, data)), m in zip(made.items(), theirs)]}
+    entry["rivals"][-1]["decoded"] = f"{name}-jxl.webp"
     print(f"{name}: {size} bytes, {ours}; " + ", ".join(f"{r['codec']} {r['bytes']} {r['psnr']}" for r in entry["rivals"]), flush=True)
     return entry, golden
 

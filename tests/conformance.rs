@@ -69,7 +69,7 @@ fn a_decoder_written_from_the_format_agrees() {
         return;
     }
     let out = std::process::Command::new("python3")
-        .arg(script)
+        .args(["-B", script])
         .args(files().iter().map(|(name, _)| golden::folder().join(name)))
         .output()
         .unwrap();

@@ -1,6 +1,7 @@
 // The page: opens files, and ties the view, the panel and the decoder together.
 
 import { build as decoderBuild, open } from "../tilefit.js";
+import { chunks } from "./metadata.js";
 import { Mosaic } from "./mosaic.js";
 import * as panel from "./panel.js";
 import { png } from "./png.js";
@@ -121,7 +122,9 @@ function listRivals() {
   const unknown = current.rivals.filter((r) => r.hidden).map((r) => r.codec);
   const notes = [];
   if (current.rival?.made) notes.push(`${current.rival.codec}: ${current.rival.made}.`);
+  const decoded = current.rivals.filter((r) => r.borrowed).map((r) => r.codec);
   if (unknown.length) notes.push(`This browser does not show ${unknown.join(", ")}; the numbers were measured when the samples were made.`);
+  if (decoded.length) notes.push(`This browser does not show ${decoded.join(", ")}: its picture was decoded when the samples were made.`);
   if (!current.rivals.length) notes.push(NO_RIVAL);
   $("rival-note").textContent = notes.join(" ");
 }
@@ -129,8 +132,9 @@ function listRivals() {
 /** Formats that this browser does not show are said so before anyone picks them. */
 async function hideUnknown(opened) {
   for (const rival of opened.rivals) {
-    if (await rival.bitmap().catch(() => null)) continue;
-    rival.hidden = true;
+    if (await rival.native().catch(() => null)) continue;
+    if (rival.decoded) rival.borrowed = true;
+    else rival.hidden = true;
     if (opened === current) listRivals();
   }
 }
@@ -360,7 +364,7 @@ async function save(button, region, name) {
   }
   button.disabled = true;
   try {
-    const blob = await png(region.width, region.height, info.channels, strips());
+    const blob = await png(region.width, region.height, info.channels, strips(), await chunks(info.metadata, picture));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = name;

@@ -30,8 +30,11 @@ function filtered(samples, width, channels) {
   return out;
 }
 
-/** A PNG as Blob; `strips` gives arrays of whole rows of 8-bit samples, one channel (grey) or three. */
-export async function png(width, height, channels, strips) {
+/**
+ * A PNG as Blob; `strips` gives arrays of whole rows of 8-bit samples, one channel (grey) or three; `extra` are chunks to
+ * stand before them, each `[name, data]`.
+ */
+export async function png(width, height, channels, strips, extra = []) {
   const head = new Uint8Array(13);
   const view = new DataView(head.buffer);
   view.setUint32(0, width);
@@ -39,7 +42,7 @@ export async function png(width, height, channels, strips) {
   head[8] = 8;
   head[9] = channels === 1 ? 0 : 2;
   const packed = new CompressionStream("deflate");
-  const parts = [new Uint8Array([0x89, 80, 78, 71, 13, 10, 26, 10]), chunk("IHDR", head)];
+  const parts = [new Uint8Array([0x89, 80, 78, 71, 13, 10, 26, 10]), chunk("IHDR", head), ...extra.map((c) => chunk(...c))];
   const read = (async () => {
     const reader = packed.readable.getReader();
     for (let piece; !(piece = await reader.read()).done; ) {

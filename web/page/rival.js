@@ -11,15 +11,23 @@ async function load(url) {
   return response.blob();
 }
 
-/** Rivals of a sample, each with `bitmap()`, null where this browser does not show the format. */
+function once(work) {
+  let done;
+  return () => (done ??= work());
+}
+
+/**
+ * Rivals of a sample. `native()` is null where this browser does not show the format; `bitmap()` is then what was decoded
+ * from the file when the samples were made, or null where that is not there either.
+ */
 export function ofSample(sample, base) {
   return sample.rivals.map((rival) => {
-    let bitmap;
-    const get = async () => {
+    const native = once(async () => {
       const blob = await load(new URL(rival.file, base));
       return bitmapOf(blob).catch(() => null);
-    };
-    return { ...rival, bitmap: () => (bitmap ??= get()) };
+    });
+    const decoded = once(async () => rival.decoded && bitmapOf(await load(new URL(rival.decoded, base))));
+    return { ...rival, native, bitmap: async () => (await native()) ?? (await decoded()) };
   });
 }
 

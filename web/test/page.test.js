@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { inflateSync } from "node:zlib";
 import { enlarged } from "./big.js";
 import { launch, settled } from "./browser.js";
 import { serve } from "./server.js";
@@ -211,9 +212,21 @@ test("rivals: sizes are those of the files, and never below", async (t) => {
   await settled(page);
   const avif = samples.find((s) => s.name === "coffee").rivals.find((r) => r.codec === "AVIF");
   assert.equal(await page.locator("#tag-rival span").textContent(), `${avif.bytes.toLocaleString("en")} B`);
-  // Shown, or said that it cannot be.
-  const jxl = page.getByRole("radio", { name: "JPEG XL" });
-  if (await jxl.isDisabled()) assert.match(await page.locator("#rival-note").textContent(), /does not show JPEG XL/);
+  // By this browser, or by libjxl beforehand: then it is said.
+  await page.getByRole("radio", { name: "JPEG XL" }).check();
+  await settled(page);
+  const jxl = samples.find((s) => s.name === "coffee").rivals.find((r) => r.codec === "JPEG XL");
+  assert.equal(await page.locator("#tag-rival span").textContent(), `${jxl.bytes.toLocaleString("en")} B`);
+  const shows = await page.evaluate(async (file) => {
+    const blob = await (await fetch(file)).blob();
+    return createImageBitmap(blob).then(() => true, () => false);
+  }, `samples/${jxl.file}`);
+  if (shows) return;
+  assert.match(await page.locator("#rival-note").textContent(), /does not show JPEG XL: its picture was decoded/);
+  await withDigest(page);
+  await page.getByRole("slider").focus();
+  await page.keyboard.press("Home");
+  assert.equal(await shown(page, golden.coffee["1/1"]), golden.coffee.jxl.sha256);
 });
 
 test("dropped files: nothing beside them until their original is dropped", async (t) => {
@@ -239,6 +252,25 @@ test("save as PNG: the golden pixels", async (t) => {
   await withDigest(page);
   const picture = await saved(page, page.getByRole("button", { name: "PNG", exact: true }));
   assert.deepEqual(picture, { name: "nebula.png", ...golden.nebula["1/1"] });
+});
+
+test("save as PNG: profile, EXIF and CICP come with it", async (t) => {
+  const page = await visit(t);
+  await drop(page, { name: "kept.tfit", data: await readFile(`${fixtures}/golden/gdn-metadata.tfit`) });
+  await page.locator("#name").getByText("kept.tfit").waitFor();
+  await settled(page);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "PNG", exact: true }).click()]);
+  const file = await readFile(await download.path());
+  const chunks = {};
+  for (let at = 8; at < file.length; ) {
+    const length = file.readUInt32BE(at);
+    chunks[file.toString("latin1", at + 4, at + 8)] ??= file.subarray(at + 8, at + 8 + length);
+    at += 12 + length;
+  }
+  const profile = Buffer.from(Array.from({ length: 200 }, (_, i) => i * i));
+  assert.deepEqual(inflateSync(chunks.iCCP.subarray(chunks.iCCP.indexOf(0) + 2)), profile);
+  assert.deepEqual([...chunks.cICP], [9, 16, 0, 1]);
+  assert.equal(chunks.eXIf.length, 26);
 });
 
 test("save a region: typed and drawn", async (t) => {
