@@ -25,8 +25,9 @@ lint: ## format, warnings, and the decoder alone
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --no-default-features
 
-bench: ## kernels and codec, seconds and ratios
+bench: ## kernels and codec, seconds and ratios; speed of decoding, native and as WebAssembly
 	cargo bench --workspace
+	scripts/speed.sh
 
 static: ## the release binary without shared libraries, 3 MB at most
 	. scripts/toolchain.sh && need_target $(STATIC)

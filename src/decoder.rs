@@ -143,7 +143,10 @@ impl<'a> Decoder<'a> {
             tiles: (0..h.pictures.len()).map(|p| h.tiles(p)).sum(),
             layers: h.layers,
             segments: h.segments.clone(),
-            decode_memory_bytes: (0..h.pictures.len()).map(|p| self.memory(p, 0, self.area(p, 0))).max().unwrap_or(0),
+            decode_memory_bytes: (0..h.pictures.len())
+                .map(|p| self.memory(p, 0, self.area(p, 0), h.channels))
+                .max()
+                .unwrap_or(0),
         }
     }
 
@@ -164,9 +167,9 @@ impl<'a> Decoder<'a> {
         Rect::whole(p.width.div_ceil(1 << scale), p.height.div_ceil(1 << scale))
     }
 
-    /// Bytes that decoding `region` holds at once, at most: codes, then tiles or samples beside them, and
+    /// Bytes that decoding `region` holds at once, at most: codes, then tiles or `samples` a pixel beside them, and
     /// working memory.
-    fn memory(&self, picture: usize, scale: u32, region: Rect) -> u64 {
+    fn memory(&self, picture: usize, scale: u32, region: Rect, samples: usize) -> u64 {
         let PictureInfo { width, height, .. } = self.header.pictures[picture];
         let specs = self.model.grids();
         let area = |r: &Rect| (r.x1.saturating_sub(r.x0) as u64).saturating_mul(r.y1.saturating_sub(r.y0) as u64);
@@ -179,7 +182,7 @@ impl<'a> Decoder<'a> {
         let tile = self.header.tile_rect(picture, 0);
         let at_once = self.header.tiles(picture).min(tiles_at_once()) as u64;
         let tiles = bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(at_once);
-        let samples = area(&region).saturating_mul(self.header.channels as u64);
+        let samples = area(&region).saturating_mul(samples as u64);
         codes.saturating_add(tiles.max(samples)).saturating_add(WORKING_MEMORY)
     }
 
@@ -198,6 +201,23 @@ impl<'a> Decoder<'a> {
         let (out, damage) = self.window(picture, scale, region, false)?;
         debug_assert!(damage.is_empty());
         Ok(out)
+    }
+
+    /// Number of samples that a decode gives.
+    pub fn samples(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<usize> {
+        Ok(self.check(picture, scale, region, 0)?.area() * self.header.channels)
+    }
+
+    /// As [`Self::decode_scaled`], to `out`, which takes [`Self::samples`].
+    pub fn decode_into(&self, picture: usize, scale: u32, region: Option<Rect>, out: &mut [u8]) -> Result<()> {
+        let region = self.check(picture, scale, region, 0)?;
+        let samples = region.area() * self.header.channels;
+        if out.len() != samples {
+            let message = format!("out has {} bytes, the samples take {samples}", out.len());
+            return Err(Error::new(crate::Class::Usage, message));
+        }
+        let (codes, _) = self.codes(picture, scale, region, false)?;
+        self.synthesise(picture, scale, region, &codes, out)
     }
 
     /// As [`Self::decode_scaled`]; segments that cannot be read count as zeros and are reported.
@@ -231,7 +251,7 @@ impl<'a> Decoder<'a> {
         region: Option<Rect>,
         gap: usize,
     ) -> Result<Vec<std::ops::Range<usize>>> {
-        let region = self.check(picture, scale, region)?;
+        let region = self.check(picture, scale, region, self.header.channels)?;
         let info = &self.header.pictures[picture];
         let support = self.model.support(region, (info.width, info.height), scale);
         let mut ranges = Vec::new();
@@ -271,28 +291,32 @@ impl<'a> Decoder<'a> {
         region: Option<Rect>,
         partial: bool,
     ) -> Result<(Picture, Vec<Damage>)> {
-        let region = self.check(picture, scale, region)?;
-        let info = &self.header.pictures[picture];
+        let channels = self.header.channels;
+        let region = self.check(picture, scale, region, channels)?;
         let (codes, damage) = self.codes(picture, scale, region, partial)?;
-        let size = (info.width, info.height);
-        let (width, channels) = (region.width(), self.header.channels);
         let mut samples = try_vec(region.area() * channels)?;
+        self.synthesise(picture, scale, region, &codes, &mut samples)?;
+        Ok((Picture { width: region.width(), height: region.height(), channels, samples }, damage))
+    }
+
+    fn synthesise(&self, picture: usize, scale: u32, region: Rect, codes: &Codes, samples: &mut [u8]) -> Result<()> {
+        let info = &self.header.pictures[picture];
+        let width = region.width();
         let rows = (BLOCK / width).clamp(64, 1024);
         let block = |(i, out): (usize, &mut [u8])| {
             let y0 = region.y0 + i * rows;
             let part = Rect::new(region.x0, y0, region.x1, (y0 + rows).min(region.y1));
-            self.model.synthesise(self.level, &codes, size, part, scale, out)
+            self.model.synthesise(self.level, codes, (info.width, info.height), part, scale, out)
         };
-        let step = rows * width * channels;
+        let step = rows * width * self.header.channels;
         #[cfg(feature = "threads")]
-        samples.par_chunks_mut(step).enumerate().try_for_each(block)?;
+        return samples.par_chunks_mut(step).enumerate().try_for_each(block);
         #[cfg(not(feature = "threads"))]
-        samples.chunks_mut(step).enumerate().try_for_each(block)?;
-        Ok((Picture { width, height: region.height(), channels, samples }, damage))
+        return samples.chunks_mut(step).enumerate().try_for_each(block);
     }
 
-    /// The region, if what is asked for is there and within the limits.
-    fn check(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<Rect> {
+    /// The region, if what is asked for is there and within the limits; `samples` a pixel are to be allocated.
+    fn check(&self, picture: usize, scale: u32, region: Option<Rect>, samples: usize) -> Result<Rect> {
         if picture >= self.header.pictures.len() {
             return Err(Error::new(
                 crate::Class::Usage,
@@ -314,7 +338,7 @@ impl<'a> Decoder<'a> {
             ));
         }
         self.limits.check_pixels((region.width() as u64).saturating_mul(region.height() as u64))?;
-        self.limits.check_memory(self.memory(picture, scale, region))?;
+        self.limits.check_memory(self.memory(picture, scale, region, samples))?;
         Ok(region)
     }
 

@@ -54,10 +54,6 @@ impl TilefitDecoder {
         let items = self.decoder.items(self.picture).map_err(failed)?;
         Ok(metadata::find(&items, kind).map(<[u8]>::to_vec))
     }
-
-    fn samples(&self, region: Option<Rect>) -> ImageResult<Vec<u8>> {
-        Ok(self.decoder.decode_scaled(self.picture, 0, region).map_err(failed)?.samples)
-    }
 }
 
 impl ImageDecoder for TilefitDecoder {
@@ -92,8 +88,7 @@ impl ImageDecoder for TilefitDecoder {
     }
 
     fn read_image(self, buf: &mut [u8]) -> ImageResult<()> {
-        buf.copy_from_slice(&self.samples(None)?);
-        Ok(())
+        self.decoder.decode_into(self.picture, 0, None, buf).map_err(failed)
     }
 
     fn read_image_boxed(self: Box<Self>, buf: &mut [u8]) -> ImageResult<()> {
@@ -105,7 +100,7 @@ impl ImageDecoderRect for TilefitDecoder {
     fn read_rect(&mut self, x: u32, y: u32, width: u32, height: u32, buf: &mut [u8], pitch: usize) -> ImageResult<()> {
         let [x, y, width, height] = [x, y, width, height].map(|v| v as usize);
         let region = Rect::new(x, y, x.saturating_add(width), y.saturating_add(height));
-        let samples = self.samples(Some(region))?;
+        let samples = self.decoder.decode_region(self.picture, region).map_err(failed)?.samples;
         let row = width * self.decoder.header().channels;
         for (to, from) in buf.chunks_mut(pitch).zip(samples.chunks_exact(row)) {
             to[..row].copy_from_slice(from);

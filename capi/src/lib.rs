@@ -94,17 +94,22 @@ unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> 
     code
 }
 
-/// Copies the whole of `from` to `out`.
+/// The first `size` bytes of `out`, as zeros: what C hands over may never have been written.
 ///
 /// # Safety
-/// `out` points to `out_size` bytes to write to.
-unsafe fn copy_to(from: &[u8], what: &str, out: *mut u8, out_size: usize) -> Result<()> {
-    if from.len() > out_size {
-        return Err(usage(&format!("out has {out_size} bytes, the {what} take {}", from.len())));
+/// `out` is null or points to `out_size` bytes to write to, which nothing else uses for `'a`.
+unsafe fn room<'a>(out: *mut u8, out_size: usize, size: usize, what: &str) -> Result<&'a mut [u8]> {
+    if out.is_null() {
+        return Err(usage("out is a null pointer"));
     }
-    // SAFETY: it fits into what the caller promises to be there, which nothing of ours overlaps.
-    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), out, from.len()) };
-    Ok(())
+    if size > out_size {
+        return Err(usage(&format!("out has {out_size} bytes, the {what} take {size}")));
+    }
+    // SAFETY: not null, `size` bytes are there, and written before the slice is made; the caller's promise for the rest.
+    unsafe {
+        out.write_bytes(0, size);
+        Ok(std::slice::from_raw_parts_mut(out, size))
+    }
 }
 
 /// Decodes to `out`.
@@ -120,13 +125,10 @@ unsafe fn decode_to(
     out: *mut u8,
     out_size: usize,
 ) -> Result<()> {
-    if out.is_null() {
-        return Err(usage("out is a null pointer"));
-    }
     let decoder = Decoder::new(data, limits)?;
-    let decoded = decoder.decode_scaled(picture, scale, region)?.samples;
-    // SAFETY: not null, and the caller's promise.
-    unsafe { copy_to(&decoded, "samples", out, out_size) }
+    let size = decoder.samples(picture, scale, region)?;
+    // SAFETY: the caller's promise.
+    decoder.decode_into(picture, scale, region, unsafe { room(out, out_size, size, "samples")? })
 }
 
 /// See `tilefit.h`.
@@ -248,10 +250,10 @@ pub unsafe extern "C" fn tilefit_metadata(
             let items = decoder.items(picture)?;
             let found = u8::try_from(kind).ok().and_then(|k| metadata::find(&items, k)).unwrap_or_default();
             length.write(found.len());
-            if out.is_null() {
-                return Ok(());
+            if !out.is_null() {
+                room(out, out_size, found.len(), "metadata")?.copy_from_slice(found);
             }
-            copy_to(found, "metadata", out, out_size)
+            Ok(())
         })
     }
 }

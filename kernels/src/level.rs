@@ -22,6 +22,7 @@ impl Level {
 
     /// All levels of this machine, slowest first.
     pub fn available() -> Vec<Level> {
+        #[allow(unused_mut)] // a target may have this one alone
         let mut levels = vec![Level::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {

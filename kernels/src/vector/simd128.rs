@@ -1,4 +1,4 @@
-//! Four lanes: WebAssembly simd128.
+//! Four lanes: WebAssembly simd128. The target enables it, hence its instructions are safe.
 
 use super::Simd;
 use std::arch::wasm32::*;
@@ -25,8 +25,7 @@ macro_rules! binary {
             type Output = F32;
             #[inline(always)]
             fn $method(self, b: F32) -> F32 {
-                // SAFETY: vectors come only from a token, which proves simd128.
-                F32(unsafe { $intrinsic(self.0, b.0) })
+                F32($intrinsic(self.0, b.0))
             }
         }
     )*};
@@ -39,19 +38,18 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32 {
-        // SAFETY: `self` proves simd128.
-        F32(unsafe { f32x4_splat(x) })
+        F32(f32x4_splat(x))
     }
     #[inline(always)]
     fn load(self, x: &[f32]) -> F32 {
         let x = &x[..4];
-        // SAFETY: `self` proves simd128; the slice has all lanes.
+        // SAFETY: the slice has all lanes.
         F32(unsafe { v128_load(x.as_ptr().cast()) })
     }
     #[inline(always)]
     fn store(self, v: F32, out: &mut [f32]) {
         let out = &mut out[..4];
-        // SAFETY: `self` proves simd128; the slice has all lanes.
+        // SAFETY: the slice has all lanes.
         unsafe { v128_store(out.as_mut_ptr().cast(), v.0) }
     }
     #[inline(always)]
@@ -64,17 +62,14 @@ impl Simd for Simd128 {
     }
     #[inline(always)]
     fn sqrt(self, a: F32) -> F32 {
-        // SAFETY: `self` proves simd128.
-        F32(unsafe { f32x4_sqrt(a.0) })
+        F32(f32x4_sqrt(a.0))
     }
     #[inline(always)]
     fn mul_add(self, a: F32, b: F32, c: F32) -> F32 {
-        // SAFETY: `self` proves simd128.
-        F32(unsafe { f32x4_add(f32x4_mul(a.0, b.0), c.0) })
+        F32(f32x4_add(f32x4_mul(a.0, b.0), c.0))
     }
     #[inline(always)]
     fn select_gt(self, a: F32, b: F32, x: F32, y: F32) -> F32 {
-        // SAFETY: `self` proves simd128.
-        F32(unsafe { v128_bitselect(x.0, y.0, f32x4_gt(a.0, b.0)) })
+        F32(v128_bitselect(x.0, y.0, f32x4_gt(a.0, b.0)))
     }
 }
