@@ -17,12 +17,12 @@ demo: ## encode the nebula picture, decode it, compare it with JPEG (below three
 	@echo "Crops side by side: target/demo/compare.html"
 
 test: ## all tests
-	cargo test --workspace
-	cargo test --no-default-features --features image --lib --test image_crate
+	cargo test --workspace --features image
+	cargo test --no-default-features --lib
 
 lint: ## format, warnings, and the decoder alone
 	cargo fmt --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --features image --all-targets -- -D warnings
 	cargo build --no-default-features
 
 bench: ## kernels and codec, seconds and ratios; speed of decoding, native and as WebAssembly
