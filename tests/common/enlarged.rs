@@ -7,7 +7,7 @@ pub fn enlarged(bytes: &[u8], width: usize, height: usize) -> Vec<u8> {
     let small = Header::read(bytes).expect("a good file");
     let PictureInfo { width: old_width, height: old_height, .. } = small.pictures[0];
     let (columns, rows) = (old_width / small.tile, old_height / small.tile);
-    assert!(columns > 0 && rows > 0 && width % small.tile == 0 && height % small.tile == 0, "whole tiles");
+    assert!(columns > 0 && rows > 0 && [width, height].iter().all(|n| n.is_multiple_of(small.tile)), "whole tiles");
     let mut header = small.clone();
     header.pictures = vec![PictureInfo { width, height, digest: 0 }];
     header.count_tiles();
