@@ -7,6 +7,8 @@ mod enlarged;
 use enlarged::enlarged;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tilefit::decoder::Decoder;
+use tilefit::Limits;
 
 const SIDE: usize = 4096;
 const SAMPLES: u64 = 3 * (SIDE * SIDE) as u64;
@@ -40,6 +42,9 @@ impl Large {
             10 * (region - least) < whole - least,
             "{region} bytes for a region, {whole} for all, {least} for a pixel"
         );
+        let bytes = std::fs::read(&self.large).unwrap();
+        let promised = Decoder::new(&bytes, Limits::default()).unwrap().info().decode_memory_bytes;
+        assert!(whole - least <= promised, "{whole} bytes, {least} of them for a pixel, where {promised} are promised");
         let megabytes = |n: u64| n as f64 / 1e6;
         eprintln!(
             "{}: {:.1} MB whole, {:.1} at 1/8, {:.1} for 512x512, {:.1} for a pixel of the small file",

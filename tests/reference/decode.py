@@ -14,7 +14,7 @@ import numpy as np
 
 import gdn
 import pyramid
-from coding import Damaged, Reader, ceil_div, need
+from coding import Damaged, Reader, need
 
 # --- 2. Header ------------------------------------------------------------------------------------------------------
 

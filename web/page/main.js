@@ -11,7 +11,7 @@ import { View } from "./view.js";
 const $ = (id) => document.getElementById(id);
 const view = new View($("canvas"));
 
-/** The open file: `{ name, file, info, picture, mosaic, ours, rivals, rival }`. */
+/** The open file: `{ name, file, info, picture, mosaic, ours, rivals, rival, waiting }`. */
 let current = null;
 let opening = 0;
 let build = "";
@@ -49,7 +49,7 @@ async function show(name, source, sample = null) {
   if (turn !== opening) return file.close();
   close();
   const ours = { bytes: file.info.bytes, psnr: sample?.psnr, ms_ssim: sample?.ms_ssim };
-  current = { name, file, info: file.info, sample, ours, rivals: sample ? ofSample(sample, samplesAt) : [], rival: null };
+  current = { name, file, info: file.info, sample, ours, rivals: sample ? ofSample(sample, samplesAt) : [], rival: null, waiting: "" };
   const picker = $("picker");
   picker.hidden = file.info.pictures.length < 2;
   picker.lastElementChild.replaceChildren(...file.info.pictures.map((_, i) => new Option(`${i + 1} of ${file.info.pictures.length}`, i)));
@@ -94,10 +94,15 @@ function showPicture(picture) {
 
 const NO_RIVAL = "Drop the original too (PNG, JPEG or WebP) to see a JPEG of the same size beside it. It stays on this machine.";
 
+let choosing = 0;
+
 async function choose(rival) {
-  const opened = current;
+  const [opened, turn] = [current, ++choosing];
+  opened.waiting = rival ? `Reading ${rival.codec}` : "";
+  tellStatus();
   const bitmap = rival ? await rival.bitmap().catch((error) => (complain(error.message), null)) : null;
-  if (opened !== current) return;
+  if (opened !== current || turn !== choosing) return;
+  opened.waiting = "";
   if (rival && !bitmap) {
     rival.hidden = true;
     rival = null;
@@ -223,11 +228,14 @@ split.addEventListener("keydown", (event) => {
 
 // View
 
+function tellStatus() {
+  $("status").textContent = current.mosaic.busy ? "Decoding" : current.waiting;
+}
 view.onmove = () => {
   if (!current) return;
   $("zoom-level").textContent = `${(view.zoom * 100).toFixed(view.zoom < 0.1 ? 1 : 0)} %`;
   panel.decoding(current.info, current.mosaic, current.mosaic.level(view.zoom), build);
-  $("status").textContent = current.mosaic.busy ? "Decoding" : "";
+  tellStatus();
 };
 $("zoom-in").addEventListener("click", () => view.zoomBy(1.5));
 $("zoom-out").addEventListener("click", () => view.zoomBy(1 / 1.5));
