@@ -302,7 +302,8 @@ impl<'a> Decoder<'a> {
     fn synthesise(&self, picture: usize, scale: u32, region: Rect, codes: &Codes, samples: &mut [u8]) -> Result<()> {
         let info = &self.header.pictures[picture];
         let width = region.width();
-        let rows = (BLOCK / width).clamp(64, 1024);
+        // Not more than there are: where addresses have 32 bits, rows of a wide picture would be beyond them.
+        let rows = (BLOCK / width).clamp(64, 1024).min(region.height());
         let block = |(i, out): (usize, &mut [u8])| {
             let y0 = region.y0 + i * rows;
             let part = Rect::new(region.x0, y0, region.x1, (y0 + rows).min(region.y1));
