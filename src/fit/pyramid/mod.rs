@@ -3,6 +3,7 @@
 mod features;
 pub mod grid;
 pub mod grid_buf;
+pub mod idle;
 pub mod latents;
 #[cfg(test)]
 pub(crate) mod plain;
@@ -246,8 +247,11 @@ impl Run<'_> {
         let mut response = 0.5;
         let mut before: Option<(f64, f64)> = None;
         for round in 0.. {
-            let codes = self.trainer.codes();
+            let mut codes = self.trainer.codes();
             let quantised = steps::search(&mut self.trainer, &codes, self.control.lambda());
+            for (n, g) in idle::empty(&self.plan.spec, &quantised, self.pictures, &mut codes, self.control.lambda()) {
+                self.trainer.empty(n, g);
+            }
             let bytes = quantised.write(&self.plan.spec, f16).len() as f64
                 + self.trainer.code_bits(&quantised, &codes) / 8.0
                 + OVERHEAD;

@@ -7,7 +7,7 @@
 use super::latents::Held;
 use super::plan::Plan;
 use super::train::Trainer;
-use super::{learn, Clock, Learned};
+use super::{idle, learn, Clock, Learned};
 use crate::error::{Class, Error, Result};
 use crate::fit::{FitOptions, Moment, Monitor, Target};
 use crate::image::{Picture, Rect};
@@ -92,6 +92,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut
         learned.done += steps;
         (monitor.report)(Moment { step: learned.done, steps: total, psnr, bytes: 0.0 });
     }
+    idle::empty(&learned.plan.spec, &learned.quantised, pictures, &mut codes, learned.lambda);
     learned.codes = codes;
     Ok(learned)
 }
