@@ -47,9 +47,9 @@ fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: Weigh
     write_file(&fitted, pictures).unwrap().bytes
 }
 
-/// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere, weights as f16, sums that saturate,
-/// codes that need escapes, two pictures, tiles in two layers.
-fn unusual() -> Vec<u8> {
+/// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere but where `second` grids are, weights as f16,
+/// sums that saturate, codes that need escapes, two pictures, tiles in two layers.
+fn unusual(second: u8) -> Vec<u8> {
     let mut state = 7u64;
     let mut noise = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -60,11 +60,12 @@ fn unusual() -> Vec<u8> {
         channels: 3,
         depth: 5,
         hyper_from: 1,
+        second,
         spatial: 26,
         features: 3,
         feature_scales: 4,
         trunk: vec![
-            layer(6, 1, true, true),
+            layer(6 + second.count_ones() as usize, 1, true, true),
             layer(9, 1, false, true),
             layer(3, 1, false, false),
             layer(3, 3, false, true),
@@ -135,7 +136,9 @@ fn make() {
     write("pyramid-colour.tfit", &|| fitted("pyramid", &[colour()], None, coded));
     write("pyramid-grey.tfit", &|| fitted("pyramid", &[grey()], None, coded));
     write("pyramid-tiles.tfit", &|| fitted("pyramid", &[wide()], Some(64), coded));
-    write("pyramid-unusual.tfit", &unusual);
+    write("pyramid-unusual.tfit", &|| unusual(0));
+    write("pyramid-second.tfit", &|| unusual(0b10_1110));
+    write("pyramid-chroma.tfit", &|| fitted("pyramid", &[colour()], None, coded));
     write("gdn-colour.tfit", &|| fitted("gdn", &[colour()], None, coded));
     write("gdn-grey-group.tfit", &|| fitted("gdn", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));

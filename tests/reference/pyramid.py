@@ -40,7 +40,9 @@ class Model:
         self.channels = 3 if b[0] & 0x40 else 1
         self.split, self.depth = bool(b[0] & 0x20), b[0] & 31
         self.feature_scales, self.spatial = b[1] >> 5, b[1] & 31
-        self.features, self.hyper_from = b[2] & 31, b[4]
+        self.features, self.hyper_from = b[2] & 31, b[4] & 127
+        self.second = r.byte() if b[4] & 128 else 0
+        need((self.second > 0) == (b[4] >= 128) and self.second >> (self.depth + 1) == 0, "second grids")
         tail = b[2] >> 5
         if b[0] & 0x80:
             residual = [Layer(self.channels, 1 | 2 | (4 if i + 1 < tail else 0)) for i in range(tail)]
@@ -48,13 +50,14 @@ class Model:
         else:
             self.trunk = [Layer(r.byte(), r.byte()) for _ in range(tail + 2)]
         need(r.at == len(description), "length of the description")
-        self.check()
         # (scale, hyper) in coding order
         self.grids = []
         for s in range(self.depth, -1, -1):
-            self.grids += [(s, True)] if s >= self.hyper_from else []
+            second = self.second >> s & 1 > 0
+            self.grids += [(s, not second)] if second or s >= self.hyper_from else []
             self.grids.append((s, False))
         self.shifts = [s for s, _ in self.grids]
+        self.check()
         self.read_weights(section)
 
     def check(self):
@@ -63,13 +66,17 @@ class Model:
         kernels = [layer.kernel for layer in self.trunk]
         self.ones = kernels.count(1)
         need(self.ones >= 1 and kernels == sorted(kernels), "1x1 layers come first")
-        inputs = self.depth + 1
+        inputs = self.maps(0)
         for n, layer in enumerate(self.trunk):
             need(1 <= layer.outputs <= 128, "width of a layer")
             need(layer.outputs == self.channels or n + 1 < self.ones, "channels")
             need(layer.outputs == inputs or not layer.residual, "residual layers keep their width")
             need(n + 1 != self.ones or not layer.relu, "the last 1x1 layer is linear")
             inputs = layer.outputs
+
+    def maps(self, scale):
+        """How many maps the grids of a scale and of coarser ones give."""
+        return sum(1 for s, hyper in self.grids if s >= scale and not hyper)
 
     def layer_grids(self, layer):
         coarse = sum(1 for s, _ in self.grids if s >= 3) if self.split and self.depth >= 3 else 0
@@ -94,12 +101,12 @@ class Model:
                 tensors += [(f"fw{s}", 2, (k, len(self.feature_inputs(s)))), (f"fb{s}", 3, (k,))]
         for s in reversed(range(self.depth)):
             tensors += [(f"up{s}", 4, (4,)), (f"pre{s}", 4, (4,))]
-        inputs = self.depth + 1
+        inputs = self.maps(0)
         for n, layer in enumerate(self.trunk):
             shape = (layer.outputs, inputs) + ((3, 3) if layer.kernel == 3 else ())
             tensors += [(f"layer_w{n}", 5, shape), (f"layer_b{n}", 6, (layer.outputs,))]
             inputs = layer.outputs
-        tensors += [("stab_w", 5, (self.channels, self.depth + 1)), ("stab_b", 6, (self.channels,))]
+        tensors += [("stab_w", 5, (self.channels, self.maps(0))), ("stab_b", 6, (self.channels,))]
 
         sizes = [sum(int(np.prod(t[2])) for t in tensors if t[1] == g) for g in range(7)]
         present = [g for g in range(7) if sizes[g] > 0]
@@ -204,13 +211,15 @@ class Model:
 
     def synthesise(self, codes, width, height, scale):
         w = self.weights
-        z = {s: codes[i].astype(F32) for i, (s, hyper) in enumerate(self.grids) if not hyper}
-        maps = [z[self.depth]]
+        z = {s: [] for s in self.shifts}
+        for i, (s, hyper) in reversed(list(enumerate(self.grids))):
+            z[s] += [] if hyper else [codes[i].astype(F32)]
+        maps = z[self.depth]
         for j in range(self.depth - 1, scale - 1, -1):
             size = ceil_div(height, 1 << j), ceil_div(width, 1 << j)
             up = [upsample(upsample(m, w[f"up{j}"], size[1], 1), w[f"up{j}"], size[0], 0) for m in maps]
-            pre = prefilter(prefilter(z[j], w[f"pre{j}"], 1), w[f"pre{j}"], 0) + z[j]
-            maps = [pre] + up
+            maps = [prefilter(prefilter(v, w[f"pre{j}"], 1), w[f"pre{j}"], 0) + v for v in z[j]] + up
+        absent = self.maps(0) - self.maps(scale)
         values = maps
         for n in range(self.ones):
             layer = self.trunk[n]
@@ -218,13 +227,13 @@ class Model:
             if layer.residual:
                 weights += np.eye(layer.outputs, dtype=F32)
             if n == 0:
-                weights = weights[:, scale:]
+                weights = weights[:, absent:]
             outputs = []
             for o in range(layer.outputs):
                 total = np.full(maps[0].shape, bias[o], F32)
                 if n + 1 == self.ones:
                     total[:] = bias[o] + w["stab_b"][o]
-                    for weight, m in zip(w["stab_w"][o, scale:], maps):
+                    for weight, m in zip(w["stab_w"][o, absent:], maps):
                         total = total + weight * m
                 for weight, v in zip(weights[o], values):
                     total = total + weight * v

@@ -180,18 +180,19 @@ fn joint(spec: &PyramidSpec) -> usize {
     spec.trunk.iter().rposition(|l| l.kernel == 1).expect("a trunk starts with a 1x1 layer")
 }
 
-/// `grids`: scale `finest` to `depth`.
+/// `grids`: the synthesised ones of scales `finest` to `depth`, in the order of their maps.
 pub fn forward(spec: &PyramidSpec, finest: usize, weights: &[f64], grids: &[Map]) -> Tape {
-    let mut steps = vec![vec![grids[grids.len() - 1].clone()]];
+    let own = |scale: usize| &grids[spec.maps_of(scale as u32, finest as u32)];
+    let mut steps = vec![own(spec.depth as usize).to_vec()];
     for scale in (finest..spec.depth as usize).rev() {
-        let z = &grids[scale - finest];
-        let mut maps = vec![pre(z, &weights[find(spec, "pre", scale)])];
+        let z = &own(scale)[0];
+        let mut maps: Vec<Map> = own(scale).iter().map(|z| pre(z, &weights[find(spec, "pre", scale)])).collect();
         let taps = &weights[find(spec, "up", scale)];
         maps.extend(steps[steps.len() - 1].iter().map(|m| up(m, z.w, z.h, taps)));
         steps.push(maps);
     }
     // Absent grids: zero maps.
-    let mut maps = vec![Map::zero(grids[0].w, grids[0].h); finest];
+    let mut maps = vec![Map::zero(grids[0].w, grids[0].h); spec.maps() - spec.maps_at(finest as u32)];
     maps.extend(steps[steps.len() - 1].iter().cloned());
     let mut layers = vec![maps];
     for (n, layer) in spec.trunk.iter().enumerate() {
@@ -251,15 +252,18 @@ pub fn backward(
         g = dx;
     }
     add(&mut dmaps, &g);
-    let mut dcur = dmaps.split_off(finest);
+    let mut dcur = dmaps.split_off(spec.maps() - spec.maps_at(finest as u32));
     let mut dgrids = Vec::new();
     for scale in finest..spec.depth as usize {
         let below = &tape.steps[tape.steps.len() - 2 - (scale - finest)];
         let (rp, ru) = (find(spec, "pre", scale), find(spec, "up", scale));
-        dgrids.push(pre_back(&grids[scale - finest], &dcur[0], &weights[rp.clone()], &mut dweights[rp]));
+        let own = spec.maps_of(scale as u32, finest as u32);
+        for (z, g) in grids[own.clone()].iter().zip(&dcur) {
+            dgrids.push(pre_back(z, g, &weights[rp.clone()], &mut dweights[rp.clone()]));
+        }
         dcur = below
             .iter()
-            .zip(&dcur[1..])
+            .zip(&dcur[own.len()..])
             .map(|(x, g)| up_back(x, g, &weights[ru.clone()], &mut dweights[ru.clone()]))
             .collect();
     }
@@ -290,6 +294,7 @@ pub(crate) mod tests {
         let channels = [1, 3][noise.below(2)];
         let mut spec = PyramidSpec::preset(channels, 1, 4, 2, 1 + noise.below(9));
         spec.depth = 1 + noise.below(3) as u32;
+        spec.second = noise.below(2 << spec.depth) as u8;
         if noise.below(2) == 0 {
             let extra = SynthLayer { outputs: 1 + noise.below(6), kernel: 1, residual: false, relu: true };
             spec.trunk.insert(0, extra);
@@ -338,7 +343,7 @@ pub(crate) mod tests {
             let (spec, width, height, finest) = case(&mut noise);
             let weights = random_weights(&spec, &mut noise);
             let grids: Vec<Map> = (finest..=spec.depth)
-                .map(|s| (width.div_ceil(1 << s), height.div_ceil(1 << s)))
+                .flat_map(|s| vec![(width.div_ceil(1 << s), height.div_ceil(1 << s)); spec.synthesised_at(s)])
                 .map(|(w, h)| Map { w, h, v: (0..w * h).map(|_| noise.next()).collect() })
                 .collect();
             let tape = forward(&spec, finest as usize, &weights, &grids);

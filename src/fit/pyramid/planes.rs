@@ -51,11 +51,11 @@ impl Planes {
         }
     }
 
-    /// One map: the rows of `grid`.
-    pub fn copy_from(&mut self, grid: &View) {
-        for y in 0..self.h {
-            let row = &mut self.data[self.start + y * self.stride..][..self.stride];
-            row[PAD..][..self.w].copy_from_slice(grid.row(y, self.w));
+    /// The rows of `grids`, one a map.
+    pub fn copy_from(&mut self, grids: &[View]) {
+        assert_eq!(grids.len(), self.maps);
+        for (n, row) in self.data[self.start..].chunks_exact_mut(self.stride).take(self.h * self.maps).enumerate() {
+            row[PAD..][..self.w].copy_from_slice(grids[n % self.maps].row(n / self.maps, self.w));
             let (first, last) = (row[PAD], row[PAD + self.w - 1]);
             row[..PAD].fill(first);
             row[PAD + self.w..].fill(last);

@@ -12,13 +12,14 @@ use kernels::fast::squared_error::squared_error;
 use kernels::fast::{conv3x3, pointwise};
 use kernels::Level;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows of a band.
 pub(super) const BAND: usize = 32;
 
 /// The synthesis of one picture size; keeps what the backward pass needs of the last forward pass.
 ///
-/// `grids` are the non-hyper grids of scales `finest ..= depth`, in this order. Planes of the picture are
+/// `grids` are the synthesised grids of scales `finest ..= depth`, in the order of the maps. Planes of the picture are
 /// `[channels][height][width]` without padding, of the size of scale `finest`. `weights` are all weights of
 /// the spec, flat (see [`PyramidSpec::tensors`]); those of absent grids (scales below `finest`) are not used.
 /// Nothing is allocated by a call.
@@ -26,6 +27,8 @@ pub struct SynthModel {
     network: Network,
     channels: usize,
     sizes: Vec<(usize, usize)>,
+    /// Places of the grids of each scale in a list of all.
+    own: Vec<Range<usize>>,
     /// Maps at each scale from `finest` on; the backward pass turns them into their gradients.
     maps: Vec<Planes>,
     /// Output of the 1x1 layers, then of each 3x3 layer.
@@ -46,7 +49,8 @@ impl SynthModel {
     pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
         let network = Network::new(spec, finest as usize);
         let sizes: Vec<_> = (finest..=spec.depth).map(|s| (width.div_ceil(1 << s), height.div_ceil(1 << s))).collect();
-        let maps = sizes.iter().enumerate().map(|(s, &(w, h))| Planes::new(sizes.len() - s, w, h)).collect();
+        let maps =
+            sizes.iter().enumerate().map(|(s, &(w, h))| Planes::new(spec.maps_at(finest + s as u32), w, h)).collect();
         let (w, h) = sizes[0];
         let c = spec.channels;
         let bands = h.div_ceil(BAND);
@@ -64,6 +68,7 @@ impl SynthModel {
             forwarded: false,
             network,
             sizes,
+            own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
         }
     }
 
@@ -130,11 +135,18 @@ impl SynthModel {
         let network = &mut self.network;
         network.load(weights);
         let coarsest = self.maps.len() - 1;
-        self.maps[coarsest].copy_from(&grids[coarsest]);
+        self.maps[coarsest].copy_from(&grids[self.own[coarsest].clone()]);
         for s in (0..coarsest).rev() {
             let (fine, coarse) = self.maps.split_at_mut(s + 1);
             let scale = s + network.finest;
-            upsampling::forward(level, network.up[scale], network.pre[scale], &grids[s], &coarse[0], &mut fine[s]);
+            upsampling::forward(
+                level,
+                network.up[scale],
+                network.pre[scale],
+                &grids[self.own[s].clone()],
+                &coarse[0],
+                &mut fine[s],
+            );
         }
         let maps = &self.maps[0];
         let net = &network.pixels;
@@ -231,23 +243,28 @@ impl SynthModel {
         for s in 0..coarsest {
             let scale = s + self.network.finest;
             let (fine, coarse) = self.maps.split_at_mut(s + 1);
-            let dtaps = upsampling::pre_back(
-                level,
-                self.network.pre[scale],
-                &grids[s],
-                &fine[s],
-                &mut dgrids[s],
-                &mut self.partials,
-            );
-            dweights[self.network.places.pre[scale].clone()].iter_mut().zip(dtaps).for_each(|(d, v)| *d += v);
+            for (map, n) in self.own[s].clone().enumerate() {
+                let dtaps = upsampling::pre_back(
+                    level,
+                    self.network.pre[scale],
+                    &grids[n],
+                    &fine[s],
+                    map,
+                    &mut dgrids[n],
+                    &mut self.partials,
+                );
+                dweights[self.network.places.pre[scale].clone()].iter_mut().zip(dtaps).for_each(|(d, v)| *d += v);
+            }
             let dtaps =
                 upsampling::up_back(level, self.network.up[scale], &fine[s], &mut coarse[0], &mut self.partials);
             dweights[self.network.places.up[scale].clone()].iter_mut().zip(dtaps).for_each(|(d, v)| *d += v);
         }
         let d = &self.maps[coarsest];
-        for y in 0..d.h {
-            let to = dgrids[coarsest].row(y, d.w);
-            to.iter_mut().zip(&d.row(y, 0)[PAD..]).for_each(|(d, v)| *d += v);
+        for (map, grid) in dgrids[self.own[coarsest].clone()].iter_mut().enumerate() {
+            for y in 0..d.h {
+                let to = grid.row(y, d.w);
+                to.iter_mut().zip(&d.row(y, map)[PAD..]).for_each(|(d, v)| *d += v);
+            }
         }
     }
 
@@ -350,7 +367,8 @@ mod tests {
             let level = levels[round % levels.len()];
             let weights = random_weights(&spec, &mut noise);
             let mut model = SynthModel::new(&spec, width, height, finest);
-            let sizes = model.sizes().to_vec();
+            let of_scale = |(size, s): (&(usize, usize), u32)| vec![*size; spec.synthesised_at(s)];
+            let sizes: Vec<_> = model.sizes().iter().zip(finest..).flat_map(of_scale).collect();
             let data = filled(&sizes, || noise.next());
             let grids = views(&sizes, &data);
             let weights32: Vec<f32> = weights.iter().map(|w| *w as f32).collect();

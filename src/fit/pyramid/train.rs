@@ -27,6 +27,9 @@ use rayon::prelude::*;
 /// latents and networks.
 const GAIN: f32 = 16.0;
 
+/// Learning rate of the networks over that of latents.
+const NETWORKS: f32 = 1.3;
+
 /// Bound on the norm of the networks' gradient of `MSE + lambda bpp`.
 const CLIP: f64 = 0.1;
 
@@ -125,6 +128,9 @@ impl Trainer {
     pub fn step(&mut self, lambda: f64, anneal: &Anneal) {
         let lambda = anneal.dearer * lambda;
         let (level, seed, step) = (self.level, self.seed, self.step);
+        // Noise comes in pairs of opposite sign: momentum cancels most of what it does to gradients (antithetic
+        // variates, Hammersley, Morton 1956).
+        let sigma = if step.is_multiple_of(2) { anneal.sigma } else { -anneal.sigma };
         let look = (step - self.began).is_multiple_of(anneal.bits_every);
         self.step += 1;
         if look {
@@ -134,7 +140,7 @@ impl Trainer {
         let samples: f64 = self.canvases.iter().map(|c| c.target.len() as f64).sum();
         let weight = self.pixels / (lambda * samples);
         for (i, c) in self.canvases.iter_mut().enumerate() {
-            c.latents.quantise(level, &mut c.q, anneal.temperature, anneal.sigma, GAIN, seed ^ (i as u64) << 48, step);
+            c.latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
             if let Some(held) = &c.held {
                 c.latents.hold(held, &mut c.q, GAIN);
             }
@@ -179,7 +185,7 @@ impl Trainer {
             let f = (bound / norm) as f32;
             self.grad.iter_mut().for_each(|g| *g *= f);
         }
-        self.soap.step(&mut self.weights, &self.grad, &SoapRate { lr, eps: EPS, ..Default::default() });
+        self.soap.step(&mut self.weights, &self.grad, &SoapRate { lr: NETWORKS * lr, eps: EPS, ..Default::default() });
     }
 
     pub fn level(&self) -> Level {
@@ -206,6 +212,13 @@ impl Trainer {
             all.push(c.q.iter().zip(spec.coding_order()).map(|x| grid(x, (c.width, c.height))).collect());
         }
         all
+    }
+
+    /// Sets the latents of grid `g` of picture `n`, and its last rounded codes, to zero.
+    pub fn empty(&mut self, n: usize, g: usize) {
+        let c = &mut self.canvases[n];
+        c.latents.grids[g].y.fill(0.0);
+        c.q[g].fill(0.0);
     }
 
     /// Mean squared error of the 8-bit pictures of the last rounded codes through `weights`.

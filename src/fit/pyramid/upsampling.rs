@@ -22,7 +22,7 @@ fn shifted(line: &[f32]) -> [&[f32]; 7] {
 }
 
 /// `out` = the filtered `grid`, then the upsampled maps of `below`.
-pub(super) fn forward(level: Level, up: [f32; 4], pre: [f32; 4], grid: &View, below: &Planes, out: &mut Planes) {
+pub(super) fn forward(level: Level, up: [f32; 4], pre: [f32; 4], grids: &[View], below: &Planes, out: &mut Planes) {
     let (w, h, stride, maps) = (out.w, out.h, out.stride, out.maps);
     let n = w.next_multiple_of(16);
     let narrow = below.w.next_multiple_of(16);
@@ -33,7 +33,7 @@ pub(super) fn forward(level: Level, up: [f32; 4], pre: [f32; 4], grid: &View, be
             let (zeros, scratch) = scratch.split_at_mut(stride);
             let (line, scratch) = scratch.split_at_mut(stride);
             zeros.fill(0.0);
-            {
+            for (map, grid) in grids.iter().enumerate() {
                 // Filtered along rows: rows y0 - 3 .. y0 + rows + 3.
                 let filtered = &mut scratch[..(rows + 6) * stride];
                 for (k, row) in filtered.chunks_exact_mut(stride).enumerate() {
@@ -48,7 +48,7 @@ pub(super) fn forward(level: Level, up: [f32; 4], pre: [f32; 4], grid: &View, be
                 for r in 0..rows {
                     padded_row(grid, y0 + r, w, line);
                     let near = [0, 1, 2, 3, 4, 5, 6].map(|k| &filtered[(r + k) * stride..]);
-                    let to = &mut band[r * maps * stride + PAD..];
+                    let to = &mut band[(r * maps + map) * stride + PAD..];
                     symmetric7(level, pre, near, Some(&line[PAD..]), to, n);
                 }
             }
@@ -66,8 +66,9 @@ pub(super) fn forward(level: Level, up: [f32; 4], pre: [f32; 4], grid: &View, be
                     let u = ((y0 + r) / 2) as isize;
                     let near = [row(u - 2), row(u - 1), row(u), row(u + 1), row(u + 2)];
                     let (first, second) = band[r * maps * stride..].split_at_mut(maps * stride);
-                    let even = &mut first[(m + 1) * stride + PAD..];
-                    let odd = if r + 1 < rows { &mut second[(m + 1) * stride + PAD..] } else { &mut line[..] };
+                    let even = &mut first[(m + grids.len()) * stride + PAD..];
+                    let odd =
+                        if r + 1 < rows { &mut second[(m + grids.len()) * stride + PAD..] } else { &mut line[..] };
                     phases(level, up, near, even, odd, n);
                 }
             }
@@ -101,6 +102,7 @@ pub(super) fn pre_back(
     taps: [f32; 4],
     grid: &View,
     g: &Planes,
+    map: usize,
     dgrid: &mut ViewMut,
     partials: &mut [f32],
 ) -> [f32; 4] {
@@ -119,7 +121,7 @@ pub(super) fn pre_back(
             let (gathered, dline) = scratch.split_at_mut(stride);
             for y in b * BAND..((b + 1) * BAND).min(h) {
                 let row = |o: isize| match y.checked_add_signed(o) {
-                    Some(y) if y < h => &g.row(y, 0)[PAD..],
+                    Some(y) if y < h => &g.row(y, map)[PAD..],
                     _ => &zeros[..],
                 };
                 padded_row(grid, y, w, line);
@@ -148,6 +150,7 @@ pub(super) fn up_back(level: Level, taps: [f32; 4], g: &Planes, below: &mut Plan
     let (w, h, stride) = (below.w, below.h, below.stride);
     let bands = h.div_ceil(BAND / 2);
     let maps = below.maps;
+    let own = g.maps - maps;
     let narrow = w.next_multiple_of(16);
     let fine = stride_of(2 * narrow);
     below.bands(BAND / 2).zip(partials.par_chunks_mut(4)).for_each(|((b, band), partial)| {
@@ -165,7 +168,7 @@ pub(super) fn up_back(level: Level, taps: [f32; 4], g: &Planes, below: &mut Plan
                 let (v, m) = ((b * BAND / 2 + k / maps) as isize, k % maps);
                 let row = |y: isize| {
                     if (0..g.h as isize).contains(&y) {
-                        &g.row(y as usize, m + 1)[PAD..]
+                        &g.row(y as usize, m + own)[PAD..]
                     } else {
                         &zeros[..]
                     }

@@ -1,4 +1,5 @@
-//! The description of a spec in the header: 5 bytes, and 2 a layer for a trunk of no usual form.
+//! The description of a spec in the header: 5 bytes, one more where scales have second grids, and 2 a
+//! layer for a trunk of no usual form.
 
 use super::spec::{usual_trunk, PyramidSpec, SynthLayer};
 use super::synthesis;
@@ -9,10 +10,12 @@ use alloc::format;
 const USUAL: u8 = 0x80;
 const COLOUR: u8 = 0x40;
 const SPLIT: u8 = 0x20;
+/// In the last byte: a byte with the scales of second grids follows.
+const SECOND: u8 = 0x80;
 
 impl PyramidSpec {
     /// Bytes: flags and depth; neighbours and feature scales; features and layers after the second;
-    /// first layer's outputs; first hyper scale.
+    /// first layer's outputs; first hyper scale; scales of second grids, if any.
     #[cfg(feature = "fit")]
     pub fn write(&self, split: bool, out: &mut Vec<u8>) {
         let tail = self.trunk.len() - 2;
@@ -23,7 +26,10 @@ impl PyramidSpec {
         out.push(((self.feature_scales as u8) << 5) | self.spatial as u8);
         out.push(((tail as u8) << 5) | self.features as u8);
         out.push(self.trunk[0].outputs as u8);
-        out.push(self.hyper_from as u8);
+        out.push(flag(self.second != 0, SECOND) | self.hyper_from as u8);
+        if self.second != 0 {
+            out.push(self.second);
+        }
         if !usual {
             for layer in &self.trunk {
                 out.push(layer.outputs as u8);
@@ -38,6 +44,11 @@ impl PyramidSpec {
         let (&[flags, neighbours, features, hidden, hyper], rest) = bytes.split_first_chunk().ok_or_else(short)?;
         let channels = if flags & COLOUR != 0 { 3 } else { 1 };
         let tail = usize::from(features >> 5);
+        let (second, rest) = match rest.split_first() {
+            _ if hyper & SECOND == 0 => (0, rest),
+            Some((second, rest)) if *second != 0 => (*second, rest),
+            _ => return Err(short()),
+        };
         let trunk = if flags & USUAL != 0 {
             if !rest.is_empty() {
                 return Err(Error::format("the model description has bytes left: the file is damaged"));
@@ -58,7 +69,8 @@ impl PyramidSpec {
         let spec = PyramidSpec {
             channels,
             depth: (flags & 0x1f).into(),
-            hyper_from: hyper.into(),
+            hyper_from: (hyper & !SECOND).into(),
+            second,
             spatial: (neighbours & 0x1f).into(),
             features: (features & 0x1f).into(),
             feature_scales: (neighbours >> 5).into(),
@@ -76,6 +88,7 @@ impl PyramidSpec {
         };
         need(self.depth <= 10, "grids beyond 1/1024")?;
         need(self.hyper_from <= self.depth + 1, "hyper-grids beyond the coarsest grid")?;
+        need(u32::from(self.second) >> (self.depth + 1) == 0, "second grids at absent scales")?;
         need((1..=26).contains(&self.spatial), "other than 1 to 26 neighbours")?;
         need(self.features <= 16, "more than 16 features")?;
         need(self.feature_scales <= 7 && self.feature_scales <= self.depth, "features of absent grids")?;
@@ -92,19 +105,19 @@ pub mod tests {
 
     /// Specs of all shapes.
     pub fn specs() -> impl Strategy<Value = PyramidSpec> {
-        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<bool>(), 0usize..4).prop_map(
-            |(depth, hyper, spatial, features, scales, hidden, colour, odd)| {
+        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<bool>(), 0usize..4, any::<u8>())
+            .prop_map(|(depth, hyper, spatial, features, scales, hidden, colour, odd, second)| {
                 let mut spec = PyramidSpec::preset(if colour { 3 } else { 1 }, 1, spatial, features, hidden);
                 spec.depth = depth;
                 spec.hyper_from = hyper.min(depth + 1);
+                spec.second = second & ((2u32 << depth) - 1) as u8;
                 spec.feature_scales = scales.min(depth);
                 if odd == 3 {
                     spec.trunk.insert(1, SynthLayer { outputs: hidden, kernel: 1, residual: true, relu: true });
                 }
                 spec.trunk.truncate(spec.trunk.len() - odd % 3);
                 spec
-            },
-        )
+            })
     }
 
     proptest! {

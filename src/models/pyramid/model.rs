@@ -111,7 +111,8 @@ impl PyramidModel {
             macs += (inputs * layer.outputs * layer.kernel * layer.kernel) as f64;
             inputs = layer.outputs;
         }
-        let steps = (0..self.spec.depth).map(|s| (14 + 6 * (self.spec.depth - s)) as f64 / area(s));
+        let each = |s: u32| 14 * self.spec.synthesised_at(s) + 6 * self.spec.maps_at(s + 1);
+        let steps = (0..self.spec.depth).map(|s| each(s) as f64 / area(s));
         macs + steps.sum::<f64>()
     }
 

@@ -62,7 +62,7 @@ impl Network {
         let last = ones.last().expect("a trunk starts with a 1x1 layer");
         assert!(!last.relu && last.outputs == spec.channels, "the last 1x1 layer is linear, to the picture's channels");
         assert!(threes.iter().all(|l| l.kernel == 3 && l.outputs == spec.channels), "3x3 layers keep the channels");
-        let mut inputs = spec.maps() - finest;
+        let mut inputs = spec.maps_at(finest as u32);
         let mut layers = Vec::new();
         for l in ones {
             let weights = vec![0.0; inputs * l.outputs];
@@ -75,15 +75,21 @@ impl Network {
             finest,
             up: vec![[0.0; 4]; spec.depth as usize],
             pre: vec![[0.0; 4]; spec.depth as usize],
-            pixels: Pointwise { layers, bypass: vec![0.0; c * (spec.maps() - finest)] },
+            pixels: Pointwise { layers, bypass: vec![0.0; c * (spec.maps_at(finest as u32))] },
             convs: threes.iter().map(|l| conv(l.relu)).collect(),
             spec: spec.clone(),
             places: Places::new(spec),
         }
     }
 
+    /// Maps of grids that are left out.
+    fn absent(&self) -> usize {
+        self.spec.maps() - self.spec.maps_at(self.finest as u32)
+    }
+
     /// Takes over `weights`, the flat list of [`PyramidSpec::tensors`].
     pub fn load(&mut self, weights: &[f32]) {
+        let absent = self.absent();
         let four = |r: &Range<usize>| -> [f32; 4] { weights[r.clone()].try_into().expect("four taps") };
         for s in 0..self.up.len() {
             self.up[s] = four(&self.places.up[s]);
@@ -92,7 +98,7 @@ impl Network {
         let ones = self.pixels.layers.len();
         for (n, layer) in self.pixels.layers.iter_mut().enumerate() {
             let (w, b) = &self.places.layers[n];
-            let skip = if n == 0 { self.finest } else { 0 };
+            let skip = if n == 0 { absent } else { 0 };
             let rows = weights[w.clone()].chunks_exact(layer.inputs + skip);
             for (o, (to, from)) in layer.weights.chunks_exact_mut(layer.inputs).zip(rows).enumerate() {
                 to.copy_from_slice(&from[skip..]);
@@ -105,8 +111,8 @@ impl Network {
         let (w, b) = &self.places.layers[self.spec.trunk.len()];
         let maps = self.spec.maps();
         let rows = weights[w.clone()].chunks_exact(maps);
-        for (to, from) in self.pixels.bypass.chunks_exact_mut(maps - self.finest).zip(rows) {
-            to.copy_from_slice(&from[self.finest..]);
+        for (to, from) in self.pixels.bypass.chunks_exact_mut(maps - absent).zip(rows) {
+            to.copy_from_slice(&from[absent..]);
         }
         for (to, from) in self.pixels.layers[ones - 1].bias.iter_mut().zip(&weights[b.clone()]) {
             *to += from;
@@ -138,12 +144,12 @@ impl Network {
         let mut bias_at = 0;
         for (n, layer) in self.pixels.layers.iter().enumerate() {
             let (w, b) = &self.places.layers[n];
-            add(w.clone(), layer.inputs, if n == 0 { self.finest } else { 0 }, dweights);
+            add(w.clone(), layer.inputs, if n == 0 { self.absent() } else { 0 }, dweights);
             add(b.clone(), 1, 0, dweights);
             bias_at += layer.weights.len() + layer.bias.len();
         }
         let (w, b) = &self.places.layers[self.spec.trunk.len()];
-        add(w.clone(), self.spec.maps() - self.finest, self.finest, dweights);
+        add(w.clone(), self.spec.maps() - self.absent(), self.absent(), dweights);
         let c = self.spec.channels;
         dweights[b.clone()].iter_mut().zip(&from[bias_at - c..]).for_each(|(d, v)| *d += v);
     }

@@ -62,6 +62,8 @@ pub struct PyramidSpec {
     /// Scales `hyper_from ..= depth` have one more grid, a hyper-grid: context only, not synthesised.
     /// `depth + 1`: none.
     pub hyper_from: u32,
+    /// Bit `s`: scale `s` has a second synthesised grid, as chroma wants, and no hyper-grid.
+    pub second: u8,
     /// Spatial neighbours of the context network.
     pub spatial: usize,
     /// Features of coarser grids (IFCE) that the context network sees.
@@ -111,18 +113,39 @@ impl PyramidSpec {
         self.spatial + self.features
     }
 
-    /// Maps at full resolution that the synthesis sees: one a non-hyper grid, finest first.
+    /// Maps at full resolution that the synthesis sees: one a synthesised grid, the last coded first.
     pub fn maps(&self) -> usize {
-        self.depth as usize + 1
+        self.maps_at(0)
     }
 
-    /// Coding order: coarsest first, at each scale the hyper-grid before the grid.
+    fn has_second(&self, scale: u32) -> bool {
+        u32::from(self.second).checked_shr(scale).unwrap_or(0) & 1 == 1
+    }
+
+    /// Synthesised grids of a scale.
+    pub fn synthesised_at(&self, scale: u32) -> usize {
+        1 + usize::from(self.has_second(scale))
+    }
+
+    /// Places of the maps of `scale` among those of `finest` and coarser scales.
+    pub fn maps_of(&self, scale: u32, finest: u32) -> Range<usize> {
+        let first = (finest..scale).map(|s| self.synthesised_at(s)).sum();
+        first..first + self.synthesised_at(scale)
+    }
+
+    /// Maps at `scale`: one for each synthesised grid of this scale and coarser ones.
+    pub fn maps_at(&self, scale: u32) -> usize {
+        (scale..=self.depth).map(|s| self.synthesised_at(s)).sum()
+    }
+
+    /// Coding order: coarsest first, at each scale the hyper-grid or the second grid before the first.
     pub fn coding_order(&self) -> Vec<PyramidGrid> {
         (0..=self.depth)
             .rev()
             .flat_map(|scale| {
-                let hyper = (scale >= self.hyper_from).then_some(PyramidGrid { scale, hyper: true });
-                hyper.into_iter().chain([PyramidGrid { scale, hyper: false }])
+                let second = self.has_second(scale);
+                let before = (second || scale >= self.hyper_from).then_some(PyramidGrid { scale, hyper: !second });
+                before.into_iter().chain([PyramidGrid { scale, hyper: false }])
             })
             .collect()
     }
@@ -197,6 +220,7 @@ impl PyramidSpec {
             channels,
             depth,
             hyper_from: 4,
+            second: 0,
             spatial,
             features,
             feature_scales: 3,

@@ -137,12 +137,12 @@ pub fn synthesise(
         network,
         level,
         grids: (scale..=spec.depth)
-            .filter_map(|s| grids.iter().position(|g| g.scale == s && !g.hyper).and_then(|i| codes.get(i)))
+            .map(|s| grids.iter().zip(codes).rev().filter(|(g, _)| g.scale == s && !g.hyper).map(|(_, c)| c).collect())
             .collect(),
         size,
         scale,
     };
-    if task.grids.len() != (spec.depth - scale) as usize + 1 {
+    if task.grids.iter().zip(scale..).any(|(g, s)| g.len() != spec.synthesised_at(s)) {
         return Err(Error::format("codes of a grid are missing"));
     }
     let row = region.width() * spec.channels;
@@ -215,8 +215,8 @@ struct Task<'a> {
     spec: &'a PyramidSpec,
     network: Network,
     level: Level,
-    /// From `scale` to `depth`.
-    grids: Vec<&'a Grid>,
+    /// From `scale` to `depth`, those of a scale in the order of their maps.
+    grids: Vec<Vec<&'a Grid>>,
     size: (usize, usize),
     scale: u32,
 }
@@ -245,15 +245,17 @@ impl Task<'_> {
         let reach = Reach::new(self.spec, block, self.size, self.scale);
         let Workspace { fine, coarse, picture, next, scratch } = space;
         let last = self.grids.len() - 1;
-        fine.reset(reach.maps[last], 1);
+        fine.reset(reach.maps[last], self.grids[last].len());
         let rect = reach.maps[last];
-        for y in rect.y0..rect.y1 {
-            codes_row(self.grids[last], y, rect.x0, &mut fine.row_mut(y, 0)[PAD..][..rect.width()]);
+        for (map, grid) in self.grids[last].iter().enumerate() {
+            for y in rect.y0..rect.y1 {
+                codes_row(grid, y, rect.x0, &mut fine.row_mut(y, map)[PAD..][..rect.width()]);
+            }
         }
         fine.repeat_edges();
         for s in (0..last).rev() {
             std::mem::swap(fine, coarse);
-            fine.reset(reach.maps[s], coarse.maps + 1);
+            fine.reset(reach.maps[s], coarse.maps + self.grids[s].len());
             self.step(s, coarse, fine, scratch);
             fine.repeat_edges();
         }
@@ -310,23 +312,25 @@ impl Task<'_> {
         let (spill, filtered) = scratch.split_at_mut(stride);
         let filtered = &mut filtered[..(h + 6) * stride];
 
-        for (k, row) in filtered.chunks_exact_mut(stride).enumerate() {
-            match (rect.y0 + k).checked_sub(3).filter(|y| *y < height) {
-                Some(y) => {
-                    self.code_line(s, y, rect, width, line);
-                    let shifted = [0, 1, 2, 3, 4, 5, 6].map(|k| &line[PAD - 3 + k..]);
-                    symmetric7(self.level, pre, shifted, None, row, n);
+        for (map, grid) in self.grids[s].iter().enumerate() {
+            for (k, row) in filtered.chunks_exact_mut(stride).enumerate() {
+                match (rect.y0 + k).checked_sub(3).filter(|y| *y < height) {
+                    Some(y) => {
+                        code_line(grid, y, rect, width, line);
+                        let shifted = [0, 1, 2, 3, 4, 5, 6].map(|k| &line[PAD - 3 + k..]);
+                        symmetric7(self.level, pre, shifted, None, row, n);
+                    }
+                    None => row.fill(0.0),
                 }
-                None => row.fill(0.0),
+            }
+            for y in rect.y0..rect.y1 {
+                code_line(grid, y, rect, width, line);
+                let near = [0, 1, 2, 3, 4, 5, 6].map(|k| &filtered[(y - rect.y0 + k) * stride..]);
+                symmetric7(self.level, pre, near, Some(&line[PAD..]), &mut fine.row_mut(y, map)[PAD..], n);
             }
         }
-        for y in rect.y0..rect.y1 {
-            self.code_line(s, y, rect, width, line);
-            let near = [0, 1, 2, 3, 4, 5, 6].map(|k| &filtered[(y - rect.y0 + k) * stride..]);
-            symmetric7(self.level, pre, near, Some(&line[PAD..]), &mut fine.row_mut(y, 0)[PAD..], n);
-        }
 
-        let maps = fine.maps;
+        let (maps, own) = (fine.maps, self.grids[s].len());
         for m in 0..coarse.maps {
             for (y, row) in (coarse.rect.y0..coarse.rect.y1).zip(wide.chunks_exact_mut(wide_stride)) {
                 let x = &coarse.row(y, m)[PAD + u0 - 2 - coarse.rect.x0..];
@@ -340,24 +344,24 @@ impl Task<'_> {
                 let near = [row(v - 2), row(v - 1), row(v), row(v + 1), row(v + 2)];
                 let y = 2 * u;
                 if y < rect.y0 {
-                    phases(self.level, up, near, spill, &mut fine.row_mut(y + 1, m + 1)[PAD..], n);
+                    phases(self.level, up, near, spill, &mut fine.row_mut(y + 1, m + own)[PAD..], n);
                 } else if y + 1 == rect.y1 {
-                    phases(self.level, up, near, &mut fine.row_mut(y, m + 1)[PAD..], spill, n);
+                    phases(self.level, up, near, &mut fine.row_mut(y, m + own)[PAD..], spill, n);
                 } else {
-                    let (first, second) = fine.row_mut(y, m + 1).split_at_mut(maps * stride);
+                    let (first, second) = fine.row_mut(y, m + own).split_at_mut(maps * stride);
                     phases(self.level, up, near, &mut first[PAD..], &mut second[PAD..], n);
                 }
             }
         }
     }
+}
 
-    /// `line[PAD ..]` = the codes of row `y` from `rect.x0` on, with three more on each side, zero outside the picture.
-    fn code_line(&self, s: usize, y: usize, rect: Rect, width: usize, line: &mut [f32]) {
-        line.fill(0.0);
-        let x0 = rect.x0.saturating_sub(3);
-        let x1 = (rect.x1 + 3).min(width);
-        codes_row(self.grids[s], y, x0, &mut line[PAD + x0 - rect.x0..][..x1 - x0]);
-    }
+/// `line[PAD ..]` = the codes of row `y` from `rect.x0` on, with three more on each side, zero outside the picture.
+fn code_line(grid: &Grid, y: usize, rect: Rect, width: usize, line: &mut [f32]) {
+    line.fill(0.0);
+    let x0 = rect.x0.saturating_sub(3);
+    let x1 = (rect.x1 + 3).min(width);
+    codes_row(grid, y, x0, &mut line[PAD + x0 - rect.x0..][..x1 - x0]);
 }
 
 /// Codes of row `y` from column `x0` on.
@@ -444,11 +448,14 @@ mod tests {
             let codes = whole_codes(&spec, size, &mut noise);
             let mut model = SynthModel::new(&spec, size.0, size.1, scale);
             let (w, h) = model.sizes()[0];
-            let data: Vec<Vec<f32>> = (scale..=spec.depth)
-                .map(|s| spec.coding_order().iter().position(|g| g.scale == s && !g.hyper).unwrap())
-                .map(|i| codes[i].codes.iter().map(|c| *c as f32).collect())
+            let order = spec.coding_order();
+            let seen = order.iter().zip(&codes).rev().filter(|(g, _)| g.scale >= scale && !g.hyper);
+            let data: Vec<(u32, Vec<f32>)> =
+                seen.map(|(g, c)| (g.scale, c.codes.iter().map(|c| *c as f32).collect())).collect();
+            let grids: Vec<View> = data
+                .iter()
+                .map(|(s, data)| View { data, stride: model.sizes()[(s - scale) as usize].0 })
                 .collect();
-            let grids: Vec<View> = data.iter().zip(model.sizes()).map(|(d, s)| View { data: d, stride: s.0 }).collect();
             let mut planes = vec![0f32; w * h * spec.channels];
             model.forward(Level::best(), &weights, &grids, &mut planes);
             let mut out = vec![0; planes.len()];
