@@ -77,8 +77,9 @@ fn layers(table: &Table, n: usize) {
         let t =
             table.row(&name("forward"), macs, || c2::conv2d(level, &conv, &x, &packed, &bias, &mut y, &mut scratch));
         add(t, macs);
-        let t = table
-            .row(&name("data"), macs, || c2::conv2d_backward_data(level, &conv, &dy, &packed, &mut dx, &mut scratch));
+        let t = table.row(&name("data"), macs, || {
+            c2::conv2d_backward_data(level, &conv, &dy, &packed, false, &mut dx, &mut scratch)
+        });
         if conv.in_channels > 3 {
             add(t, macs);
         }
@@ -111,7 +112,7 @@ fn layers(table: &Table, n: usize) {
         });
         add(t, macs);
         let t = table.row(&name("data"), macs, || {
-            ct::conv_transpose2d_backward_data(level, &conv, &dy, &packed, &mut dx, &mut scratch)
+            ct::conv_transpose2d_backward_data(level, &conv, &dy, &packed, false, &mut dx, &mut scratch)
         });
         add(t, macs);
         let t = table.row(&name("weights"), macs, || {
@@ -132,7 +133,7 @@ fn layers(table: &Table, n: usize) {
         add(t, macs);
         norm.fill(1.5);
         let t = table.row(&name("backward"), 2 * macs, || {
-            g::gdn_backward(level, &gdn, &x, &norm, &gamma, &dy, &mut dx, &mut dbeta, &mut dgamma, &mut scratch)
+            g::gdn_backward(level, &gdn, &x, &norm, &gamma, &dy, false, &mut dx, &mut dbeta, &mut dgamma, &mut scratch)
         });
         add(t, 2 * macs);
     }

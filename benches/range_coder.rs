@@ -1,4 +1,5 @@
-//! The range coder beside `constriction`'s, same symbols, same 16-bit-wide statistics: `cargo bench --bench range_coder`.
+//! The range coder beside `constriction`'s, same symbols, same 16-bit-wide statistics, and what the contexts of a gdn
+//! file save beside tables: `cargo bench --bench range_coder`.
 
 mod common;
 
@@ -7,19 +8,82 @@ use constriction::stream::model::DefaultContiguousCategoricalEntropyModel;
 use constriction::stream::queue::{DefaultRangeDecoder, DefaultRangeEncoder};
 use constriction::stream::{Decode, Encode};
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tilefit::entropy::cdf::Cdf;
+use tilefit::cli::png_io;
+use tilefit::codec::write_file;
+use tilefit::entropy::bottleneck;
+use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::range_coder::{RangeDecoder, RangeEncoder};
 use tilefit::fit::rng::Rng;
+use tilefit::fit::{gdn, FitOptions, Monitor, Target, Tune, WeightCoding};
+use tilefit::Picture;
 
 const SYMBOLS: usize = 1 << 18;
 
-fn main() {
-    println!("{:<28} {:>12} {:>14} {:>8}", "coder", "Msymbols/s", "constriction", "ratio");
+/// Names, tables and the probabilities that they stand for.
+fn laws() -> Vec<(String, Cdf, Vec<f64>)> {
+    let mut laws = Vec::new();
     for scale in [0.5f64, 4.0, 20.0] {
         let pmf: Vec<f64> = (-60..=60).map(|k: i32| (-f64::from(k.abs()) / scale).exp() + 1e-6).collect();
+        laws.push((format!("Laplace scale {scale}"), Cdf::from_pmf(&pmf).expect("a table"), pmf));
+    }
+    let (mut rng, mut p) = (Rng::stream(3, 4, 5), vec![0.0; bottleneck::PARAMETERS]);
+    bottleneck::start(1, 4.0, || rng.unit(), &mut p);
+    let mut prepared = p.clone();
+    bottleneck::prepare(&p, &mut prepared);
+    let cdf = bottleneck::table(&prepared).expect("a table").cdf().clone();
+    let pmf = (0..cdf.symbols()).map(|s| f64::from(cdf.interval(s).1)).collect();
+    laws.push(("a bottleneck's table".into(), cdf, pmf));
+    laws
+}
+
+/// Codes of a fitted picture: what the file's contexts take, and what the best table of each channel would, if it came
+/// for nothing.
+fn contexts_beside_tables() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
+    let whole = png_io::read_file(&path, &Default::default()).expect("the fixture").picture;
+    let (side, stride) = (512, 3 * whole.width);
+    let samples = (200..200 + side).flat_map(|y| &whole.samples[y * stride + 600..][..3 * side]);
+    let pictures = [Picture { width: side, height: side, channels: 3, samples: samples.copied().collect() }];
+    let options = FitOptions {
+        target: Target::Lambda(8e-4),
+        tune: Tune::Psnr,
+        effort: 1,
+        deadline: None,
+        threads: rayon::current_num_threads(),
+        max_memory: 1 << 30,
+        seed: 0,
+        tile: None,
+        weights: WeightCoding::Coded,
+        channels: None,
+    };
+    let stop = AtomicBool::new(false);
+    let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
+    let fitted = gdn::fit(&pictures, &options, &mut monitor).expect("a fit");
+    let mut bits = 0.0;
+    for grid in fitted.codes.iter().flatten() {
+        for plane in grid.codes.chunks_exact(grid.codes.len() / grid.channels) {
+            let (low, high) = (*plane.iter().min().expect("codes"), *plane.iter().max().expect("codes"));
+            let mut counts = vec![0u32; (high - low) as usize + 2];
+            plane.iter().for_each(|q| counts[(q - low) as usize] += 1);
+            let table = TailedCdf::new(low, Cdf::from_weights(&counts).expect("a table")).expect("16 bits");
+            bits += plane.iter().map(|&q| table.bits(q)).sum::<f64>();
+        }
+    }
+    let written = write_file(&fitted, &pictures).expect("a file");
+    let (contexts, tables) = (written.codes_bytes as f64, bits / 8.0);
+    println!(
+        "codes of nebula.png, {side}x{side}, gdn: contexts {contexts} bytes, tables {tables:.0} bytes and themselves"
+    );
+    println!("    contexts take {:.2} of what tables take", contexts / tables);
+}
+
+fn main() {
+    println!("{:<28} {:>12} {:>14} {:>8}", "coder", "Msymbols/s", "constriction", "ratio");
+    for (law, cdf, pmf) in laws() {
         let sum: f64 = pmf.iter().sum();
-        let cdf = Cdf::from_pmf(&pmf).expect("a table");
         let mut rng = Rng::stream(1, 2, 3);
         let symbols: Vec<usize> = (0..SYMBOLS)
             .map(|_| {
@@ -28,7 +92,7 @@ fn main() {
                     left -= p;
                     left < 0.0
                 });
-                found.unwrap_or(60)
+                found.unwrap_or(pmf.len() / 2)
             })
             .collect();
         let budget = Duration::from_millis(300);
@@ -65,9 +129,10 @@ fn main() {
 
         for (what, ours, theirs) in [("encode", encoding, their_encoding), ("decode", decoding, their_decoding)] {
             let rate = |seconds: f64| SYMBOLS as f64 / seconds / 1e6;
-            let name = format!("{what}, Laplace scale {scale}");
+            let name = format!("{what}, {law}");
             println!("{name:<28} {:>12.1} {:>14.1} {:>8.2}", rate(ours), rate(theirs), theirs / ours);
         }
         println!("{:<28} {:>12} {:>14}", "    bytes", bytes.len(), 4 * words.len());
     }
+    contexts_beside_tables();
 }

@@ -9,6 +9,7 @@ mod common;
 use common::{best, Table};
 use kernels::{Level, Window};
 use rayon::prelude::*;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tilefit::entropy::bottleneck;
 use tilefit::fit::autograd::{Function, Layer, Layers, Tape};
@@ -26,9 +27,9 @@ const BATCH: usize = 16;
 /// Lanes sum their samples one after another; the order of sums does not depend on threads.
 const LANES: usize = 8;
 
-struct Lane {
+/// What a thread works with.
+struct Desk {
     tape: Tape,
-    gradient: Vec<f32>,
     work: Work,
 }
 
@@ -40,7 +41,9 @@ struct Model {
     parameters: Vec<f32>,
     prepared: Vec<f32>,
     layers_end: usize,
-    lanes: Vec<Lane>,
+    desks: Vec<Mutex<Desk>>,
+    /// The gradient of each lane.
+    lanes: Vec<Vec<f32>>,
     sum: Vec<f32>,
     adam: Adam,
     /// Multiply-accumulates of one sample's forward pass.
@@ -49,7 +52,7 @@ struct Model {
 }
 
 impl Model {
-    fn new(n: usize, first: usize, tune: Tune) -> Self {
+    fn new(threads: usize, n: usize, first: usize, tune: Tune) -> Self {
         let mut rng = Rng::stream(1, 2, 3);
         let mut at = 0;
         let mut part = |len: usize| {
@@ -97,7 +100,7 @@ impl Model {
             parameters[layer.bias.clone()].fill(bias);
         }
         bottleneck::start(n, 10.0, || rng.unit(), &mut parameters[layers_end..]);
-        let lane = |_| Lane { tape: Tape::new(Level::best()), gradient: vec![0.0; total], work: Work::default() };
+        let desk = |_| Mutex::new(Desk { tape: Tape::new(Level::best()), work: Work::default() });
         Model {
             n,
             tune,
@@ -105,7 +108,8 @@ impl Model {
             prepared: vec![0.0; total - layers_end],
             parameters,
             layers_end,
-            lanes: (0..LANES).map(lane).collect(),
+            desks: (0..threads).map(desk).collect(),
+            lanes: vec![vec![0.0; total]; LANES],
             sum: vec![0.0; total],
             adam: Adam::new(total),
             macs,
@@ -119,12 +123,13 @@ impl Model {
         let all = 0..self.layers.list.len();
         self.layers.pack(all);
         bottleneck::prepare(&self.parameters[self.layers_end..], &mut self.prepared);
-        let Model { layers, prepared, pictures, n, tune, layers_end, lanes, .. } = self;
+        let Model { layers, prepared, pictures, n, tune, layers_end, lanes, desks, .. } = self;
         let samples = BATCH / LANES;
-        let run = |(i, lane): (usize, &mut Lane)| {
-            lane.gradient.fill(0.0);
+        let run = |(i, gradient): (usize, &mut Vec<f32>)| {
+            gradient.fill(0.0);
+            let own = rayon::current_thread_index().expect("a thread of the pool");
+            let Desk { tape, work } = &mut *desks[own].lock().expect("a desk");
             for (k, picture) in pictures[i * samples..][..samples].iter().enumerate() {
-                let Lane { tape, gradient, work } = lane;
                 tape.clear();
                 let input = tape.leaf(Shape::new(3, SIDE, SIDE));
                 tape.value_mut(input).copy_from_slice(picture);
@@ -150,7 +155,7 @@ impl Model {
         lanes.par_iter_mut().enumerate().for_each(run);
         self.sum.fill(0.0);
         for lane in &self.lanes {
-            self.sum.iter_mut().zip(&lane.gradient).for_each(|(s, g)| *s += g);
+            self.sum.iter_mut().zip(lane).for_each(|(s, g)| *s += g);
         }
         let (low, high) = (self.layers_end, self.parameters.len());
         bottleneck::unprepare(&self.parameters[low..], &mut self.sum[low..]);
@@ -172,7 +177,7 @@ fn shortest(runs: usize, mut run: impl FnMut()) -> f64 {
 /// Multiply-accumulates and seconds of a step on `threads`.
 fn step_time(threads: usize, n: usize, first: usize, tune: Tune) -> (usize, f64) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build();
-    let mut model = Model::new(n, first, tune);
+    let mut model = Model::new(threads, n, first, tune);
     let time = pool.expect("a pool of threads").install(|| match threads {
         1 => best(Duration::from_secs(3), || model.step()),
         _ => shortest(1280 / n, || model.step()),

@@ -229,6 +229,9 @@ fn missing_inputs_and_bad_outputs() {
     refused(&run(&["encode", "--json", "-o", "-", &picture]), 2, &["stdout"]);
     refused(&run(&["encode", "--group", &picture]), 2, &["--group", "-o"]);
     refused(&run(&["encode", "--tile", "100", &picture]), 2, &["--tile", "power of two"]);
+    refused(&run(&["encode", "--channels", "8", &picture]), 2, &["--channels", "gdn"]);
+    refused(&run(&["encode", "--target-size", "0", &picture]), 2, &["--target-size", "1 byte"]);
+    refused(&run(&["encode", "--model", "hyperprior", &picture]), 2, &["--model hyperprior", "pyramid, gdn"]);
     assert_eq!(f.list(), ["noise.png", "noise.tfit"]);
 }
 
@@ -492,6 +495,12 @@ fn full_disk() {
     assert_eq!((o.status.code(), stderr(&o).lines().count()), (Some(1), 1));
     assert!(stderr(&o).contains("no space left"), "{}", stderr(&o));
     refused(&run(&["compare", picture.to_str().unwrap(), "--html", "/proc/x.html"]), 1, &["/proc/x.html"]);
+    // What a script waits for on stdout is not lost in silence.
+    for words in [&["help"][..], &["eval", picture.to_str().unwrap(), picture.to_str().unwrap()]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let o = command(words).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        refused(&o, 1, &["stdout", "no space left"]);
+    }
 }
 
 /// A reader that goes away early is not an error, and no panic either.

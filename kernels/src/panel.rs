@@ -1,7 +1,7 @@
 //! The inner loop of convolutions and GDN: rows of weights times taps of an image, lanes across pixels.
 //!
-//! `out[row][pixel] += sum_tap weights[row][tap] * image[pixel + taps[tap]]`, taps in their order for each
-//! output, whatever the blocking: partial sums are stored to `out` in f32 and taken up again. Unfused
+//! `out[row][pixel] = start + sum_tap weights[row][tap] * image[pixel + taps[tap]]`, taps in their order for
+//! each output, whatever the blocking: partial sums are stored to `out` in f32 and taken up again. Unfused
 //! it is therefore the same at every level.
 
 use crate::vector::Simd;
@@ -49,6 +49,15 @@ pub(crate) struct Pixels {
     pub out_pitch: usize,
 }
 
+/// What the sums of a row begin at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    /// What stands in `out`.
+    Out,
+    /// The row's bias; 0 for rows that have none.
+    Bias(&'a [f32]),
+}
+
 /// One vector of pixels: where it reads, where it writes, and how many of its lanes count.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -66,6 +75,7 @@ kernel! {
         taps: &[u32],
         image: &[f32],
         pixels: &Pixels,
+        start: Start,
         out: &mut [f32],
         out_plane: usize,
     ) = checked::<_, false>;
@@ -80,6 +90,7 @@ kernel! {
         taps: &[u32],
         image: &[f32],
         pixels: &Pixels,
+        start: Start,
         out: &mut [f32],
         out_plane: usize,
     ) = checked::<_, true>;
@@ -93,6 +104,7 @@ fn checked<S: Simd, const FUSED: bool>(
     taps: &[u32],
     image: &[f32],
     pixels: &Pixels,
+    start: Start,
     out: &mut [f32],
     out_plane: usize,
 ) {
@@ -109,8 +121,8 @@ fn checked<S: Simd, const FUSED: bool>(
     // overhang by less than SLACK.
     unsafe {
         match rows {
-            1..=3 if !WASM => blocks::<S, FUSED, 3>(s, weights, rows, taps, image, pixels, out, out_plane),
-            _ => blocks::<S, FUSED, 2>(s, weights, rows, taps, image, pixels, out, out_plane),
+            1..=3 if !WASM => blocks::<S, FUSED, 3>(s, weights, rows, taps, image, pixels, start, out, out_plane),
+            _ => blocks::<S, FUSED, 2>(s, weights, rows, taps, image, pixels, start, out, out_plane),
         }
     }
 }
@@ -127,6 +139,7 @@ unsafe fn blocks<S: Simd, const FUSED: bool, const V: usize>(
     taps: &[u32],
     image: &[f32],
     pixels: &Pixels,
+    start: Start,
     out: &mut [f32],
     plane: usize,
 ) {
@@ -137,12 +150,18 @@ unsafe fn blocks<S: Simd, const FUSED: bool, const V: usize>(
         Slot { image: i * image_pitch + j, out: i * out_pitch + j, lanes: S::F32_LANES.min(width - j) }
     };
     let count = height * vectors;
-    for block in (0..taps.len()).step_by(TAP_BLOCK) {
+    // Without taps there is still the start to write.
+    for block in (0..taps.len().max(1)).step_by(TAP_BLOCK) {
+        let start = if block == 0 { start } else { Start::Out };
         let block_taps = &taps[block..taps.len().min(block + TAP_BLOCK)];
         for first in (0..count).step_by(V * GROUP) {
             for (top, n) in panels(rows) {
                 let w = &weights[top * taps.len() + n * block..];
                 let at = top * plane;
+                let start = match start {
+                    Start::Bias(bias) => Start::Bias(&bias[top.min(bias.len())..]),
+                    Start::Out => Start::Out,
+                };
                 for k in (first..count.min(first + V * GROUP)).step_by(V) {
                     let mut slots = [Slot { lanes: 0, ..slot(k) }; V];
                     for (v, place) in slots.iter_mut().enumerate().take(count - k) {
@@ -151,14 +170,18 @@ unsafe fn blocks<S: Simd, const FUSED: bool, const V: usize>(
                     // SAFETY: the caller's promise.
                     unsafe {
                         match (V, n) {
-                            (3, 1) => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (3, 2) => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (2, 1) if WASM => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (2, 2) if WASM => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (_, 3) => micro::<S, FUSED, 3, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (2, 4) => micro::<S, FUSED, 4, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (2, 5) => micro::<S, FUSED, 5, V>(s, w, block_taps, image, &slots, out, at, plane),
-                            (2, 6) => micro::<S, FUSED, 6, V>(s, w, block_taps, image, &slots, out, at, plane),
+                            (3, 1) => micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, start, out, at, plane),
+                            (3, 2) => micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, start, out, at, plane),
+                            (2, 1) if WASM => {
+                                micro::<S, FUSED, 1, V>(s, w, block_taps, image, &slots, start, out, at, plane)
+                            }
+                            (2, 2) if WASM => {
+                                micro::<S, FUSED, 2, V>(s, w, block_taps, image, &slots, start, out, at, plane)
+                            }
+                            (_, 3) => micro::<S, FUSED, 3, V>(s, w, block_taps, image, &slots, start, out, at, plane),
+                            (2, 4) => micro::<S, FUSED, 4, V>(s, w, block_taps, image, &slots, start, out, at, plane),
+                            (2, 5) => micro::<S, FUSED, 5, V>(s, w, block_taps, image, &slots, start, out, at, plane),
+                            (2, 6) => micro::<S, FUSED, 6, V>(s, w, block_taps, image, &slots, start, out, at, plane),
                             _ => unreachable!("panels of 3 to 6 rows, or all 1 to 3 rows"),
                         }
                     }
@@ -180,6 +203,7 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize, const V: usize>(
     taps: &[u32],
     image: &[f32],
     slots: &[Slot; V],
+    start: Start,
     out: &mut [f32],
     at: usize,
     plane: usize,
@@ -187,7 +211,11 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize, const V: usize>(
     debug_assert!(weights.len() >= R * taps.len());
     let mut sums = [[s.splat(0.0); V]; R];
     let full = slots.iter().all(|slot| slot.lanes == S::F32_LANES);
-    if full {
+    if let Start::Bias(bias) = start {
+        for r in 0..R {
+            sums[r] = [s.splat(bias.get(r).copied().unwrap_or(0.0)); V];
+        }
+    } else if full {
         for r in 0..R {
             for v in 0..V {
                 // SAFETY: a full slot lies in `out`.

@@ -2,7 +2,7 @@
 //! `X` with the same remainders by the stride see the same taps.
 
 use crate::gather::Gather;
-use crate::panel::{self, Pixels};
+use crate::panel::{self, Pixels, Start};
 use crate::{Level, Window};
 use alloc::vec::Vec;
 
@@ -24,7 +24,7 @@ pub(crate) struct Buffers {
     pub taps: Vec<u32>,
 }
 
-pub(crate) type Accumulate = fn(Level, &[f32], usize, &[u32], &[f32], &Pixels, &mut [f32], usize);
+pub(crate) type Accumulate = fn(Level, &[f32], usize, &[u32], &[f32], &Pixels, Start, &mut [f32], usize);
 
 impl Transposed {
     /// Kernel positions `u` that reach outputs of phase `r`, ascending.
@@ -112,11 +112,8 @@ impl Transposed {
                         }
                     }
                 }
-                for o in 0..self.out_channels {
-                    phase[o * plane..][..mh * nw].fill(bias.get(o).copied().unwrap_or(0.0));
-                }
                 let pixels = Pixels { height: mh, width: nw, image_pitch: gather.row_pitch(), out_pitch: nw };
-                accumulate(level, weights, self.out_channels, taps, image, &pixels, phase, plane);
+                accumulate(level, weights, self.out_channels, taps, image, &pixels, Start::Bias(bias), phase, plane);
             }
             for o in 0..self.out_channels {
                 for m in 0..mh {

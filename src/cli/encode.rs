@@ -39,6 +39,9 @@ pub fn run(args: &Args) -> Result<u8> {
     if job.options.tune == Tune::Ssim && model != "gdn" {
         return Err(usage("--tune ssim is of --model gdn: use --tune msssim"));
     }
+    if args.has("channels") && model != "gdn" {
+        return Err(usage("--channels is of --model gdn: leave it out, or add --model gdn"));
+    }
     let option = args.path("output");
     if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
         return Err(usage("--json and -o - both want stdout: choose one"));
@@ -74,7 +77,10 @@ fn options(args: &Args) -> Result<FitOptions> {
         Some("target-psnr") => Target::Psnr(number("target-psnr")),
         Some("target-msssim") => Target::MsSsim(number("target-msssim")),
         Some("target-bpp") => Target::Bpp(number("target-bpp")),
-        Some(_) => Target::Size(args.size("target-size").unwrap_or(0)),
+        Some(_) => match args.size("target-size").unwrap_or(0) {
+            0 => return Err(usage("--target-size 0: at least 1 byte is expected")),
+            bytes => Target::Size(bytes),
+        },
     };
     let tile = args.integer("tile").map(|t| t as usize);
     if tile.is_some_and(|t| t != 0 && !(t.is_power_of_two() && (64..=32768).contains(&t))) {

@@ -14,9 +14,12 @@ pub struct Estimate {
 
 /// Seconds of a pyramid fit: a part for each megapixel at efforts 1 to 9, on two cores.
 const PYRAMID_SECONDS: [f64; 9] = [25.0, 45.0, 70.0, 100.0, 150.0, 270.0, 480.0, 850.0, 1500.0];
-/// Seconds of a gdn fit at effort 1, on two cores: 360 steps at 24 channels, which the picture's size does not change.
-/// Each effort takes half as many steps again.
-const GDN_SECONDS: f64 = 36.0;
+/// Seconds of the two stages of a gdn fit at effort 1, on two cores and at 24 channels. Each effort takes half as many
+/// steps again.
+const GDN_SECONDS: [f64; 2] = [14.0, 22.0];
+/// Pixels that a part of the first stage, and a step of the second, sees at most: larger pictures take no longer.
+const GDN_PART: f64 = 160.0 * 160.0;
+const GDN_STEP: f64 = 1e6;
 /// Its passes over all tiles: analysis, looks at the whole file.
 const GDN_SECONDS_A_MEGAPIXEL: f64 = 2.0;
 /// Its memory, measured at 32 channels.
@@ -27,7 +30,11 @@ pub fn estimate(model: &str, pixels: u64, channels: usize, options: &FitOptions)
     let megapixels = pixels as f64 / 1e6;
     let level = options.effort as usize - 1;
     let (seconds, bytes_a_pixel) = match model {
-        "gdn" => (GDN_SECONDS * 1.5f64.powi(level as i32) + GDN_SECONDS_A_MEGAPIXEL * megapixels, GDN_BYTES_A_PIXEL),
+        "gdn" => {
+            let shares = [(pixels as f64).sqrt() + 32.0, pixels as f64 / GDN_STEP];
+            let steps = GDN_SECONDS[0] * (shares[0].powi(2) / GDN_PART).min(1.0) + GDN_SECONDS[1] * shares[1].min(1.0);
+            (steps * 1.5f64.powi(level as i32) + GDN_SECONDS_A_MEGAPIXEL * megapixels, GDN_BYTES_A_PIXEL)
+        }
         _ => (PYRAMID_SECONDS[level] * megapixels.max(0.02), 200.0),
     };
     let mut time = Duration::from_secs_f64(seconds * 2.0 / options.threads.clamp(1, 8) as f64);

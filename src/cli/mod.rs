@@ -31,7 +31,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match dispatch(words) {
+    match dispatch(words).and_then(|code| report::lost().map_or(Ok(code), Err)) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             report::fail(&e);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Builds one JSON object.
@@ -64,10 +65,23 @@ pub fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
-/// A line on stdout. A reader that has gone away is no error of ours.
+/// The first line that stdout did not take.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// A line on stdout. A reader that has gone away is no error of ours; all else ends the program by [`lost`].
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = LOST.set(e);
+        }
+        _ => {}
+    }
+}
+
+/// Why a line could not be printed, if one could not.
+pub fn lost() -> Option<crate::Error> {
+    LOST.get().map(|e| super::png_io::cannot_write(e).at("stdout"))
 }
 
 /// A line on stderr, whatever the text holds.

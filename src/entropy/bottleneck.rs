@@ -5,6 +5,8 @@
 //! `u + tanh(a) tanh(u)` behind all but the last. A value `y` costs
 //! `-log2 max(logistic(c(y + 1/2)) - logistic(c(y - 1/2)), 1e-9)` bits.
 
+use super::cdf::{Cdf, TailedCdf};
+use crate::error::Result;
 use kernels::fast::density::{self, LAST, LAYERS, WIDTH};
 use kernels::Level;
 
@@ -76,9 +78,32 @@ pub fn median(p: &[f32]) -> f32 {
     (0.5 * (low + high)) as f32
 }
 
+/// Outliers beyond a side of a table are rarer than this.
+const TAIL: f64 = 1.0 / (1u64 << 18) as f64;
+/// Codes on a side of the median, at most.
+const SIDE: i32 = 4000;
+
+/// The density of one channel (of prepared parameters) as an integer table: a symbol for each code about the median
+/// that is not an outlier, and the tail symbol for all that are.
+pub fn table(p: &[f32]) -> Result<TailedCdf> {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    // The mass below and above the code `k - 1/2`, each exact where it is small.
+    let below = |k: i32| logistic(density::cumulative_scalar(p, f64::from(k) - 0.5));
+    let above = |k: i32| logistic(-density::cumulative_scalar(p, f64::from(k) - 0.5));
+    let middle = (median(p).round() as i32).clamp(-20_000, 20_000);
+    let low = (middle - SIDE..=middle).rev().find(|&k| below(k) < TAIL).unwrap_or(middle - SIDE);
+    let end = (middle + 1..=middle + SIDE).find(|&k| above(k) < TAIL).unwrap_or(middle + SIDE);
+    let mass = |k: i32| if k < middle { below(k + 1) - below(k) } else { above(k) - above(k + 1) };
+    let mut pmf: Vec<f64> = (low..end).map(mass).collect();
+    pmf.push(below(low) + above(end));
+    TailedCdf::new(low as i16, Cdf::from_pmf(&pmf)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entropy::range_coder::{RangeDecoder, RangeEncoder};
+    use proptest::prelude::*;
 
     struct Noise(u64);
     impl Noise {
@@ -102,12 +127,13 @@ mod tests {
         bits(Level::best(), &prepared, y, &mut vec![0.0; y.len()], &mut vec![0.0; PARAMETERS])
     }
 
-    #[test]
-    fn backward_is_the_gradient() {
-        for seed in 0..20 {
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+        #[test]
+        fn backward_is_the_gradient(seed in 0u64..1 << 40, n in 1usize..60) {
             let p = random_channel(seed);
             let mut noise = Noise(seed + 77);
-            let y: Vec<f32> = (0..1 + seed * 3).map(|_| 8.0 * noise.unit() - 4.0).collect();
+            let y: Vec<f32> = (0..n).map(|_| 8.0 * noise.unit() - 4.0).collect();
             let mut prepared = p.clone();
             prepare(&p, &mut prepared);
             let (mut dy, mut dp) = (vec![0.0; y.len()], vec![0.0; PARAMETERS]);
@@ -127,8 +153,36 @@ mod tests {
                         }
                     };
                     let numeric = ((at(h) - at(-h)) / (2.0 * f64::from(h))) as f32;
-                    assert!((numeric - d[i]).abs() < 0.01 * norm + 0.02, "{seed} {i} {is_y}: {numeric} {}", d[i]);
+                    prop_assert!((numeric - d[i]).abs() < 0.01 * norm + 0.02, "{seed} {i} {is_y}: {numeric} {}", d[i]);
                 }
+            }
+        }
+
+        /// A table of the density costs what the density says, outliers included, and brings every code back.
+        #[test]
+        fn tables_cost_what_the_density_says(seed in 0u64..1 << 40, codes in prop::collection::vec(any::<i16>(), 1..40)) {
+            let p = random_channel(seed);
+            let mut prepared = p.clone();
+            prepare(&p, &mut prepared);
+            let table = table(&prepared).unwrap();
+            let (mut ideal, mut real, mut seen) = (0.0, 0.0, 0.0);
+            for k in -3000i16..3000 {
+                let bits = cost(&p, &[f32::from(k)]);
+                let mass = (-bits * std::f64::consts::LN_2).exp();
+                // The density's floor is no mass.
+                if bits < 28.0 {
+                    (ideal, real, seen) = (ideal + mass * bits, real + mass * table.bits(k), seen + mass);
+                }
+            }
+            prop_assert!((seen - 1.0f64).abs() < 1e-3);
+            prop_assert!((real - ideal).abs() < 2e-3 * ideal + 4e-3, "{real} {ideal}");
+            let codes: Vec<i16> = codes.iter().enumerate().map(|(i, c)| c >> (i % 16)).collect();
+            let mut encoder = RangeEncoder::default();
+            codes.iter().for_each(|&c| table.encode(&mut encoder, c));
+            let bytes = encoder.finish();
+            let mut decoder = RangeDecoder::new(&bytes);
+            for &c in &codes {
+                prop_assert_eq!(table.decode(&mut decoder).unwrap(), c);
             }
         }
     }

@@ -57,7 +57,7 @@ impl Conv2d {
         fast::conv2d::conv2d(level, &self.sized(shape), x, w, bias, y, scratch);
     }
 
-    /// `dx`, `dw`, `db` `+=` gradients; an empty `dx` is not wanted.
+    /// `dx =` (`+=` when `add`), `dw`, `db` `+=` gradients; an empty `dx` is not wanted.
     pub fn backward(
         &self,
         level: Level,
@@ -65,6 +65,7 @@ impl Conv2d {
         x: &[f32],
         w: &PackedConv,
         dy: &[f32],
+        add: bool,
         dx: &mut [f32],
         dw: &mut [f32],
         db: &mut [f32],
@@ -72,7 +73,7 @@ impl Conv2d {
     ) {
         let sized = self.sized(shape);
         if !dx.is_empty() {
-            fast::conv2d::conv2d_backward_data(level, &sized, dy, w, dx, scratch);
+            fast::conv2d::conv2d_backward_data(level, &sized, dy, w, add, dx, scratch);
         }
         fast::conv2d::conv2d_backward_weights(level, &sized, x, dy, dw, db, scratch);
     }
@@ -107,7 +108,7 @@ mod tests {
             let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; outputs]);
             let mut packed = PackedConv::default();
             layer.pack(&w, &mut packed);
-            layer.backward(check::level(), shape, &x, &packed, &dy, &mut dx, &mut dw, &mut db, &mut Scratch::default());
+            layer.backward(check::level(), shape, &x, &packed, &dy, false, &mut dx, &mut dw, &mut db, &mut Scratch::default());
             check::gradient(&x, &dx, seed, |x| f(x, &w, &b));
             check::gradient(&w, &dw, seed, |w| f(&x, w, &b));
             check::gradient(&b, &db, seed, |b| f(&x, &w, b));

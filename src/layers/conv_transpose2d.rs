@@ -89,7 +89,7 @@ impl ConvTranspose2d {
         fast::conv_transpose2d::conv_transpose2d(level, &self.sized(shape), x, w, bias, y, scratch);
     }
 
-    /// `dx`, `dw`, `db` `+=` gradients; an empty `dx` or `dw` is not wanted.
+    /// `dx =` (`+=` when `add`), `dw`, `db` `+=` gradients; an empty `dx` or `dw` is not wanted.
     pub fn backward(
         &self,
         level: Level,
@@ -97,6 +97,7 @@ impl ConvTranspose2d {
         x: &[f32],
         w: &PackedConv,
         dy: &[f32],
+        add: bool,
         dx: &mut [f32],
         dw: &mut [f32],
         db: &mut [f32],
@@ -104,7 +105,7 @@ impl ConvTranspose2d {
     ) {
         let sized = self.sized(shape);
         if !dx.is_empty() {
-            fast::conv_transpose2d::conv_transpose2d_backward_data(level, &sized, dy, w, dx, scratch);
+            fast::conv_transpose2d::conv_transpose2d_backward_data(level, &sized, dy, w, add, dx, scratch);
         }
         if !dw.is_empty() {
             fast::conv_transpose2d::conv_transpose2d_backward_weights(level, &sized, x, dy, dw, db, scratch);
@@ -143,7 +144,7 @@ mod tests {
             let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; outputs]);
             let mut packed = PackedConv::default();
             layer.pack(&w, &mut packed);
-            layer.backward(check::level(), shape, &x, &packed, &dy, &mut dx, &mut dw, &mut db, &mut Scratch::default());
+            layer.backward(check::level(), shape, &x, &packed, &dy, false, &mut dx, &mut dw, &mut db, &mut Scratch::default());
             check::gradient(&x, &dx, seed, |x| f(x, &w, &b));
             check::gradient(&w, &dw, seed, |w| f(&x, w, &b));
             check::gradient(&b, &db, seed, |b| f(&x, &w, b));

@@ -75,7 +75,7 @@ impl Gdn {
         fast::gdn::gdn(level, &self.sized(pixels), x, beta, gamma, y, norm, scratch);
     }
 
-    /// `dx`, `dbeta`, `dgamma` `+=` gradients.
+    /// `dx =` (`+=` when `add`), `dbeta`, `dgamma` `+=` gradients.
     pub fn backward(
         &self,
         level: Level,
@@ -84,12 +84,13 @@ impl Gdn {
         norm: &[f32],
         gamma: &[f32],
         dy: &[f32],
+        add: bool,
         dx: &mut [f32],
         dbeta: &mut [f32],
         dgamma: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        fast::gdn::gdn_backward(level, &self.sized(pixels), x, norm, gamma, dy, dx, dbeta, dgamma, scratch);
+        fast::gdn::gdn_backward(level, &self.sized(pixels), x, norm, gamma, dy, add, dx, dbeta, dgamma, scratch);
     }
 }
 
@@ -120,7 +121,7 @@ mod tests {
             let (mut y, mut norm) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             layer.forward(check::level(), pixels, &x, &beta, &gamma, &mut y, &mut norm, &mut Scratch::default());
             let (mut dx, mut db, mut dg) = (vec![0.0; x.len()], vec![0.0; channels], vec![0.0; gamma.len()]);
-            layer.backward(check::level(), pixels, &x, &norm, &gamma, &dy, &mut dx, &mut db, &mut dg, &mut Scratch::default());
+            layer.backward(check::level(), pixels, &x, &norm, &gamma, &dy, false, &mut dx, &mut db, &mut dg, &mut Scratch::default());
             db.iter_mut().zip(&p_beta).for_each(|(d, &p)| *d = parameter_gradient(p, LEAST_BETA, *d));
             dg.iter_mut().zip(&p_gamma).for_each(|(d, &p)| *d = parameter_gradient(p, 0.0, *d));
             check::gradient(&x, &dx, seed, |x| f(x, &p_beta, &p_gamma));

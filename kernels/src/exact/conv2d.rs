@@ -1,7 +1,7 @@
 //! 2-D convolution of any window of the picture.
 
 use crate::gather::Gather;
-use crate::panel::{self, Pixels};
+use crate::panel::{self, Pixels, Start};
 use crate::{Level, Window};
 use alloc::vec::Vec;
 
@@ -82,12 +82,9 @@ pub fn conv2d(level: Level, w: &PackedConv, xs: &Window, x: &[f32], ys: &Window,
     gather.fill(xs, x, &mut image);
     gather.taps(kernel, &mut taps);
     let plane = ys.height * ys.width;
-    for (o, y) in y.chunks_exact_mut(plane).enumerate() {
-        y.fill(w.bias[o]);
-    }
     let pixels =
         Pixels { height: ys.height, width: ys.width, image_pitch: stride * gather.row_pitch(), out_pitch: ys.width };
-    panel::accumulate(level, &w.weights, out_channels, &taps, &image, &pixels, y, plane);
+    panel::accumulate(level, &w.weights, out_channels, &taps, &image, &pixels, Start::Bias(&w.bias), y, plane);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Inverse generalised divisive normalisation (Balle, Laparra, Simoncelli 2016).
 
-use crate::panel::{self, Pixels};
+use crate::panel::{self, Pixels, Start};
 use crate::vector::{Scalar, Simd};
 use crate::Level;
 use alloc::{vec, vec::Vec};
@@ -53,12 +53,11 @@ pub fn inverse_gdn(level: Level, g: &PackedGdn, pixels: usize, x: &[f32], y: &mu
     let taps: Vec<u32> = (0..channels).map(|j| (j * plane) as u32).collect();
     for p in (0..pixels).step_by(BLOCK) {
         let n = BLOCK.min(pixels - p);
-        for (j, (squares, norms)) in squares.chunks_exact_mut(plane).zip(norms.chunks_exact_mut(plane)).enumerate() {
+        for (j, squares) in squares.chunks_exact_mut(plane).enumerate().take(channels) {
             squares.iter_mut().zip(&x[j * pixels + p..][..n]).for_each(|(to, &v)| *to = v * v);
-            norms[..n].fill(g.beta[j]);
         }
         let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-        panel::accumulate(level, &g.gamma, channels, &taps, &squares, &block, &mut norms, plane);
+        panel::accumulate(level, &g.gamma, channels, &taps, &squares, &block, Start::Bias(&g.beta), &mut norms, plane);
         for (j, norms) in norms.chunks_exact(plane).enumerate() {
             let (x, y) = (&x[j * pixels + p..][..n], &mut y[j * pixels + p..][..n]);
             times_root(level, x, norms, y);

@@ -5,7 +5,7 @@
 use crate::fast::scratch::grown;
 use crate::fast::{outer, Scratch};
 use crate::gather::Gather;
-use crate::panel::{self, Pixels};
+use crate::panel::{self, Pixels, Start};
 use crate::phases::{Buffers, Transposed};
 use crate::{Conv2d, Level, Window};
 
@@ -127,11 +127,7 @@ pub fn conv2d(
     y: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let plane = conv.out_height() * conv.out_width();
-    for (i, plane) in y.chunks_exact_mut(plane).enumerate() {
-        plane.fill(bias[i % conv.out_channels]);
-    }
-    accumulate(level, conv, x, w, y, scratch);
+    products(level, conv, x, w, Start::Bias(bias), y, scratch);
 }
 
 /// `dw += dL/dw`, `db += dL/dbias`, summed over the samples in their order.
@@ -163,8 +159,16 @@ pub(super) fn add_plane_sums(plane: usize, dy: &[f32], db: &mut [f32]) {
     }
 }
 
-/// `y += conv(x, w)` for each sample in `x`.
-pub(super) fn accumulate(level: Level, conv: &Conv2d, x: &[f32], w: &PackedConv, y: &mut [f32], scratch: &mut Scratch) {
+/// `y = start + conv(x, w)` for each sample in `x`.
+pub(super) fn products(
+    level: Level,
+    conv: &Conv2d,
+    x: &[f32],
+    w: &PackedConv,
+    start: Start,
+    y: &mut [f32],
+    scratch: &mut Scratch,
+) {
     assert_eq!(x.len() / conv.input_len(), y.len() / conv.output_len());
     let Buffers { image, taps, .. } = &mut scratch.buffers;
     let gather = gathered(conv, taps);
@@ -172,20 +176,21 @@ pub(super) fn accumulate(level: Level, conv: &Conv2d, x: &[f32], w: &PackedConv,
     let pixels = Pixels { height, width, image_pitch: conv.stride * gather.row_pitch(), out_pitch: width };
     for (x, y) in x.chunks_exact(conv.input_len()).zip(y.chunks_exact_mut(conv.output_len())) {
         gather.fill(&whole(conv.in_height, conv.in_width), x, image);
-        panel::accumulate_fused(level, &w.forward, conv.out_channels, taps, image, &pixels, y, height * width);
+        panel::accumulate_fused(level, &w.forward, conv.out_channels, taps, image, &pixels, start, y, height * width);
     }
 }
 
-/// `dx += dL/dx` from `dy = dL/dy`, for each sample.
+/// `dx = dL/dx` (`+=` when `add`) from `dy = dL/dy`, for each sample.
 pub fn conv2d_backward_data(
     level: Level,
     conv: &Conv2d,
     dy: &[f32],
     w: &PackedConv,
+    add: bool,
     dx: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    adjoint(level, conv, true, dy, w, &[], dx, scratch);
+    adjoint(level, conv, add, dy, w, &[], dx, scratch);
 }
 
 /// `dx = bias + T(dy)`, or `+=` when `add`, where `T` is the adjoint of the convolution, for each sample.
@@ -298,7 +303,12 @@ pub(super) mod tests {
                 conv2d(level, conv, &x, &packed, &bias, &mut got, &mut scratch);
                 assert!(distance(&got, &y) < 2e-6, "{level:?} {conv:?}");
                 let mut got = x.clone();
-                conv2d_backward_data(level, conv, &dy, &packed, &mut got, &mut scratch);
+                conv2d_backward_data(level, conv, &dy, &packed, true, &mut got, &mut scratch);
+                assert!(distance(&got, &dx) < 2e-6, "{level:?} {conv:?}");
+                // Written anew, it is the same less what was there: `x`.
+                let mut got = vec![f32::NAN; x.len()];
+                conv2d_backward_data(level, conv, &dy, &packed, false, &mut got, &mut scratch);
+                got.iter_mut().zip(&x).for_each(|(a, x)| *a += x);
                 assert!(distance(&got, &dx) < 2e-6, "{level:?} {conv:?}");
                 let (mut got, mut got_b) = (w.clone(), bias.clone());
                 conv2d_backward_weights(level, conv, &x, &dy, &mut got, &mut got_b, &mut scratch);
@@ -351,7 +361,7 @@ pub(super) mod tests {
         packed.pack(&conv, &w);
         let mut scratch = Scratch::default();
         let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; 3]);
-        conv2d_backward_data(Level::best(), &conv, &dy, &packed, &mut dx, &mut scratch);
+        conv2d_backward_data(Level::best(), &conv, &dy, &packed, false, &mut dx, &mut scratch);
         conv2d_backward_weights(Level::best(), &conv, &x, &dy, &mut dw, &mut db, &mut scratch);
         let close = |up: f64, down: f64, got: f32| assert!(((up - down) / 2.0 - got as f64).abs() < 1e-4);
         for i in 0..x.len() {

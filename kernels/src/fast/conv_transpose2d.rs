@@ -4,6 +4,7 @@
 //! [`PackedConv::pack`] with [`ConvTranspose2d::adjoint`].
 
 use crate::fast::{conv2d, PackedConv, Scratch};
+use crate::panel::Start;
 use crate::{ConvTranspose2d, Level};
 
 fn fill_bias(bias: &[f32], plane: usize, y: &mut [f32]) {
@@ -31,16 +32,18 @@ pub fn conv_transpose2d(
     conv2d::adjoint(level, &conv.adjoint(), false, x, w, bias, y, scratch);
 }
 
-/// `dx += dL/dx` from `dy = dL/dy`, for each sample.
+/// `dx = dL/dx` (`+=` when `add`) from `dy = dL/dy`, for each sample.
 pub fn conv_transpose2d_backward_data(
     level: Level,
     conv: &ConvTranspose2d,
     dy: &[f32],
     w: &PackedConv,
+    add: bool,
     dx: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    conv2d::accumulate(level, &conv.adjoint(), dy, w, dx, scratch);
+    let start = if add { Start::Out } else { Start::Bias(&[]) };
+    conv2d::products(level, &conv.adjoint(), dy, w, start, dx, scratch);
 }
 
 /// `dw += dL/dw`, `db += dL/dbias`, summed over the samples in their order.
@@ -136,7 +139,12 @@ mod tests {
                     conv_transpose2d(level, &conv, &x, &packed, &bias, &mut got, &mut scratch);
                     assert!(distance(&got, &y) < 2e-6, "{level:?} {conv:?}");
                     let mut got = x.clone();
-                    conv_transpose2d_backward_data(level, &conv, &dy, &packed, &mut got, &mut scratch);
+                    conv_transpose2d_backward_data(level, &conv, &dy, &packed, true, &mut got, &mut scratch);
+                    assert!(distance(&got, &dx) < 2e-6, "{level:?} {conv:?}");
+                    // Written anew, it is the same less what was there: `x`.
+                    got.fill(f32::NAN);
+                    conv_transpose2d_backward_data(level, &conv, &dy, &packed, false, &mut got, &mut scratch);
+                    got.iter_mut().zip(&x).for_each(|(a, x)| *a += x);
                     assert!(distance(&got, &dx) < 2e-6, "{level:?} {conv:?}");
                     let (mut got, mut got_b) = (w.clone(), bias.clone());
                     conv_transpose2d_backward_weights(level, &conv, &x, &dy, &mut got, &mut got_b, &mut scratch);

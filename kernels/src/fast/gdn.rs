@@ -11,7 +11,7 @@
 
 use crate::fast::scratch::grown;
 use crate::fast::{outer, Scratch};
-use crate::panel::{self, load_part, store_part, Pixels};
+use crate::panel::{self, load_part, store_part, Pixels, Start};
 use crate::phases::Buffers;
 use crate::vector::Simd;
 use crate::Level;
@@ -109,11 +109,8 @@ pub fn gdn(
         for p in (0..pixels).step_by(BLOCK) {
             let n = BLOCK.min(pixels - p);
             square(g, x, p, n, plane, image);
-            for i in 0..channels {
-                norms[i * plane..][..n].fill(beta[i]);
-            }
             let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-            panel::accumulate_fused(level, weights, channels, taps, image, &block, norms, plane);
+            panel::accumulate_fused(level, weights, channels, taps, image, &block, Start::Bias(beta), norms, plane);
             for i in 0..channels {
                 let at = i * pixels + p;
                 let norms = &norms[i * plane..][..n];
@@ -139,8 +136,8 @@ fn normalise_lanes<S: Simd>(s: S, inverse: bool, x: &[f32], norm: &[f32], y: &mu
     }
 }
 
-/// `dx`, `dbeta`, `dgamma` `+=` the gradients, from `dy = dL/dy` and the `norm` of [`gdn`]; those of the
-/// parameters are summed over the samples in their order.
+/// `dx = ` (`+=` when `add`), `dbeta`, `dgamma` `+=` the gradients, from `dy = dL/dy` and the `norm` of [`gdn`]; those
+/// of the parameters are summed over the samples in their order.
 pub fn gdn_backward(
     level: Level,
     g: &Gdn,
@@ -148,6 +145,7 @@ pub fn gdn_backward(
     norm: &[f32],
     gamma: &[f32],
     dy: &[f32],
+    add: bool,
     dx: &mut [f32],
     dbeta: &mut [f32],
     dgamma: &mut [f32],
@@ -179,11 +177,10 @@ pub fn gdn_backward(
             for i in 0..channels {
                 let at = i * pixels + p;
                 let row = [&x[at..][..n], &norm[at..][..n], &dy[at..][..n]];
-                dbeta[i] -= 0.5 * direct(level, g.inverse, row, &mut dx[at..][..n], &mut ts[i * plane..][..n]);
+                dbeta[i] -= 0.5 * direct(level, g.inverse, add, row, &mut dx[at..][..n], &mut ts[i * plane..][..n]);
             }
-            mixed.fill(0.0);
             let block = Pixels { height: 1, width: n, image_pitch: 0, out_pitch: 0 };
-            panel::accumulate_fused(level, weights, channels, taps, ts, &block, mixed, plane);
+            panel::accumulate_fused(level, weights, channels, taps, ts, &block, Start::Bias(&[]), mixed, plane);
             for j in 0..channels {
                 let at = j * pixels + p;
                 let pairs = x[at..][..n].iter().zip(&mixed[j * plane..]);
@@ -198,12 +195,19 @@ pub fn gdn_backward(
 }
 
 kernel! {
-    /// One row of pixels: `dx += dy * dy/dx` at fixed norm, `ts = t`; returns the sum of `t`.
-    fn direct(inverse: bool, row: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 = direct_lanes;
+    /// One row of pixels: `dx = dy * dy/dx` at fixed norm (`+=` when `add`), `ts = t`; returns the sum of `t`.
+    fn direct(inverse: bool, add: bool, row: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 = direct_lanes;
 }
 
 #[inline(always)]
-fn direct_lanes<S: Simd>(s: S, inverse: bool, [x, norm, dy]: [&[f32]; 3], dx: &mut [f32], ts: &mut [f32]) -> f32 {
+fn direct_lanes<S: Simd>(
+    s: S,
+    inverse: bool,
+    add: bool,
+    [x, norm, dy]: [&[f32]; 3],
+    dx: &mut [f32],
+    ts: &mut [f32],
+) -> f32 {
     let mut total = s.splat(0.0);
     for k in (0..x.len()).step_by(S::F32_LANES) {
         let lanes = S::F32_LANES.min(x.len() - k);
@@ -212,7 +216,8 @@ fn direct_lanes<S: Simd>(s: S, inverse: bool, [x, norm, dy]: [&[f32]; 3], dx: &m
         // A norm of 0 stands only in lanes beyond the row, where x is 0.
         let r = s.rsqrt(s.max(nk, s.splat(f32::MIN_POSITIVE)));
         let (slope, t) = if inverse { (nk * r, s.splat(0.0) - dk * xk * r) } else { (r, dk * xk * r * r * r) };
-        store_part(s, s.mul_add(dk, slope, load_part(s, &dx[k..], lanes)), &mut dx[k..], lanes);
+        let before = if add { load_part(s, &dx[k..], lanes) } else { s.splat(0.0) };
+        store_part(s, s.mul_add(dk, slope, before), &mut dx[k..], lanes);
         store_part(s, t, &mut ts[k..], lanes);
         total = total + t;
     }
@@ -253,8 +258,13 @@ mod tests {
                     assert!(distance(&got_norm, &norm) < 2e-6, "{level:?} {g:?}");
                     let (mut got, mut got_beta, mut got_gamma) = (x.clone(), beta.clone(), gamma.clone());
                     let args = (&mut got, &mut got_beta, &mut got_gamma);
-                    gdn_backward(level, &g, &x, &norm, &gamma, &dy, args.0, args.1, args.2, &mut scratch);
+                    gdn_backward(level, &g, &x, &norm, &gamma, &dy, true, args.0, args.1, args.2, &mut scratch);
                     assert!(distance(&got, &dx) < 4e-6, "{level:?} {g:?}");
+                    // Written anew, it is the same less what was there: `x`.
+                    let (mut anew, mut b, mut c) = (vec![f32::NAN; x.len()], beta.clone(), gamma.clone());
+                    gdn_backward(level, &g, &x, &norm, &gamma, &dy, false, &mut anew, &mut b, &mut c, &mut scratch);
+                    anew.iter_mut().zip(&x).for_each(|(a, x)| *a += x);
+                    assert!(distance(&anew, &dx) < 4e-6, "{level:?} {g:?}");
                     assert!(distance(&got_beta, &dbeta) < 4e-6, "{level:?} {g:?}");
                     assert!(distance(&got_gamma, &dgamma) < 4e-6, "{level:?} {g:?}");
                 }
@@ -284,7 +294,7 @@ mod tests {
             gdn(Level::best(), &g, &x, &beta, &gamma, &mut y, &mut norm, &mut scratch);
             let mut grads = [vec![0f32; x.len()], vec![0f32; beta.len()], vec![0f32; gamma.len()]];
             let [dx, dbeta, dgamma] = &mut grads;
-            gdn_backward(Level::best(), &g, &x, &norm, &gamma, &dy, dx, dbeta, dgamma, &mut scratch);
+            gdn_backward(Level::best(), &g, &x, &norm, &gamma, &dy, true, dx, dbeta, dgamma, &mut scratch);
             let wide = |v: &[f32]| v.iter().map(|&v| v as f64).collect::<Vec<f64>>();
             let mut at = [wide(&x), wide(&beta), wide(&gamma)];
             for which in 0..3 {

@@ -7,7 +7,7 @@
 //! Several planes `[planes][height][width]` may be given; results are sums over planes.
 
 use crate::fast::Scratch;
-use crate::panel::{self, Pixels, SLACK};
+use crate::panel::{self, Pixels, Start, SLACK};
 use crate::Level;
 
 const C1: f64 = 1e-4;
@@ -120,10 +120,9 @@ fn filter(
     let (h, w, step) = if along_rows { (height, width - TAPS + 1, 1) } else { (height - TAPS + 1, width, width) };
     taps.clear();
     taps.extend((0..TAPS).map(|t| (t * step) as u32));
-    out.clear();
     out.resize(h * w + SLACK, 0.0);
     let pixels = Pixels { height: h, width: w, image_pitch: width, out_pitch: w };
-    panel::accumulate_fused(level, &weights, 1, taps, image, &pixels, out, 0);
+    panel::accumulate_fused(level, &weights, 1, taps, image, &pixels, Start::Bias(&[]), out, 0);
 }
 
 /// The mean of SSIM (`full`) or of its contrast-structure factor over one plane; `gradient`, unless

@@ -8,6 +8,7 @@ mod rate;
 mod refine;
 mod search;
 mod start;
+mod team;
 mod train;
 
 use super::target::{LambdaControl, Measured};
@@ -173,21 +174,21 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     }
 
     let mut k = 0;
-    let (lanes, refiner) = if let Some((exponents, codes)) = resumed {
+    let (team, refiner) = if let Some((exponents, codes)) = resumed {
         net.exponents = (!exponents.is_empty()).then_some(exponents);
         k = start;
         let refiner = Refiner::new(&net, pictures, codes);
-        (trainer.lanes, refiner)
+        (trainer.team, refiner)
     } else {
-        let codes = train::analyse(&mut net, &mut trainer.lanes, pictures);
+        let codes = train::analyse(&mut net, &mut trainer.team, pictures);
         let mut refiner = Refiner::new(&net, pictures, codes);
         refiner.sort_channels(&mut net);
         refiner.update_rates(n);
-        (trainer.lanes, refiner)
+        (trainer.team, refiner)
     };
     let end = if moves { TOUCH_UP_SHARE } else { REFINE_SHARE };
     let clock = Clock::new(refine_steps, share(end));
-    let mut search = Search::new(net, lanes, refiner, pictures, options, control);
+    let mut search = Search::new(net, team, refiner, pictures, options, control);
     (search.before, search.all, search.late) = (step, all, share(REFINE_SHARE));
     search.run(k, &clock, monitor)
 }
@@ -205,6 +206,41 @@ mod tests {
         Picture { width, height, channels: 3, samples: (0..3 * width * height).map(sample).collect() }
     }
 
+    /// The steady state of both stages allocates nothing: memory grows in the first steps alone.
+    #[test]
+    fn steps_allocate_nothing() {
+        let pictures = [waves(200, 150)];
+        let (spec, lambda) = (GdnSpec::new(4, 3), 1e-3);
+        // One thread, this one: the counter counts a thread's.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+        pool.install(|| {
+            for tune in [Tune::Psnr, Tune::MsSsim] {
+                let mut net = Net::new(spec, &Bands::new(&pictures).plan(lambda, Some(4)).order, 0.5, lambda, 1);
+                let mut trainer = Trainer::new(&net);
+                let mut count = |net: &mut Net, steps: std::ops::Range<u64>| {
+                    let mut run = |k| {
+                        trainer.step(net, &pictures, tune, lambda, 1, k, 0.5);
+                    };
+                    allocation_counter::measure(|| steps.for_each(&mut run)).count_total
+                };
+                assert!(count(&mut net, 0..3) > 0, "the counter counts");
+                assert_eq!(count(&mut net, 3..9), 0, "{tune:?}, first stage");
+
+                let codes = train::analyse(&mut net, &mut trainer.team, &pictures);
+                let (mut refiner, team) = (Refiner::new(&net, &pictures, codes), &mut trainer.team);
+                refiner.choose_steps(&mut net, team, &pictures, tune, lambda);
+                let mut count = |steps: std::ops::Range<u64>| {
+                    let mut run = |k| {
+                        refiner.step(&mut net, team, &pictures, tune, lambda, 1, k, 0.5);
+                    };
+                    allocation_counter::measure(|| steps.for_each(&mut run)).count_total
+                };
+                count(0..3);
+                assert_eq!(count(3..9), 0, "{tune:?}, second stage");
+            }
+        });
+    }
+
     /// The rounding of weights, of which the last steps know, costs less than 0.1 dB.
     #[test]
     fn rounded_weights_lose_little() {
@@ -215,20 +251,20 @@ mod tests {
         for k in 0..300 {
             trainer.step(&mut net, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 300.0);
         }
-        let codes = train::analyse(&mut net, &mut trainer.lanes, &pictures);
+        let codes = train::analyse(&mut net, &mut trainer.team, &pictures);
         let mut refiner = Refiner::new(&net, &pictures, codes);
-        let lanes = &mut trainer.lanes;
-        refiner.choose_steps(&mut net, lanes, &pictures, Tune::Psnr, lambda);
+        let team = &mut trainer.team;
+        refiner.choose_steps(&mut net, team, &pictures, Tune::Psnr, lambda);
         for k in 0..150 {
-            refiner.step(&mut net, lanes, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 150.0);
+            refiner.step(&mut net, team, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 150.0);
         }
-        let psnr = |net: &mut Net, lanes: &mut [train::Lane]| {
+        let psnr = |net: &mut Net, team: &mut team::Team| {
             net.prepare(net::SYNTHESIS);
-            -10.0 * refiner.distortion(net, lanes, &pictures, Tune::Psnr, &[0]).mse().log10()
+            -10.0 * refiner.distortion(net, team, &pictures, Tune::Psnr, &[0]).mse().log10()
         };
-        let rounded = psnr(&mut net, lanes);
+        let rounded = psnr(&mut net, team);
         net.exponents = None;
-        let float = psnr(&mut net, lanes);
+        let float = psnr(&mut net, team);
         assert!(rounded > 28.0 && rounded > float - 0.1, "{rounded} dB, with float weights {float} dB");
     }
 }

@@ -11,7 +11,7 @@ use crate::image::{Picture, Rect};
 use crate::layers::conv2d::Conv2d;
 use crate::layers::conv_transpose2d::ConvTranspose2d;
 use crate::layers::gdn::{self, Gdn, LEAST_BETA};
-use crate::models::gdn::weights::{Kind, Quantised};
+use crate::models::gdn::weights::{Kind, Quantised, TensorSpec};
 use crate::models::gdn::{GdnSpec, KERNEL, SHIFT};
 use crate::tensor::Shape;
 use std::ops::Range;
@@ -37,6 +37,7 @@ pub struct Net {
     pub parameters: Vec<f32>,
     /// Ends of synthesis and analysis.
     pub ends: [usize; 2],
+    tensors: Vec<TensorSpec>,
     betas: Vec<Range<usize>>,
     gammas: Vec<Range<usize>>,
     /// Steps of the synthesis's tensors once they are chosen; values are then rounded to them.
@@ -137,7 +138,18 @@ impl Net {
         scales.push((total, DENSITY_RATE));
         scales.sort_by_key(|(end, _)| *end);
         let rates = scales.clone();
-        Net { spec, layers: Layers::new(list), parameters, ends, betas, gammas, exponents: None, scales, rates }
+        Net {
+            tensors: spec.tensors(),
+            spec,
+            layers: Layers::new(list),
+            parameters,
+            ends,
+            betas,
+            gammas,
+            exponents: None,
+            scales,
+            rates,
+        }
     }
 
     /// Moves the first parameters, as many as there are gradients.
@@ -159,9 +171,7 @@ impl Net {
             }
         }
         if let Some(exponents) = &self.exponents {
-            let rounded = Quantised::new(&self.spec, &values[..self.ends[0]], exponents.clone());
-            let rounded = rounded.dequantise(&self.spec);
-            values[..rounded.len()].copy_from_slice(&rounded);
+            self.tensors.iter().zip(exponents).for_each(|(t, &e)| Quantised::round(t, e, values));
         }
         self.layers.pack(which);
     }
@@ -187,7 +197,7 @@ impl Net {
         for r in self.betas.iter().chain(&self.gammas).filter(|r| r.end <= self.ends[0]) {
             self.parameters[r.clone()].iter_mut().for_each(|v| *v = gdn::parameter_of(*v));
         }
-        for (t, e) in self.spec.tensors().iter().zip(&mut exponents) {
+        for (t, e) in self.tensors.iter().zip(&mut exponents) {
             *e = (*e + bits).min(Quantised::finest(&rounded[t.range.clone()])).max(*e);
         }
         self.exponents = Some(exponents);
@@ -208,7 +218,7 @@ impl Net {
     /// Adds the gradient of the weights' bits, by a Laplace law of each tensor; `gain` is what a bit costs.
     pub fn add_weights_rate(&self, d: &mut [f32], gain: f32) {
         let Some(exponents) = &self.exponents else { return };
-        for (t, &e) in self.spec.tensors().iter().zip(exponents) {
+        for (t, &e) in self.tensors.iter().zip(exponents) {
             if matches!(t.kind, Kind::Beta | Kind::Vector) {
                 continue;
             }

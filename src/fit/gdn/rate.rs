@@ -19,6 +19,10 @@ pub struct Rates {
     pub further: Vec<f32>,
     pub guess: Vec<i16>,
     activity: Vec<i32>,
+    /// The loudness of each code's surroundings, sums over channels, bits of each channel.
+    loud: Vec<u8>,
+    sums: Vec<i32>,
+    channels: Vec<f64>,
     /// Bits of all codes.
     pub bits: f64,
 }
@@ -55,8 +59,11 @@ impl Rates {
             }
         });
         // Activity of the channels before, at each place.
-        let mut loud = vec![0u8; n * plane];
-        let mut sums = vec![0i32; plane];
+        self.loud.resize(n * plane, 0);
+        self.sums.clear();
+        self.sums.resize(plane, 0);
+        self.channels.resize(n, 0.0);
+        let (loud, sums) = (&mut self.loud, &mut self.sums);
         for c in 0..n {
             for i in 0..plane {
                 let (y, x) = (i / w, i % w);
@@ -68,13 +75,12 @@ impl Rates {
             sums.iter_mut().zip(&self.activity[c * plane..]).for_each(|(s, a)| *s += (*a).min(LOUDEST));
         }
         let each = self.first.par_chunks_mut(plane).zip(self.further.par_chunks_mut(plane)).enumerate();
-        let bits: Vec<f64> = each
-            .map(|(c, (first, further))| {
-                let sizes = &self.activity[c * plane..][..plane];
-                channel(sizes, &loud[c * plane..][..plane], w, first, further)
-            })
-            .collect();
-        self.bits = bits.iter().sum();
+        let (activity, loud) = (&self.activity, &self.loud);
+        each.zip(&mut self.channels).for_each(|((c, (first, further)), bits)| {
+            let sizes = &activity[c * plane..][..plane];
+            *bits = channel(sizes, &loud[c * plane..][..plane], w, first, further);
+        });
+        self.bits = self.channels.iter().sum();
     }
 }
 

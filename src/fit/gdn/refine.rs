@@ -3,7 +3,7 @@
 
 use super::net::{grid_of, Net, Part, SYNTHESIS};
 use super::rate::Rates;
-use super::train::{reduce, Lane, LANES};
+use super::team::{reduce, Desk, Team, LANES};
 use crate::fit::autograd::Var;
 use crate::fit::loss::Distortion;
 use crate::fit::optim::{cosine, Adam};
@@ -11,7 +11,6 @@ use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
 use crate::models::gdn::weights::{Kind, Quantised};
-use rayon::prelude::*;
 
 /// Side of a part in codes.
 const SIDE: usize = 32;
@@ -38,10 +37,14 @@ struct Field {
 pub struct Refiner {
     fields: Vec<Field>,
     parts: Vec<Part>,
+    /// The parts of one step.
+    which: Vec<usize>,
     /// Times each part was moved.
     visits: Vec<i32>,
     adam: Adam,
     sum: Vec<f32>,
+    /// The sum of one batch.
+    partial: Vec<f32>,
     pixels: f64,
 }
 
@@ -68,8 +71,10 @@ impl Refiner {
             fields: fields.collect(),
             visits: vec![0; parts.len()],
             parts,
+            which: Vec::new(),
             adam: Adam::new(net.ends[0]),
             sum: vec![0.0; net.ends[0]],
+            partial: vec![0.0; net.ends[0]],
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
         };
         refiner.update_rates(net.spec.n);
@@ -107,13 +112,13 @@ impl Refiner {
         (0..self.parts.len()).step_by(step).collect()
     }
 
-    fn forward(&self, lane: &mut Lane, net: &Net, part: &Part) -> (Var, Var) {
+    fn forward(&self, desk: &mut Desk, net: &Net, part: &Part) -> (Var, Var) {
         let field = &self.fields[part.picture];
         let (w, h) = field.size;
-        lane.tape.clear();
+        desk.tape.clear();
         let shape = part.codes_shape(net.spec.n);
-        let input = lane.tape.leaf(shape);
-        let values = lane.tape.value_mut(input);
+        let input = desk.tape.leaf(shape);
+        let values = desk.tape.value_mut(input);
         for c in 0..net.spec.n {
             for (i, y) in (part.all.y0..part.all.y1).enumerate() {
                 let from = &field.codes[(c * h + y) * w + part.all.x0..][..shape.width];
@@ -121,25 +126,26 @@ impl Refiner {
                 to.iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q));
             }
         }
-        (input, lane.run(net, SYNTHESIS, input))
+        (input, desk.run(net, SYNTHESIS, input))
     }
 
     /// The distortion over some parts, with hard codes and the net's present values.
     pub fn distortion(
         &self,
         net: &Net,
-        lanes: &mut [Lane],
+        team: &mut Team,
         pictures: &[Picture],
         tune: Tune,
         which: &[usize],
     ) -> Distortion {
         let mut all = Distortion::default();
-        for some in which.chunks(lanes.len()) {
-            lanes.par_iter_mut().zip(some).for_each(|(lane, &i)| {
-                let (_, out) = self.forward(lane, net, &self.parts[i]);
-                lane.measure(pictures, &self.parts[i], tune, out, 0.0);
+        for some in which.chunks(LANES) {
+            team.each(some.len(), |i, desk, lane| {
+                let part = &self.parts[some[i]];
+                let (_, out) = self.forward(desk, net, part);
+                desk.measure(lane, pictures, part, tune, out, 0.0);
             });
-            lanes.iter().zip(some).for_each(|(lane, _)| all.add(&lane.distortion));
+            team.lanes[..some.len()].iter().for_each(|lane| all.add(&lane.distortion));
         }
         all
     }
@@ -148,7 +154,7 @@ impl Refiner {
     pub fn step(
         &mut self,
         net: &mut Net,
-        lanes: &mut [Lane],
+        team: &mut Team,
         pictures: &[Picture],
         tune: Tune,
         lambda: f64,
@@ -158,7 +164,9 @@ impl Refiner {
     ) -> Distortion {
         net.prepare(SYNTHESIS);
         let n = net.spec.n;
-        let mut which: Vec<usize> = (0..self.parts.len()).collect();
+        let mut which = std::mem::take(&mut self.which);
+        which.clear();
+        which.extend(0..self.parts.len());
         if which.len() > PARTS {
             let mut rng = Rng::stream(seed, 0x5eed, step);
             for i in 0..PARTS {
@@ -171,32 +179,29 @@ impl Refiner {
         let seen: f64 = which.iter().map(|&i| self.parts[i].pixels(pictures).area() as f64).sum();
         self.sum.fill(0.0);
         let mut all = Distortion::default();
-        let mut partial = vec![0f32; self.sum.len()];
         for some in which.chunks(LANES) {
-            let inputs: Vec<Var> = {
-                let (this, net) = (&*self, &*net);
-                let run = |(lane, &i): (&mut Lane, &usize)| {
-                    let part = &this.parts[i];
-                    lane.gradient.fill(0.0);
-                    let (input, out) = this.forward(lane, net, part);
-                    // In bits: cost / (lambda / pixels), a mean over channels.
-                    let samples = (part.pixels(pictures).area() * net.spec.channels) as f64;
-                    let gain = samples / (lambda * net.spec.channels as f64);
-                    lane.measure(pictures, part, tune, out, gain);
-                    lane.tape.backward(&net.layers, None, &mut lane.gradient);
-                    input
-                };
-                lanes.par_iter_mut().zip(some).map(run).collect()
-            };
-            let used = &lanes[..some.len()];
-            reduce(used, &mut partial);
-            self.sum.iter_mut().zip(&partial).for_each(|(s, p)| *s += p);
-            for ((lane, input), &i) in used.iter().zip(inputs).zip(some) {
+            let (this, shared) = (&*self, &*net);
+            team.each(some.len(), |i, desk, lane| {
+                let part = &this.parts[some[i]];
+                lane.gradient.fill(0.0);
+                let (input, out) = this.forward(desk, shared, part);
+                // In bits: cost / (lambda / pixels), a mean over channels.
+                let samples = (part.pixels(pictures).area() * shared.spec.channels) as f64;
+                let gain = samples / (lambda * shared.spec.channels as f64);
+                desk.measure(lane, pictures, part, tune, out, gain);
+                desk.tape.backward(&shared.layers, None, &mut lane.gradient);
+                lane.codes.clear();
+                lane.codes.extend_from_slice(desk.tape.gradient(input));
+            });
+            let used = &team.lanes[..some.len()];
+            reduce(used, &mut self.partial);
+            self.sum.iter_mut().zip(&self.partial).for_each(|(s, p)| *s += p);
+            for (lane, &i) in used.iter().zip(some) {
                 all.add(&lane.distortion);
                 let part = &self.parts[i];
                 let field = &mut self.fields[part.picture];
                 let (w, h) = field.size;
-                let d = lane.tape.gradient(input);
+                let d = &lane.codes;
                 for c in 0..n {
                     for (k, y) in (part.all.y0..part.all.y1).enumerate() {
                         let to = &mut field.d[(c * h + y) * w + part.all.x0..][..part.all.width()];
@@ -211,6 +216,7 @@ impl Refiner {
         net.add_weights_rate(&mut self.sum, (seen / self.pixels) as f32);
         net.step(&mut self.adam, &self.sum, cosine(progress, 1e-3, 2e-5));
         self.move_codes(n, &which, cosine(progress, 4e-2, 4e-3));
+        self.which = which;
         if step.is_multiple_of(self.refresh()) {
             self.update_rates(n);
         }
@@ -248,7 +254,7 @@ impl Refiner {
 
     /// Chooses a step for each tensor of the synthesis: from the finest, coarser as long as the loss falls; if steps
     /// were chosen before, those or the next coarser ones.
-    pub fn choose_steps(&self, net: &mut Net, lanes: &mut [Lane], pictures: &[Picture], tune: Tune, lambda: f64) {
+    pub fn choose_steps(&self, net: &mut Net, team: &mut Team, pictures: &[Picture], tune: Tune, lambda: f64) {
         let which = self.spread(PARTS);
         let values = net.synthesis_values();
         let tensors = net.spec.tensors();
@@ -261,7 +267,7 @@ impl Refiner {
         let mut cost = |net: &mut Net, exponents: &[u32]| {
             net.exponents = Some(exponents.to_vec());
             net.prepare(SYNTHESIS);
-            let d = self.distortion(net, lanes, pictures, tune, &which);
+            let d = self.distortion(net, team, pictures, tune, &which);
             let bits = Quantised::new(&net.spec, &values, exponents.to_vec()).bits(&net.spec);
             d.cost / d.samples * self.pixels / lambda + weight_bit * bits
         };

@@ -4,7 +4,7 @@
 use super::checkpoint::State;
 use super::net::Net;
 use super::refine::Refiner;
-use super::train::Lane;
+use super::team::Team;
 use super::{keep, state, Clock};
 use crate::codec;
 use crate::error::{Class, Error, Result};
@@ -47,7 +47,7 @@ struct Best {
 /// The stage's state.
 pub struct Search<'a> {
     pub net: Net,
-    pub lanes: Vec<Lane>,
+    pub team: Team,
     pub refiner: Refiner,
     pub pictures: &'a [Picture],
     pub options: &'a FitOptions,
@@ -67,7 +67,7 @@ pub struct Search<'a> {
 impl<'a> Search<'a> {
     pub fn new(
         net: Net,
-        lanes: Vec<Lane>,
+        team: Team,
         refiner: Refiner,
         pictures: &'a [Picture],
         options: &'a FitOptions,
@@ -77,7 +77,7 @@ impl<'a> Search<'a> {
         let saved = Instant::now();
         Search {
             net,
-            lanes,
+            team,
             refiner,
             pictures,
             options,
@@ -179,7 +179,7 @@ impl<'a> Search<'a> {
         if self.net.exponents.is_some() && finer > MOVED {
             self.net.refine_steps(finer.ceil() as u32);
         } else if due || finer < -MOVED || self.net.exponents.is_none() {
-            self.refiner.choose_steps(&mut self.net, &mut self.lanes, self.pictures, tune, lambda);
+            self.refiner.choose_steps(&mut self.net, &mut self.team, self.pictures, tune, lambda);
         } else {
             return;
         }
@@ -188,7 +188,7 @@ impl<'a> Search<'a> {
 
     fn step(&mut self, k: u64, progress: f32, monitor: &mut Monitor) {
         let (tune, seed, lambda) = (self.options.tune, self.options.seed, self.control.lambda());
-        let d = self.refiner.step(&mut self.net, &mut self.lanes, self.pictures, tune, lambda, seed, k, progress);
+        let d = self.refiner.step(&mut self.net, &mut self.team, self.pictures, tune, lambda, seed, k, progress);
         let bytes = self.refiner.bits() / 8.0 + super::weight_bytes(&self.net.spec);
         let step = self.before + k + 1;
         (monitor.report)(Moment { step, steps: self.all.max(step), psnr: -10.0 * d.mse().log10(), bytes });

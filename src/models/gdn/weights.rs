@@ -134,6 +134,17 @@ impl Quantised {
     }
 }
 
+/// A weight of a tensor in its steps. A beta never becomes 0.
+#[cfg(feature = "fit")]
+fn integer(kind: Kind, exponent: u32, weight: f32) -> i16 {
+    let least = match kind {
+        Kind::Beta => 1,
+        Kind::Gamma => 0,
+        _ => -MAX_VALUE,
+    };
+    ((weight * (1u32 << exponent) as f32).round() as i16).clamp(least, MAX_VALUE)
+}
+
 #[cfg(feature = "fit")]
 impl Quantised {
     pub fn new(spec: &GdnSpec, weights: &[f32], exponents: Vec<u32>) -> Self {
@@ -151,17 +162,19 @@ impl Quantised {
         (0..=MAX_EXPONENT).rev().find(fits).unwrap_or(0)
     }
 
-    /// Rounds tensor `i` anew. A beta never becomes 0.
+    /// Rounds tensor `i` anew.
     pub fn requantise(&mut self, t: &TensorSpec, weights: &[f32], i: usize, exponent: u32) {
         self.exponents[i] = exponent;
-        let scale = (1u32 << exponent) as f32;
-        let least = match t.kind {
-            Kind::Beta => 1,
-            Kind::Gamma => 0,
-            _ => -MAX_VALUE,
-        };
         for k in t.range.clone() {
-            self.values[k] = ((weights[k] * scale).round() as i16).clamp(least, MAX_VALUE);
+            self.values[k] = integer(t.kind, exponent, weights[k]);
+        }
+    }
+
+    /// The weights of tensor `t` become what a file would hold of them.
+    pub fn round(t: &TensorSpec, exponent: u32, weights: &mut [f32]) {
+        let step = 1.0 / (1u32 << exponent) as f32;
+        for w in &mut weights[t.range.clone()] {
+            *w = f32::from(integer(t.kind, exponent, *w)) * step;
         }
     }
 
