@@ -46,7 +46,7 @@ const EFFORTS: [Effort; 9] = [
     effort(14, 6, 32, 2, 2200),
     effort(14, 6, 32, 2, 4000),
     effort(14, 6, 48, 2, 6500),
-    effort(14, 6, 48, 2, 10000),
+    effort(14, 6, 48, 2, 11500),
 ];
 
 /// Scales of colour pictures that have a second grid: 1/4 and 1/8. kodim23 makes 8 % less J with them, kodim08 1 %;
