@@ -103,7 +103,7 @@ fn steps(table: &common::Table) {
         let layer = |inputs: usize, l: &SynthLayer| inputs * l.outputs * l.kernel * l.kernel;
         let inputs = std::iter::once(spec.maps()).chain(spec.trunk.iter().map(|l| l.outputs));
         let synthesis: usize = spec.trunk.iter().zip(inputs).map(|(l, i)| layer(i, l)).sum::<usize>() + 3 * spec.maps();
-        let anneal = plan.anneal(plan.stages.len() - 1, 0.5);
+        let anneal = plan.course(plan.stages.len() - 1)(0.5);
         let mut trainer = Trainer::new(spec.clone(), &pictures, 0, Level::best(), 1, Tune::Psnr);
         let macs = width * height * (3 * context + 3 * 3 * synthesis);
         table.row(&name, macs, || one.install(|| (0..3).for_each(|_| trainer.step(1e-3, &anneal))));

@@ -116,7 +116,7 @@ Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
             flag("effort", Some('e'), Value::Integer(1, 9), "1 fast to 9 small (default 5)"),
             flag("time-limit", None, Value::Duration, "write the best file that this time allows (90s, 10m, 1h)"),
             THREADS.more("The file does not depend on it."),
-            flag("max-memory", None, Value::Size, "memory that the fit may use (default 2Gi)"),
+            flag("max-memory", None, Value::Size, "memory that the fit may use (default 4Gi)"),
             MAX_PIXELS,
             flag("seed", None, Value::Integer(0, u64::MAX), "same input, flags and seed: same bytes (default 0)"),
             FORCE,

@@ -6,7 +6,7 @@ use super::output::{self, Output};
 use super::png_io::{self, Source};
 use super::progress::Progress;
 use super::report::{self, Json};
-use super::{checkpoint, each, interrupted, limits, read_limits, watch_interrupts, STOP};
+use super::{checkpoint, each, interrupted, read_limits, watch_interrupts, STOP};
 use crate::codec::{write_file_with, Written};
 use crate::container::metadata::{self, Item};
 use crate::decoder::Decoder;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// The family with the smallest files.
 const DEFAULT_MODEL: &str = "pyramid";
+
+/// What a fit may use unless it is told: enough for 28 megapixels at effort 5.
+const MAX_MEMORY: u64 = 4 << 30;
 
 /// A fit that did less than this share of its steps is said to be cut short.
 const STARVED: u64 = 4;
@@ -96,7 +99,7 @@ fn options(args: &Args) -> Result<FitOptions> {
         effort: args.integer("effort").unwrap_or(5) as u32,
         deadline: None,
         threads: rayon::current_num_threads(),
-        max_memory: limits(args).max_memory,
+        max_memory: args.size("max-memory").unwrap_or(MAX_MEMORY),
         seed: args.integer("seed").unwrap_or(0),
         tile,
         weights: if args.text("weights") == Some("f16") { WeightCoding::F16 } else { WeightCoding::Coded },

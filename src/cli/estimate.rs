@@ -4,7 +4,7 @@
 //! machines differ, which is why the sentence says "about".
 
 use super::report;
-use crate::fit::FitOptions;
+use crate::fit::{pyramid, FitOptions};
 use std::time::{Duration, Instant};
 
 pub struct Estimate {
@@ -29,20 +29,23 @@ const GDN_BYTES_A_PIXEL: f64 = 33.0;
 pub fn estimate(model: &str, pixels: u64, channels: usize, options: &FitOptions) -> Estimate {
     let megapixels = pixels as f64 / 1e6;
     let level = options.effort as usize - 1;
-    let (seconds, bytes_a_pixel) = match model {
+    let (seconds, memory) = match model {
         "gdn" => {
             let shares = [(pixels as f64).sqrt() + 32.0, pixels as f64 / GDN_STEP];
             let steps = GDN_SECONDS[0] * (shares[0].powi(2) / GDN_PART).min(1.0) + GDN_SECONDS[1] * shares[1].min(1.0);
-            (steps * 1.5f64.powi(level as i32) + GDN_SECONDS_A_MEGAPIXEL * megapixels, GDN_BYTES_A_PIXEL)
+            let seconds = steps * 1.5f64.powi(level as i32) + GDN_SECONDS_A_MEGAPIXEL * megapixels;
+            (seconds, (40e6 + (GDN_BYTES_A_PIXEL + 2.0 * channels as f64) * pixels as f64) as u64)
         }
-        _ => (PYRAMID_SECONDS[level] * megapixels.max(0.02), 200.0),
+        _ => {
+            let seconds = PYRAMID_SECONDS[level] * megapixels.max(0.02) * pyramid::plan::passes(pixels as usize);
+            (seconds, pyramid::memory(options.effort, pixels as usize))
+        }
     };
     let mut time = Duration::from_secs_f64(seconds * 2.0 / options.threads.clamp(1, 8) as f64);
     if let Some(deadline) = options.deadline {
         time = time.min(deadline.saturating_duration_since(Instant::now()));
     }
-    let memory = (40e6 + (bytes_a_pixel + 2.0 * channels as f64) * pixels as f64) as u64;
-    Estimate { time, memory: memory.min(options.max_memory) }
+    Estimate { time, memory }
 }
 
 impl Estimate {

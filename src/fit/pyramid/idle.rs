@@ -1,6 +1,7 @@
 //! Grids that are not worth their bits: zeros are cheap, but a whole grid of them is free.
 
 use crate::image::{Picture, Rect};
+use crate::metrics::mse;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::pyramid::spec::PyramidSpec;
@@ -45,13 +46,17 @@ pub fn empty(
 
 /// `P MSE + lambda bits` of one picture as it will be decoded.
 fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64) -> f64 {
-    let (level, size) = (Level::best(), (picture.width, picture.height));
+    let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
+    lambda * bits + mse(picture, &decoded(model, picture, codes)) / 65025.0 * picture.pixels() as f64
+}
+
+/// What the decoder makes of `codes` of `picture`.
+pub fn decoded(model: &PyramidModel, picture: &Picture, codes: &Codes) -> Picture {
+    let size = (picture.width, picture.height);
     let mut samples = vec![0; picture.samples.len()];
-    let decoded = model.synthesise(level, codes, size, Rect::whole(size.0, size.1), 0, &mut samples);
-    decoded.expect("codes of this model");
-    let squares = samples.iter().zip(&picture.samples).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>();
-    let bits: f64 = model.code_bits(level, codes).iter().sum();
-    lambda * bits + squares as f64 / (65025.0 * picture.channels as f64)
+    let done = model.synthesise(Level::best(), codes, size, Rect::whole(size.0, size.1), 0, &mut samples);
+    done.expect("codes of this model");
+    Picture { width: size.0, height: size.1, channels: picture.channels, samples }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The latents, their optimiser state, and their passage to codes.
 
 use super::grid_buf::GridBuf;
+use crate::image::Rect;
 use crate::models::pyramid::spec::PyramidSpec;
-use crate::models::Codes;
+use crate::models::{Codes, Grid};
 use kernels::fast::adam::{adam, AdamStep};
 use kernels::fast::context::PAD;
 use kernels::fast::quantise::{quantise, round_to, Quantise};
@@ -29,30 +30,6 @@ pub struct LatentGrid {
 #[derive(Clone, Debug, Default)]
 pub struct Latents {
     pub grids: Vec<LatentGrid>,
-}
-
-/// Codes that are given, not fitted: what windows fitted before have put into this one. All edges are in
-/// pixels and multiples of the coarsest grid's.
-#[derive(Clone, Debug)]
-pub struct Held {
-    /// Rows above this are given whole.
-    pub top: usize,
-    /// Of rows above `bottom`, the columns left of this.
-    pub left: usize,
-    pub bottom: usize,
-    /// The window's grids in coding order; what is not given is not read.
-    pub codes: Codes,
-}
-
-impl Held {
-    /// How many latents of row `y` of a grid are given.
-    fn columns(&self, g: &LatentGrid, y: usize) -> usize {
-        match y << g.scale {
-            row if row < self.top => g.width,
-            row if row < self.bottom => self.left >> g.scale,
-            _ => 0,
-        }
-    }
 }
 
 /// Width and height of the grids of scales `finest ..= depth` in coding order.
@@ -89,40 +66,14 @@ impl Latents {
         self.grids.extend(all.skip(present));
     }
 
-    /// Sets the latents that are given.
-    pub fn give(&mut self, held: &Held, gain: f32) {
-        for (g, given) in self.grids.iter_mut().zip(&held.codes) {
-            for y in 0..g.y.len() / g.width {
-                let row = y * g.width..y * g.width + held.columns(g, y);
-                g.y[row.clone()].iter_mut().zip(&given.codes[row]).for_each(|(y, code)| *y = f32::from(*code) / gain);
-            }
-        }
-    }
-
-    /// Codes that are given carry no noise.
-    pub fn hold(&self, held: &Held, q: &mut [GridBuf], gain: f32) {
-        for (g, q) in self.grids.iter().zip(q) {
-            for y in 0..q.height {
-                let n = held.columns(g, y);
-                q.row_mut(y)[..n].iter_mut().zip(&g.y[y * g.width..]).for_each(|(q, y)| *q = gain * y);
-            }
-        }
-    }
-
-    /// Nor do they have gradients, so that they never move.
-    pub fn release(&mut self, held: &Held, dq: &mut [GridBuf]) {
-        for (g, dq) in self.grids.iter_mut().zip(dq) {
-            for y in 0..dq.height {
-                let n = held.columns(g, y);
-                dq.row_mut(y)[..n].fill(0.0);
-                g.bits[y * g.width..][..n].fill(0.0);
-            }
-        }
-    }
-
-    /// Buffers for codes or their gradients, all zero.
-    pub fn buffers(&self) -> Vec<GridBuf> {
-        self.grids.iter().map(|g| GridBuf::new(g.width, g.y.len() / g.width)).collect()
+    /// The codes, as [`round`](Self::round) gives them.
+    pub fn codes(&self, gain: f32) -> Codes {
+        let grid = |g: &LatentGrid| Grid {
+            rect: Rect::whole(g.width, g.y.len() / g.width),
+            channels: 1,
+            codes: g.y.iter().map(|y| (gain * y).round_ties_even() as i16).collect(),
+        };
+        self.grids.iter().map(grid).collect()
     }
 
     /// Multiplies all latents by `factor`; a new phase's optimiser.
@@ -214,7 +165,8 @@ mod tests {
             pool.install(|| {
                 let level = Level::best();
                 let mut latents = Latents::new(&spec, 203, 151, 0);
-                let mut q = latents.buffers();
+                let mut q: Vec<GridBuf> =
+                    grid_sizes(&spec, 203, 151, 0).iter().map(|(w, h)| GridBuf::new(*w, *h)).collect();
                 for step in 1..4 {
                     latents.quantise(level, &mut q, 0.3, 0.2, 16.0, 9, step);
                     let adam = AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: step as u32 };

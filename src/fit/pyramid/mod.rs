@@ -15,12 +15,12 @@ pub mod synth;
 pub mod train;
 mod upsampling;
 mod weight_rate;
-mod windows;
 
 use super::target::{self, LambdaControl, Measured};
 use super::{FitOptions, Fitted, Moment, Monitor, Target, Tune, WeightCoding};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
+use crate::metrics;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::Codes;
@@ -59,6 +59,16 @@ const SETTLED: std::ops::Range<f64> = 0.3..0.9;
 /// Part of the gap to a target that one measurement closes: codes take a while to follow.
 const FOLLOW: f64 = 0.35;
 
+/// What a fit takes for each pixel, for each of them and feature of the context network, and besides, in bytes.
+const BYTES_A_PIXEL: u64 = 104;
+const BYTES_A_FEATURE: u64 = 9;
+const BYTES_FIXED: u64 = 16 << 20;
+
+/// Memory of a fit of so many pixels, in bytes.
+pub fn memory(effort: u32, pixels: usize) -> u64 {
+    (BYTES_A_PIXEL + BYTES_A_FEATURE * plan::features(effort) as u64) * pixels as u64 + BYTES_FIXED
+}
+
 /// Fits a pyramid to `pictures` (all of the same channel count; they share the networks).
 pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
     if pictures.iter().any(|p| p.channels != pictures[0].channels) {
@@ -66,14 +76,16 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     }
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
     let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
+    let need = memory(options.effort, pixels);
+    if need > options.max_memory {
+        let need = need.div_ceil(1 << 20);
+        let what =
+            format!("a fit of {pixels} pixels needs {need} MB of memory: raise --max-memory, or use --model gdn");
+        return Err(Error::new(Class::Usage, what));
+    }
     let lambda = LambdaControl::new(options, pictures).lambda();
     let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, lambda);
-    let learned = if windows::memory(pixels) > options.max_memory {
-        windows::fit(pictures, options, plan, monitor)?
-    } else {
-        learn(pictures, options, plan, monitor)?
-    };
-    Ok(package(pictures, options, learned))
+    Ok(package(pictures, options, learn(pictures, options, plan, monitor)?))
 }
 
 /// What a fit ends with.
@@ -81,7 +93,6 @@ struct Learned {
     plan: Plan,
     codes: Vec<Codes>,
     quantised: Quantised,
-    lambda: f64,
     /// Steps made.
     done: u64,
 }
@@ -94,7 +105,7 @@ fn package(pictures: &[Picture], options: &FitOptions, learned: Learned) -> Fitt
     Fitted { model: Box::new(model), codes: learned.codes, steps: learned.done, tile }
 }
 
-/// Fits networks and codes of whole pictures.
+/// Fits networks and codes.
 fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut Monitor) -> Result<Learned> {
     let control = LambdaControl::new(options, pictures);
     let trainer = start(pictures, options, &plan, 0);
@@ -111,7 +122,7 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
         run.stage(i, 0, monitor)?;
     }
     let (codes, quantised) = run.finish(monitor)?;
-    Ok(Learned { lambda: run.control.lambda(), plan: run.plan, codes, quantised, done: run.done })
+    Ok(Learned { plan: run.plan, codes, quantised, done: run.done })
 }
 
 /// The `n`-th start of a fit.
@@ -165,6 +176,7 @@ impl Run<'_> {
         let between = steps.div_ceil(looks).max(8);
         let started = Instant::now();
         let mut progress = step as f64 / steps as f64;
+        let course = self.plan.course(i);
         loop {
             if let Some(clock) = &self.clock {
                 progress = progress.max(clock.progress(i, started));
@@ -173,7 +185,7 @@ impl Run<'_> {
                 return Ok(());
             }
             self.check(monitor, i, step)?;
-            self.trainer.step(self.control.lambda(), &self.plan.anneal(i, progress));
+            self.trainer.step(self.control.lambda(), &course(progress));
             step += 1;
             self.done += 1;
             progress = step as f64 / steps as f64;
@@ -239,9 +251,7 @@ impl Run<'_> {
 
     /// Quantises the weights; while a target is missed, moves lambda and touches the fit up.
     fn finish(&mut self, monitor: &mut Monitor) -> Result<(Vec<Codes>, Quantised)> {
-        let similarity = matches!(self.options.target, Target::MsSsim(_)) || self.options.tune == Tune::MsSsim;
         let steps = (self.plan.stages.last().map_or(0, |s| s.steps) as f64 * TOUCH_UP_PART) as u32 + 10;
-        let f16 = self.options.weights == WeightCoding::F16;
         let mut best: Option<((bool, f64), Vec<Codes>, Quantised)> = None;
         // How far a touch-up goes of the way that lambda asks for, learned from the one before.
         let mut response = 0.5;
@@ -252,11 +262,7 @@ impl Run<'_> {
             for (n, g) in idle::empty(&self.plan.spec, &quantised, self.pictures, &mut codes, self.control.lambda()) {
                 self.trainer.empty(n, g);
             }
-            let bytes = quantised.write(&self.plan.spec, f16).len() as f64
-                + self.trainer.code_bits(&quantised, &codes) / 8.0
-                + OVERHEAD;
-            let weights = quantised.dequantise(&self.plan.spec);
-            let measured = Measured { bytes, ..self.trainer.measure_with(&weights, self.pictures, similarity) };
+            let measured = self.proof(&codes, &quantised);
             self.report(&measured, monitor);
             let Some(gap) = self.control.gap(&measured) else { return Ok((codes, quantised)) };
             let late = self.options.deadline.is_some_and(|d| Instant::now() >= d);
@@ -282,6 +288,25 @@ impl Run<'_> {
         }
         best.map(|(_, codes, quantised)| (codes, quantised))
             .ok_or_else(|| Error::new(Class::Target, "the target was not reached"))
+    }
+
+    /// The file as it would be, and what it decodes to.
+    fn proof(&self, codes: &[Codes], quantised: &Quantised) -> Measured {
+        let similarity = matches!(self.options.target, Target::MsSsim(_)) || self.options.tune == Tune::MsSsim;
+        let model = PyramidModel::from_quantised(self.plan.spec.clone(), quantised.clone(), false);
+        let (mut squares, mut ms_ssim) = (0.0, 0.0);
+        for (picture, codes) in self.pictures.iter().zip(codes) {
+            let decoded = idle::decoded(&model, picture, codes);
+            squares += metrics::mse(picture, &decoded) * picture.pixels() as f64;
+            if similarity {
+                ms_ssim += metrics::ms_ssim(picture, &decoded).unwrap_or(1.0) / self.pictures.len() as f64;
+            }
+        }
+        let f16 = self.options.weights == WeightCoding::F16;
+        let bytes = quantised.write(&self.plan.spec, f16).len() as f64
+            + self.trainer.code_bits(quantised, codes) / 8.0
+            + OVERHEAD;
+        Measured { psnr: -10.0 * (squares / (65025.0 * self.trainer.pixels())).max(1e-10).log10(), ms_ssim, bytes }
     }
 }
 

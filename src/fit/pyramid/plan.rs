@@ -49,6 +49,20 @@ const EFFORTS: [Effort; 9] = [
     effort(14, 6, 48, 2, 11500),
 ];
 
+/// Features of coarser grids at an effort.
+pub(super) fn features(effort: u32) -> usize {
+    EFFORTS[effort.clamp(1, 9) as usize - 1].features
+}
+
+/// Beyond a megapixel each doubling of the pixels needs fewer passes, as the networks are learned once; by this power.
+/// (A picture of 4 megapixels makes 0.62 of the steps.)
+const LEARNED_ONCE: f64 = 0.35;
+
+/// Part of the steps of an effort that a picture of so many pixels needs.
+pub fn passes(pixels: usize) -> f64 {
+    (pixels as f64 / (1 << 20) as f64).max(1.0).powf(-LEARNED_ONCE)
+}
+
 /// Scales of colour pictures that have a second grid: 1/4 and 1/8. kodim23 makes 8 % less J with them, kodim08 1 %;
 /// coarser ones give 1 % more and take a quarter more time, finer ones lose.
 const CHROMA: u8 = 0b1100;
@@ -85,9 +99,7 @@ impl Plan {
         spec.second &= ((2u32 << spec.depth) - 1) as u8;
         // Features are of coarser grids.
         spec.feature_scales = spec.feature_scales.min(spec.depth);
-        // Networks are learned once: beyond a megapixel each doubling needs fewer passes.
-        let size = (pixels as f64 / (1 << 20) as f64).max(1.0);
-        let full = ((steps as f64 / size.powf(0.2)) as u32).max(100);
+        let full = ((steps as f64 * passes(pixels)) as u32).max(100);
         let stages = (0..=3.min(spec.depth))
             .rev()
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { full.min(COARSE_STEPS) } })
@@ -96,13 +108,10 @@ impl Plan {
         Plan { spec, stages, coarse, kept }
     }
 
-    /// How stage `i` is fitted when a part `progress` of it has passed.
-    pub fn anneal(&self, i: usize, progress: f64) -> Anneal {
-        if i + 1 == self.stages.len() {
-            Anneal::last(progress)
-        } else {
-            self.coarse
-        }
+    /// How stage `i` is fitted, by the part of it that has passed.
+    pub fn course(&self, i: usize) -> impl Fn(f64) -> Anneal {
+        let (last, coarse) = (i + 1 == self.stages.len(), self.coarse);
+        move |progress| if last { Anneal::last(progress) } else { coarse }
     }
 
     /// Cost in full-size steps.
@@ -190,7 +199,7 @@ mod tests {
             m.mse() + m.rate(lambda, (side * side) as f64)
         };
         for k in 0..steps {
-            trainer.step(lambda, &plan.anneal(plan.stages.len() - 1, k as f64 / steps as f64));
+            trainer.step(lambda, &plan.course(plan.stages.len() - 1)(k as f64 / steps as f64));
         }
         let fitted = loss(&mut trainer);
         for k in 0..30 {

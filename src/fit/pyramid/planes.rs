@@ -4,16 +4,21 @@ use super::grid::View;
 use kernels::fast::lines::{lines, to_line, LINE};
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Values before and after each row: room for filter tails and for whole vectors.
 pub(super) const PAD: usize = 16;
 
-/// Several maps of one size, row by row: `[h][maps][stride]`, a row standing at `PAD ..` of its stride.
+/// Several maps of one size, or a strip of them, row by row: `[rows][maps][stride]`, a row standing at `PAD ..` of its
+/// stride. Rows are numbered as those of the whole.
 pub(super) struct Planes {
     pub maps: usize,
     pub w: usize,
+    /// Of the whole.
     pub h: usize,
     pub stride: usize,
+    /// The rows that are here.
+    pub rows: Range<usize>,
     data: Vec<f32>,
     /// Where the first row starts: at a whole cache line, so that few vectors lie across two.
     start: usize,
@@ -21,25 +26,46 @@ pub(super) struct Planes {
 
 impl Planes {
     pub fn new(maps: usize, w: usize, h: usize) -> Self {
+        Planes::strip(maps, w, h, h)
+    }
+
+    /// Room for `rows` of the `h` rows: the first.
+    pub fn strip(maps: usize, w: usize, h: usize, rows: usize) -> Self {
         let stride = stride_of(w);
-        let data = vec![0.0; maps * h * stride + LINE];
-        Planes { maps, w, h, stride, start: to_line(&data), data }
+        let data = vec![0.0; maps * rows * stride + LINE];
+        Planes { maps, w, h, stride, rows: 0..rows, start: to_line(&data), data }
+    }
+
+    /// From now on these are `rows`, no more than there is room for; their values are arbitrary.
+    pub fn move_to(&mut self, rows: &Range<usize>) {
+        self.rows = rows.clone();
+    }
+
+    fn values(&self) -> Range<usize> {
+        self.start..self.start + self.maps * self.rows.len() * self.stride
     }
 
     /// From the padding before row `y` of `map` to the end of the planes: the maps after it follow at `stride`.
     pub fn row(&self, y: usize, map: usize) -> &[f32] {
-        &self.data[self.start + (y * self.maps + map) * self.stride..]
+        &self.data[self.start + ((y - self.rows.start) * self.maps + map) * self.stride..]
     }
 
     /// Rows `y - 1 ..= y + 1`, the outermost repeated, from one value before the picture on.
     pub fn around(&self, y: usize) -> [&[f32]; 3] {
-        [y.saturating_sub(1), y, (y + 1).min(self.h - 1)].map(|y| &self.row(y, 0)[PAD - 1..])
+        let near = [y.saturating_sub(1).max(self.rows.start), y, (y + 1).min(self.rows.end - 1)];
+        near.map(|y| &self.row(y, 0)[PAD - 1..])
     }
 
-    /// Bands of `rows` rows with their number.
+    /// Bands of `rows` rows with the number of the first.
     pub fn bands(&mut self, rows: usize) -> impl IndexedParallelIterator<Item = (usize, &mut [f32])> {
-        let len = self.maps * self.h * self.stride;
-        self.data[self.start..][..len].par_chunks_mut(rows * self.maps * self.stride).enumerate()
+        let (first, values) = (self.rows.start, self.values());
+        let bands = self.data[values].par_chunks_mut(rows * self.maps * self.stride);
+        bands.enumerate().map(move |(b, band)| (first + b * rows, band))
+    }
+
+    pub fn fill(&mut self, value: f32) {
+        let values = self.values();
+        self.data[values].fill(value);
     }
 
     /// Repeats the first and the last value of each row of `band` (rows of planes of this width) into its padding.
@@ -54,8 +80,9 @@ impl Planes {
     /// The rows of `grids`, one a map.
     pub fn copy_from(&mut self, grids: &[View]) {
         assert_eq!(grids.len(), self.maps);
-        for (n, row) in self.data[self.start..].chunks_exact_mut(self.stride).take(self.h * self.maps).enumerate() {
-            row[PAD..][..self.w].copy_from_slice(grids[n % self.maps].row(n / self.maps, self.w));
+        let (first, values) = (self.rows.start, self.values());
+        for (n, row) in self.data[values].chunks_exact_mut(self.stride).enumerate() {
+            row[PAD..][..self.w].copy_from_slice(grids[n % self.maps].row(first + n / self.maps, self.w));
             let (first, last) = (row[PAD], row[PAD + self.w - 1]);
             row[..PAD].fill(first);
             row[PAD + self.w..].fill(last);

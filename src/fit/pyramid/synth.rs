@@ -1,7 +1,8 @@
 //! From grids to picture and back: the training side of upsampling and synthesis.
 //!
-//! Whole planes, one stage after the other, each stage over bands of rows: bands do not depend on the
-//! number of threads, and what they add up is added in their order.
+//! Coarser scales are whole planes; the picture's own size goes strip by strip, forward and back at once, so that
+//! what a strip needs stays in the cache and memory does not grow with the picture. Each stage runs over bands of rows:
+//! they do not depend on the number of threads, and what they add up is added in their order.
 
 use super::grid::{View, ViewMut};
 use super::planes::{with_scratch, zero_edges, Planes, PAD};
@@ -17,6 +18,15 @@ use std::ops::Range;
 /// Rows of a band.
 pub(super) const BAND: usize = 32;
 
+/// Rows of a strip.
+const STRIP: usize = 8 * BAND;
+
+/// Rows that a strip sees on each side of its own: what 3x3 layers reach, and an even number of them, as the upsampling
+/// works in pairs.
+fn halo(convs: usize) -> usize {
+    convs.next_multiple_of(2)
+}
+
 /// The synthesis of one picture size; keeps what the backward pass needs of the last forward pass.
 ///
 /// `grids` are the synthesised grids of scales `finest ..= depth`, in the order of the maps. Planes of the picture are
@@ -27,11 +37,15 @@ pub struct SynthModel {
     network: Network,
     channels: usize,
     sizes: Vec<(usize, usize)>,
+    /// Rows of a strip.
+    strip: usize,
     /// Places of the grids of each scale in a list of all.
     own: Vec<Range<usize>>,
-    /// Maps at each scale from `finest` on; the backward pass turns them into their gradients.
+    /// Maps at each scale from `finest` on, of a strip at the first; there the backward pass turns them into their gradients.
     maps: Vec<Planes>,
-    /// Output of the 1x1 layers, then of each 3x3 layer.
+    /// Gradients of the maps at all scales but the first.
+    dmaps: Vec<Planes>,
+    /// Output of the 1x1 layers, then of each 3x3 layer, of a strip.
     layers: Vec<Planes>,
     /// Receives a gradient and then changes places with the layer it belongs to.
     spare: Planes,
@@ -41,31 +55,37 @@ pub struct SynthModel {
     errors: Vec<f64>,
     /// Weights of the 3x3 layer's backward pass.
     turned: Vec<f32>,
-    forwarded: bool,
 }
 
 impl SynthModel {
     /// For a picture of `width` x `height` at full size; `finest > 0` trains at `1/2^finest` of it.
     pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
+        SynthModel::in_strips(spec, width, height, finest, STRIP)
+    }
+
+    /// In strips of an even number of rows.
+    fn in_strips(spec: &PyramidSpec, width: usize, height: usize, finest: u32, strip: usize) -> Self {
         let network = Network::new(spec, finest as usize);
         let sizes: Vec<_> = (finest..=spec.depth).map(|s| (width.div_ceil(1 << s), height.div_ceil(1 << s))).collect();
-        let maps =
-            sizes.iter().enumerate().map(|(s, &(w, h))| Planes::new(spec.maps_at(finest + s as u32), w, h)).collect();
         let (w, h) = sizes[0];
         let c = spec.channels;
-        let bands = h.div_ceil(BAND);
+        let rows = h.min(strip + 2 * halo(network.convs.len()));
+        let planes = |s: usize| Planes::new(spec.maps_at(finest + s as u32), sizes[s].0, sizes[s].1);
+        let first = std::iter::once(Planes::strip(spec.maps_at(finest), w, h, rows));
+        let bands = rows.div_ceil(BAND);
         let sums = vec![pointwise::Sums::new(&network.pixels); bands];
         let most = sums[0].weights().max(9 * c * c + c).max(8);
         SynthModel {
             channels: c,
-            maps,
-            layers: (0..=network.convs.len()).map(|_| Planes::new(c, w, h)).collect(),
-            spare: Planes::new(c, w, h),
+            strip,
+            maps: first.chain((1..sizes.len()).map(planes)).collect(),
+            dmaps: (1..sizes.len()).map(planes).collect(),
+            layers: (0..=network.convs.len()).map(|_| Planes::strip(c, w, h, rows)).collect(),
+            spare: Planes::strip(c, w, h, rows),
             sums,
-            partials: vec![0.0; bands * most],
+            partials: vec![0.0; (bands * most).max(4 * h.div_ceil(BAND))],
             errors: vec![0.0; bands],
             turned: vec![0.0; 9 * c * c],
-            forwarded: false,
             network,
             sizes,
             own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
@@ -79,20 +99,44 @@ impl SynthModel {
 
     /// The picture, clamped to `[0, 1]`.
     pub fn forward(&mut self, level: Level, weights: &[f32], grids: &[View], out: &mut [f32]) {
-        self.run(level, weights, grids);
+        self.coarse(level, weights, grids);
         let (w, h) = self.sizes[0];
-        let last = &self.layers[self.layers.len() - 1];
-        out.par_chunks_mut(w).with_min_len(BAND).enumerate().for_each(|(n, row)| {
-            let from = &last.row(n % h, n / h)[PAD..];
-            row.iter_mut().zip(from).for_each(|(o, v)| *o = v.clamp(0.0, 1.0));
-        });
+        for own in self.strips() {
+            self.strip_forward(level, grids, &own);
+            let last = &self.layers[self.layers.len() - 1];
+            for (c, plane) in out.chunks_exact_mut(w * h).enumerate() {
+                let rows = plane[own.start * w..own.end * w].par_chunks_mut(w).with_min_len(BAND).enumerate();
+                rows.for_each(|(n, row)| {
+                    let from = &last.row(own.start + n, c)[PAD..];
+                    row.iter_mut().zip(from).for_each(|(o, v)| *o = v.clamp(0.0, 1.0));
+                });
+            }
+        }
     }
 
-    /// Adds the gradients of a loss, given `dout = d loss / d out` of the last [`forward`](Self::forward) with
-    /// the same `weights` and `grids`. Where the output was clamped, the gradient is zero.
-    ///
-    /// # Panics
-    /// When no forward pass precedes: the backward pass consumes what it left.
+    /// Sum of squared errors of the picture rounded to 8 bits.
+    pub fn rounded_error(&mut self, level: Level, weights: &[f32], grids: &[View], target: &[f32]) -> f64 {
+        self.coarse(level, weights, grids);
+        let ((w, h), c) = (self.sizes[0], self.channels);
+        let square = |(v, t): (&f32, &f32)| (((v.clamp(0.0, 1.0) * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
+        let mut sum = 0.0;
+        for own in self.strips() {
+            self.strip_forward(level, grids, &own);
+            let (last, stride) = (self.layers.len() - 1, self.spare.stride);
+            self.errors.fill(0.0);
+            self.layers[last].bands(BAND).zip(&mut self.errors).for_each(|((y0, band), error)| {
+                for (n, row) in band.chunks_exact(stride).enumerate().filter(|(n, _)| own.contains(&(y0 + n / c))) {
+                    let target = &target[(n % c * h + y0 + n / c) * w..][..w];
+                    *error += row[PAD..].iter().zip(target).map(square).sum::<f64>();
+                }
+            });
+            sum += self.errors.iter().sum::<f64>();
+        }
+        sum
+    }
+
+    /// Adds the gradients of a loss, given `dout = d loss / d out`; the forward pass is made again. Where the output was
+    /// clamped, the gradient is zero.
     pub fn backward(
         &mut self,
         level: Level,
@@ -102,12 +146,11 @@ impl SynthModel {
         dgrids: &mut [ViewMut],
         dweights: &mut [f32],
     ) {
-        self.start(|y, c, (w, h), row| {
+        self.both(level, weights, grids, dgrids, dweights, |y, c, (w, h), row| {
             let dout = &dout[(c * h + y) * w..][..w];
             row.iter_mut().zip(dout).for_each(|(v, d)| *v = if (0.0..=1.0).contains(v) { *d } else { 0.0 });
             0.0
         });
-        self.descend(level, weights, grids, dgrids, dweights);
     }
 
     /// Forward and backward of `scale *` the sum of squared errors, which is returned (without `scale`).
@@ -121,51 +164,86 @@ impl SynthModel {
         dweights: &mut [f32],
         scale: f32,
     ) -> f64 {
-        self.run(level, weights, grids);
-        let error = self.start(|y, c, (w, h), row| {
+        self.both(level, weights, grids, dgrids, dweights, |y, c, (w, h), row| {
             let target = &target[(c * h + y) * w..][..w];
             squared_error(level, row, target, 2.0 * scale)
-        });
-        self.descend(level, weights, grids, dgrids, dweights);
+        })
+    }
+
+    /// Forward and backward; `f(y, channel, size, row)` replaces a row of outputs by the gradient towards it and returns
+    /// its share of the loss.
+    fn both(
+        &mut self,
+        level: Level,
+        weights: &[f32],
+        grids: &[View],
+        dgrids: &mut [ViewMut],
+        dweights: &mut [f32],
+        f: impl Fn(usize, usize, (usize, usize), &mut [f32]) -> f64 + Sync,
+    ) -> f64 {
+        self.coarse(level, weights, grids);
+        self.dmaps.iter_mut().for_each(|d| d.fill(0.0));
+        let mut error = 0.0;
+        for own in self.strips() {
+            self.strip_forward(level, grids, &own);
+            error += self.start(&own, &f);
+            self.strip_back(level, &own, dweights);
+            self.level_back(level, 0, grids, dgrids, dweights);
+        }
+        for s in 1..self.maps.len() {
+            self.level_back(level, s, grids, dgrids, dweights);
+        }
         error
     }
 
-    /// The forward pass up to the last layer, not clamped.
-    fn run(&mut self, level: Level, weights: &[f32], grids: &[View]) {
-        let network = &mut self.network;
-        network.load(weights);
-        let coarsest = self.maps.len() - 1;
-        self.maps[coarsest].copy_from(&grids[self.own[coarsest].clone()]);
-        for s in (0..coarsest).rev() {
-            let (fine, coarse) = self.maps.split_at_mut(s + 1);
-            let scale = s + network.finest;
-            upsampling::forward(
-                level,
-                network.up[scale],
-                network.pre[scale],
-                &grids[self.own[s].clone()],
-                &coarse[0],
-                &mut fine[s],
-            );
+    /// The strips' own rows.
+    fn strips(&self) -> impl Iterator<Item = Range<usize>> {
+        let (h, strip) = (self.sizes[0].1, self.strip);
+        (0..h).step_by(strip).map(move |y| y..h.min(y + strip))
+    }
+
+    /// The maps of all scales but the first.
+    fn coarse(&mut self, level: Level, weights: &[f32], grids: &[View]) {
+        self.network.load(weights);
+        for s in (1..self.maps.len()).rev() {
+            self.level(level, s, grids);
         }
+    }
+
+    /// The maps of one scale from those of the next coarser one.
+    fn level(&mut self, level: Level, s: usize, grids: &[View]) {
+        let grids = &grids[self.own[s].clone()];
+        let (fine, coarse) = self.maps.split_at_mut(s + 1);
+        let Some(below) = coarse.first() else { return fine[s].copy_from(grids) };
+        let scale = s + self.network.finest;
+        upsampling::forward(level, self.network.up[scale], self.network.pre[scale], grids, below, &mut fine[s]);
+    }
+
+    /// The forward pass of a strip up to the last layer, not clamped.
+    fn strip_forward(&mut self, level: Level, grids: &[View], own: &Range<usize>) {
+        let reach = halo(self.network.convs.len());
+        let rows = own.start.saturating_sub(reach)..(own.end + reach).min(self.sizes[0].1);
+        let planes = self.maps.iter_mut().take(1).chain(&mut self.layers).chain(std::iter::once(&mut self.spare));
+        planes.for_each(|p| p.move_to(&rows));
+        self.level(level, 0, grids);
         let maps = &self.maps[0];
-        let net = &network.pixels;
-        self.layers[0].bands(BAND).for_each(|(b, band)| {
+        let net = &self.network.pixels;
+        self.layers[0].bands(BAND).for_each(|(y0, band)| {
             with_scratch(net.scratch(), |scratch| {
                 for (n, out) in band.chunks_exact_mut(self.channels * maps.stride).enumerate() {
-                    let x = maps.row(b * BAND + n, 0);
+                    let x = maps.row(y0 + n, 0);
                     let n = maps.w.next_multiple_of(16);
                     pointwise::pointwise(level, net, &x[PAD..], maps.stride, &mut out[PAD..], maps.stride, n, scratch);
                 }
             });
             maps.repeat_edges(band);
         });
-        for (n, conv) in network.convs.iter().enumerate() {
+        for (n, conv) in self.network.convs.iter().enumerate() {
             let (before, after) = self.layers.split_at_mut(n + 1);
             let x = &before[n];
-            after[0].bands(BAND).for_each(|(b, band)| {
+            after[0].bands(BAND).for_each(|(y0, band)| {
                 for (n, out) in band.chunks_exact_mut(self.channels * x.stride).enumerate() {
-                    let rows = x.around(b * BAND + n);
+                    let rows = x.around(y0 + n);
                     let n = x.w.next_multiple_of(16);
                     let out = &mut out[PAD..];
                     conv3x3::conv3x3(level, &conv.weights, &conv.bias, rows, x.stride, out, x.stride, n, conv.relu);
@@ -173,99 +251,99 @@ impl SynthModel {
                 x.repeat_edges(band);
             });
         }
-        self.forwarded = true;
     }
 
-    /// Turns the last layer into the gradient towards it: `f(y, channel, size, row)` replaces a row of outputs
-    /// and returns its share of the loss.
-    fn start(&mut self, f: impl Fn(usize, usize, (usize, usize), &mut [f32]) -> f64 + Sync) -> f64 {
-        assert!(std::mem::take(&mut self.forwarded), "a backward pass follows a forward pass");
+    /// Turns the last layer into the gradient towards it, which is zero but in the strip's own rows.
+    fn start(
+        &mut self,
+        own: &Range<usize>,
+        f: &(impl Fn(usize, usize, (usize, usize), &mut [f32]) -> f64 + Sync),
+    ) -> f64 {
         let last = self.layers.len() - 1;
         let relu = self.network.convs.last().is_some_and(|c| c.relu);
         let (w, h, stride, c) = (self.sizes[0].0, self.sizes[0].1, self.spare.stride, self.channels);
-        self.layers[last].bands(BAND).zip(&mut self.errors).for_each(|((b, band), error)| {
-            *error = 0.0;
+        self.errors.fill(0.0);
+        self.layers[last].bands(BAND).zip(&mut self.errors).for_each(|((y0, band), error)| {
             for (n, row) in band.chunks_exact_mut(stride).enumerate() {
+                if !own.contains(&(y0 + n / c)) {
+                    row.fill(0.0);
+                    continue;
+                }
                 let inner = &mut row[PAD..PAD + w];
                 if relu {
                     // An output that is not positive carries no gradient: moved out of the clamp's range.
                     inner.iter_mut().filter(|v| **v <= 0.0).for_each(|v| *v = -f32::MIN_POSITIVE);
                 }
-                *error += f(b * BAND + n / c, n % c, (w, h), inner);
+                *error += f(y0 + n / c, n % c, (w, h), inner);
                 zero_edges(row, w);
             }
         });
         self.errors.iter().sum()
     }
 
-    /// The backward pass from the gradient in the last layer.
-    fn descend(&mut self, level: Level, weights: &[f32], grids: &[View], dgrids: &mut [ViewMut], dweights: &mut [f32]) {
-        debug_assert_eq!(self.network.up.first().map(|t| &t[..]), weights.get(self.network.places.up[0].clone()));
-        for n in (0..self.network.convs.len()).rev() {
+    /// From the gradient in the last layer of a strip to the one in its maps.
+    fn strip_back(&mut self, level: Level, own: &Range<usize>, dweights: &mut [f32]) {
+        let convs = self.network.convs.len();
+        for n in (0..convs).rev() {
             self.conv_back(level, n, dweights);
         }
         let net = &self.network.pixels;
         let g = &self.layers[0];
         let count = self.sums[0].weights();
         let maps = &mut self.maps[0];
+        let reached = own.start.saturating_sub(convs)..own.end + convs;
         let (w, stride, row_len) = (maps.w, maps.stride, maps.stride * maps.maps);
+        let bands = maps.rows.len().div_ceil(BAND);
         maps.bands(BAND).zip(&mut self.sums).zip(self.partials.par_chunks_mut(count)).for_each(
-            |(((b, band), sums), partial)| {
+            |(((y0, band), sums), partial)| {
                 sums.clear();
                 with_scratch(net.scratch(), |scratch| {
                     for (n, x) in band.chunks_exact_mut(row_len).enumerate() {
-                        let g = &g.row(b * BAND + n, 0)[PAD..];
+                        if !reached.contains(&(y0 + n)) {
+                            x.fill(0.0);
+                            continue;
+                        }
+                        let g = &g.row(y0 + n, 0)[PAD..];
                         let x = &mut x[PAD..];
-                        pointwise::pointwise_back(
-                            level,
-                            net,
-                            x,
-                            stride,
-                            g,
-                            stride,
-                            w.next_multiple_of(16),
-                            sums,
-                            scratch,
-                        );
+                        let n = w.next_multiple_of(16);
+                        pointwise::pointwise_back(level, net, x, stride, g, stride, n, sums, scratch);
                     }
                 });
                 band.chunks_exact_mut(stride).for_each(|row| zero_edges(row, w));
                 sums.finish(partial);
             },
         );
-        let bands = self.sums.len();
         for b in 1..bands {
             let (total, rest) = self.partials.split_at_mut(b * count);
             total[..count].iter_mut().zip(rest).for_each(|(t, p)| *t += *p);
         }
         self.network.scatter_pixels(&self.partials[..count], dweights);
-        let coarsest = self.maps.len() - 1;
-        for s in 0..coarsest {
-            let scale = s + self.network.finest;
-            let (fine, coarse) = self.maps.split_at_mut(s + 1);
-            for (map, n) in self.own[s].clone().enumerate() {
-                let dtaps = upsampling::pre_back(
-                    level,
-                    self.network.pre[scale],
-                    &grids[n],
-                    &fine[s],
-                    map,
-                    &mut dgrids[n],
-                    &mut self.partials,
-                );
-                dweights[self.network.places.pre[scale].clone()].iter_mut().zip(dtaps).for_each(|(d, v)| *d += v);
+    }
+
+    /// From the gradient in the maps of a scale to those in its grids and in the maps of the next coarser scale.
+    fn level_back(&mut self, level: Level, s: usize, grids: &[View], dgrids: &mut [ViewMut], dweights: &mut [f32]) {
+        let (finer, coarser) = self.dmaps.split_at_mut(s);
+        let g = if s == 0 { &self.maps[0] } else { &finer[s - 1] };
+        let own = self.own[s].clone();
+        let (Some(below), Some(dbelow)) = (self.maps.get(s + 1), coarser.first_mut()) else {
+            for (map, grid) in dgrids[own].iter_mut().enumerate() {
+                for y in g.rows.clone() {
+                    let to = grid.row(y, g.w);
+                    to.iter_mut().zip(&g.row(y, map)[PAD..]).for_each(|(d, v)| *d += v);
+                }
             }
-            let dtaps =
-                upsampling::up_back(level, self.network.up[scale], &fine[s], &mut coarse[0], &mut self.partials);
-            dweights[self.network.places.up[scale].clone()].iter_mut().zip(dtaps).for_each(|(d, v)| *d += v);
+            return;
+        };
+        let scale = s + self.network.finest;
+        let partials = &mut self.partials;
+        let mut add = |at: Range<usize>, d: [f32; 4]| dweights[at].iter_mut().zip(d).for_each(|(w, d)| *w += d);
+        for (map, n) in own.enumerate() {
+            let taps = self.network.pre[scale];
+            let d = upsampling::pre_back(level, taps, &grids[n], g, map, &mut dgrids[n], partials);
+            add(self.network.places.pre[scale].clone(), d);
         }
-        let d = &self.maps[coarsest];
-        for (map, grid) in dgrids[self.own[coarsest].clone()].iter_mut().enumerate() {
-            for y in 0..d.h {
-                let to = grid.row(y, d.w);
-                to.iter_mut().zip(&d.row(y, map)[PAD..]).for_each(|(d, v)| *d += v);
-            }
-        }
+        let d = upsampling::up_back(level, self.network.up[scale], g, below, dbelow, partials);
+        add(self.network.places.up[scale].clone(), d);
     }
 
     /// From the gradient in `layers[n + 1]` (before its relu) to the one in `layers[n]`.
@@ -279,7 +357,8 @@ impl SynthModel {
         let gate = n > 0 && self.network.convs[n - 1].relu;
         let (w, h, stride) = (x.w, x.h, x.stride);
         let count = 9 * c * c + c;
-        self.spare.bands(BAND).zip(self.partials.par_chunks_mut(count)).for_each(|((b, band), partial)| {
+        let bands = self.spare.rows.len().div_ceil(BAND);
+        self.spare.bands(BAND).zip(self.partials.par_chunks_mut(count)).for_each(|((y0, band), partial)| {
             partial.fill(0.0);
             let (dw, db) = partial.split_at_mut(9 * c * c);
             with_scratch(3 * c * stride, |scratch| {
@@ -288,14 +367,13 @@ impl SynthModel {
                 zeros.fill(0.0);
                 let none = [0f32; 4];
                 let g_row = |y: isize| -> &[f32] {
-                    if (0..h as isize).contains(&y) {
-                        &g.row(y as usize, 0)[PAD - 2..]
-                    } else {
-                        zeros
+                    match usize::try_from(y) {
+                        Ok(y) if g.rows.contains(&y) => &g.row(y, 0)[PAD - 2..],
+                        _ => zeros,
                     }
                 };
                 for (r, out) in band.chunks_exact_mut(c * stride).enumerate() {
-                    let y = b * BAND + r;
+                    let y = y0 + r;
                     // Columns -1 ..= w: what replicated borders pass on is folded back.
                     let n = (w + 2).next_multiple_of(16);
                     let convolve = |y: isize, to: &mut [f32]| {
@@ -325,7 +403,7 @@ impl SynthModel {
             });
         });
         let (wr, br) = &self.network.places.layers[self.network.pixels.layers.len() + n];
-        for partial in self.partials.chunks_exact(count).take(self.sums.len()) {
+        for partial in self.partials.chunks_exact(count).take(bands) {
             dweights[wr.clone()].iter_mut().zip(partial).for_each(|(d, v)| *d += v);
             dweights[br.clone()].iter_mut().zip(&partial[9 * c * c..]).for_each(|(d, v)| *d += v);
         }
@@ -366,7 +444,8 @@ mod tests {
             }
             let level = levels[round % levels.len()];
             let weights = random_weights(&spec, &mut noise);
-            let mut model = SynthModel::new(&spec, width, height, finest);
+            let strip = [STRIP, 2, 14, 64][round % 4];
+            let mut model = SynthModel::in_strips(&spec, width, height, finest, strip);
             let of_scale = |(size, s): (&(usize, usize), u32)| vec![*size; spec.synthesised_at(s)];
             let sizes: Vec<_> = model.sizes().iter().zip(finest..).flat_map(of_scale).collect();
             let data = filled(&sizes, || noise.next());

@@ -2,7 +2,7 @@
 
 use super::grid::{View, ViewMut};
 use super::grid_buf::GridBuf;
-use super::latents::{Held, Latents};
+use super::latents::{grid_sizes, Latents};
 use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
@@ -13,10 +13,9 @@ use crate::fit::soap::{Shape, Soap, SoapRate};
 use crate::fit::target::Measured;
 use crate::fit::Tune;
 use crate::image::Picture;
-use crate::image::Rect;
 use crate::metrics;
-use crate::models::pyramid::spec::{Module, PyramidGrid, PyramidSpec};
-use crate::models::{Codes, Grid};
+use crate::models::pyramid::spec::{Module, PyramidSpec};
+use crate::models::Codes;
 use kernels::fast::adam::AdamStep;
 use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
 use kernels::fast::Scratch;
@@ -34,16 +33,20 @@ const NETWORKS: f32 = 1.3;
 const CLIP: f64 = 0.1;
 
 /// One picture at one stage.
-struct Canvas {
-    /// Full size.
-    width: usize,
-    height: usize,
+struct Part {
+    latents: Latents,
     /// The picture at the stage's scale.
     target: Vec<f32>,
-    /// All grids in coding order, the absent ones included: `latents` and `q` hold the present ones (a prefix).
-    latents: Latents,
-    /// Codes that are not fitted but given.
-    held: Option<Held>,
+    /// Index of the canvas of its size.
+    canvas: usize,
+}
+
+/// What a step needs for one picture at a time; nothing in it lasts, and pictures of one size share it.
+struct Canvas {
+    /// At full size.
+    width: usize,
+    height: usize,
+    /// The grids present in coding order (a prefix of all).
     q: Vec<GridBuf>,
     dq: Vec<GridBuf>,
     rate: RateModel,
@@ -63,6 +66,8 @@ pub struct Trainer {
     bits_grad: Vec<f32>,
     weight_rate: WeightRate,
     soap: Soap,
+    /// One a picture.
+    parts: Vec<Part>,
     canvases: Vec<Canvas>,
     finest: u32,
     level: Level,
@@ -70,8 +75,6 @@ pub struct Trainer {
     step: u64,
     /// The step at which the latents' optimiser started.
     began: u64,
-    /// The networks are given, not fitted.
-    frozen: bool,
     /// Pixels of all pictures at full size.
     pixels: f64,
     tune: Tune,
@@ -81,47 +84,54 @@ impl Trainer {
     /// Zero latents, random networks; the stabiliser's bias starts at the mean colour.
     pub fn new(spec: PyramidSpec, pictures: &[Picture], finest: u32, level: Level, seed: u64, tune: Tune) -> Trainer {
         let weights = initial_weights(&spec, pictures, seed);
-        let canvases = pictures.iter().map(|p| Canvas::new(&spec, p, finest)).collect();
-        Trainer {
+        let mut trainer = Trainer {
             soap: soap_for(&spec),
             grad: vec![0.0; weights.len()],
             bits_grad: vec![0.0; weights.len()],
             weight_rate: WeightRate::new(&spec),
             weights,
-            canvases,
+            parts: Vec::new(),
+            canvases: Vec::new(),
             finest,
             level,
             seed,
             step: 0,
             began: 0,
-            frozen: false,
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
             tune,
             spec,
-        }
-    }
-
-    /// From now on the networks are `weights`, and only latents are fitted; some of those may be given.
-    pub fn freeze(&mut self, weights: &[f32], held: Option<Held>) {
-        self.weights.copy_from_slice(weights);
-        self.frozen = true;
-        if let [canvas] = &mut self.canvases[..] {
-            canvas.hold(held);
-        }
+        };
+        trainer.lay_out(pictures, pictures.iter().map(|_| Latents::default()));
+        trainer
     }
 
     /// Goes on at a finer scale: latents shrink to `kept` of themselves, those of the grids that appear are
     /// zero, and their optimiser starts afresh.
     pub fn refine(&mut self, pictures: &[Picture], finest: u32, kept: f32) {
-        for (canvas, picture) in self.canvases.iter_mut().zip(pictures) {
-            let old = std::mem::replace(canvas, Canvas::new(&self.spec, picture, finest));
-            canvas.latents = old.latents;
-            canvas.latents.refine(&self.spec, picture.width, picture.height, finest);
-            canvas.latents.shrink(kept);
-            canvas.hold(old.held);
-        }
         self.finest = finest;
         self.began = self.step;
+        // What is large goes before its successor comes.
+        self.canvases.clear();
+        let shrunk = |mut part: Part| {
+            part.latents.shrink(kept);
+            part.latents
+        };
+        let parts = std::mem::take(&mut self.parts);
+        self.lay_out(pictures, parts.into_iter().map(shrunk));
+    }
+
+    fn lay_out(&mut self, pictures: &[Picture], latents: impl Iterator<Item = Latents>) {
+        let (spec, finest) = (&self.spec, self.finest);
+        for (picture, mut latents) in pictures.iter().zip(latents) {
+            let (width, height) = (picture.width, picture.height);
+            latents.refine(spec, width, height, finest);
+            let known = self.canvases.iter().position(|c| (c.width, c.height) == (width, height));
+            let canvas = known.unwrap_or(self.canvases.len());
+            if known.is_none() {
+                self.canvases.push(Canvas::new(spec, width, height, finest));
+            }
+            self.parts.push(Part { latents, target: reduced(picture, finest), canvas });
+        }
     }
 
     /// One step on latents and networks.
@@ -137,44 +147,33 @@ impl Trainer {
             self.bits_grad.fill(0.0);
         }
         self.grad.fill(0.0);
-        let samples: f64 = self.canvases.iter().map(|c| c.target.len() as f64).sum();
-        let weight = self.pixels / (lambda * samples);
-        for (i, c) in self.canvases.iter_mut().enumerate() {
-            c.latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
-            if let Some(held) = &c.held {
-                c.latents.hold(held, &mut c.q, GAIN);
-            }
+        let weight = self.pixels / (lambda * self.samples());
+        let (beta1, beta2) = anneal.betas;
+        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps: EPS, step: (self.step - self.began) as u32 };
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            let (latents, c) = (&mut part.latents, &mut self.canvases[part.canvas]);
+            latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
             for d in &mut c.dq {
                 d.fill(0.0);
             }
             if look {
-                let grad = (!self.frozen).then_some(&mut self.bits_grad[..]);
-                c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, grad);
-                c.latents.keep_bits(&c.dq);
+                c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.bits_grad));
+                latents.keep_bits(&c.dq);
                 for d in &mut c.dq {
                     d.fill(0.0);
                 }
             }
             match self.tune {
                 Tune::MsSsim if c.similarity_scales() > 0 => {
-                    let weight = MS_SSIM_UNIT * weight * c.target.len() as f64;
-                    c.dissimilarity(level, &self.spec, &self.weights, &mut self.grad, weight as f32)
+                    let weight = MS_SSIM_UNIT * weight * part.target.len() as f64;
+                    c.dissimilarity(level, &self.spec, &self.weights, &part.target, &mut self.grad, weight as f32)
                 }
-                _ => c.distortion(level, &self.spec, &self.weights, &mut self.grad, weight as f32),
+                _ => c.distortion(level, &self.spec, &self.weights, &part.target, &mut self.grad, weight as f32),
             }
+            latents.adam_step(level, &c.dq, GAIN, &adam);
         }
         self.grad.iter_mut().zip(&self.bits_grad).for_each(|(g, b)| *g += b);
-        let (beta1, beta2) = anneal.betas;
-        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps: EPS, step: (self.step - self.began) as u32 };
-        for c in &mut self.canvases {
-            if let Some(held) = &c.held {
-                c.latents.release(held, &mut c.dq);
-            }
-            c.latents.adam_step(level, &c.dq, GAIN, &adam);
-        }
-        if !self.frozen {
-            self.step_networks(lambda, anneal.lr);
-        }
+        self.step_networks(lambda, anneal.lr);
     }
 
     fn step_networks(&mut self, lambda: f64, lr: f32) {
@@ -197,79 +196,61 @@ impl Trainer {
         self.pixels
     }
 
-    /// The codes as integers, each picture's grids whole. Later calls of [`Self::mse_with`] see them.
-    pub fn codes(&mut self) -> Vec<Codes> {
-        let spec = &self.spec;
-        let grid = |(q, g): (&GridBuf, PyramidGrid), (width, height): (usize, usize)| {
-            let side = 1usize << g.scale;
-            let rect = Rect::whole(width.div_ceil(side), height.div_ceil(side));
-            let rows = (0..rect.height()).flat_map(|y| q.view().row(y, rect.width()));
-            Grid { rect, channels: 1, codes: rows.map(|v| *v as i16).collect() }
-        };
-        let mut all = Vec::new();
-        for c in &mut self.canvases {
-            c.latents.round(self.level, &mut c.q, GAIN);
-            all.push(c.q.iter().zip(spec.coding_order()).map(|x| grid(x, (c.width, c.height))).collect());
-        }
-        all
+    /// Samples of all pictures at the stage's scale.
+    fn samples(&self) -> f64 {
+        self.parts.iter().map(|p| p.target.len() as f64).sum()
     }
 
-    /// Sets the latents of grid `g` of picture `n`, and its last rounded codes, to zero.
+    /// The codes as integers, each picture's grids whole.
+    pub fn codes(&self) -> Vec<Codes> {
+        self.parts.iter().map(|p| p.latents.codes(GAIN)).collect()
+    }
+
+    /// Sets the latents of grid `g` of picture `n` to zero.
     pub fn empty(&mut self, n: usize, g: usize) {
-        let c = &mut self.canvases[n];
-        c.latents.grids[g].y.fill(0.0);
-        c.q[g].fill(0.0);
+        self.parts[n].latents.grids[g].y.fill(0.0);
     }
 
-    /// Mean squared error of the 8-bit pictures of the last rounded codes through `weights`.
+    /// Mean squared error of the 8-bit pictures of the rounded codes through `weights`.
     pub fn mse_with(&mut self, weights: &[f32]) -> f64 {
-        let (mut errors, mut samples) = (0.0, 0.0);
-        for c in &mut self.canvases {
-            errors += c.rounded_error(self.level, &self.spec, weights);
-            samples += c.target.len() as f64;
+        let mut sum = 0.0;
+        for part in &self.parts {
+            let c = &mut self.canvases[part.canvas];
+            part.latents.round(self.level, &mut c.q, GAIN);
+            sum += c.rounded_error(self.level, &self.spec, weights, &part.target);
         }
-        errors / samples
+        sum / self.samples()
     }
 
     /// Hard-rounded codes through the float networks: quality of the 8-bit pictures, bytes of the codes.
     /// MS-SSIM is 0 unless `similarity`.
     pub fn measure(&mut self, pictures: &[Picture], similarity: bool) -> Measured {
-        let mut bits = 0.0;
-        for c in &mut self.canvases {
-            c.latents.round(self.level, &mut c.q, GAIN);
+        let (mut bits, mut sum, mut ms_ssim) = (0.0, 0.0, 0.0);
+        for (part, picture) in self.parts.iter().zip(pictures) {
+            let c = &mut self.canvases[part.canvas];
+            part.latents.round(self.level, &mut c.q, GAIN);
             bits += c.rate.forward(self.level, &self.weights, &c.q);
-        }
-        let weights = std::mem::take(&mut self.weights);
-        let measured = self.measure_with(&weights, pictures, similarity);
-        self.weights = weights;
-        Measured { bytes: bits / 8.0, ..measured }
-    }
-
-    /// Quality of the last rounded codes through `weights`; bytes are 0.
-    pub fn measure_with(&mut self, weights: &[f32], pictures: &[Picture], similarity: bool) -> Measured {
-        let psnr = -10.0 * self.mse_with(weights).max(1e-10).log10();
-        let mut ms_ssim = 0.0;
-        if similarity && self.finest == 0 {
-            for (c, original) in self.canvases.iter_mut().zip(pictures) {
-                let decoded = c.rounded(self.level, &self.spec, weights);
-                ms_ssim += metrics::ms_ssim(original, &decoded).unwrap_or(1.0) / pictures.len() as f64;
+            sum += c.rounded_error(self.level, &self.spec, &self.weights, &part.target);
+            if similarity && self.finest == 0 {
+                ms_ssim += metrics::ms_ssim(picture, &c.picture(self.level, &self.spec, &self.weights)).unwrap_or(1.0)
+                    / pictures.len() as f64;
             }
         }
-        Measured { psnr, ms_ssim, bytes: 0.0 }
+        Measured { psnr: -10.0 * (sum / self.samples()).max(1e-10).log10(), ms_ssim, bytes: bits / 8.0 }
     }
 
     /// All that a later run needs to go on: weights and latents. The optimisers start afresh.
     pub fn save(&self, out: &mut Vec<u8>) {
         let floats = |v: &[f32], out: &mut Vec<u8>| out.extend(v.iter().flat_map(|f| f.to_le_bytes()));
         floats(&self.weights, out);
-        for g in self.canvases.iter().flat_map(|c| &c.latents.grids) {
+        for g in self.parts.iter().flat_map(|p| &p.latents.grids) {
             floats(&g.y, out);
         }
     }
 
     /// The inverse of [`Self::save`] at the same stage; false when `bytes` do not fit.
     pub fn restore(&mut self, bytes: &[u8]) -> bool {
-        let grids = self.canvases.iter_mut().flat_map(|c| &mut c.latents.grids);
+        let grids = self.parts.iter_mut().flat_map(|p| &mut p.latents.grids);
         let targets: Vec<&mut Vec<f32>> = std::iter::once(&mut self.weights).chain(grids.map(|g| &mut g.y)).collect();
         if bytes.len() != 4 * targets.iter().map(|t| t.len()).sum::<usize>() {
             return false;
@@ -285,17 +266,13 @@ impl Trainer {
 const EPS: f32 = 1.5;
 
 impl Canvas {
-    fn new(spec: &PyramidSpec, picture: &Picture, finest: u32) -> Canvas {
-        let (width, height) = (picture.width, picture.height);
-        let latents = Latents::new(spec, width, height, finest);
+    fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Canvas {
+        let buffers = || grid_sizes(spec, width, height, finest).iter().map(|(w, h)| GridBuf::new(*w, *h)).collect();
         Canvas {
             width,
             height,
-            target: reduced(picture, finest),
-            q: latents.buffers(),
-            dq: latents.buffers(),
-            latents,
-            held: None,
+            q: buffers(),
+            dq: buffers(),
             rate: RateModel::new(spec, width, height, finest),
             synth: SynthModel::new(spec, width, height, finest),
             out: Vec::new(),
@@ -304,18 +281,19 @@ impl Canvas {
         }
     }
 
-    fn hold(&mut self, held: Option<Held>) {
-        if let Some(held) = &held {
-            self.latents.give(held, GAIN);
-        }
-        self.held = held;
-    }
-
     /// Adds the gradients of `weight *` the sum of squared errors.
-    fn distortion(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], grad: &mut [f32], weight: f32) {
+    fn distortion(
+        &mut self,
+        level: Level,
+        spec: &PyramidSpec,
+        weights: &[f32],
+        target: &[f32],
+        grad: &mut [f32],
+        weight: f32,
+    ) {
         let views = synthesised(spec, &self.q);
         let mut gradients = synthesised_mut(spec, &mut self.dq);
-        self.synth.forward_backward(level, weights, &views, &self.target, &mut gradients, grad, weight);
+        self.synth.forward_backward(level, weights, &views, target, &mut gradients, grad, weight);
     }
 
     /// Scales of MS-SSIM that the stage's picture has room for.
@@ -325,16 +303,24 @@ impl Canvas {
     }
 
     /// Adds the gradients of `weight * (1 - MS-SSIM)`, the mean of the channels.
-    fn dissimilarity(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], grad: &mut [f32], weight: f32) {
+    fn dissimilarity(
+        &mut self,
+        level: Level,
+        spec: &PyramidSpec,
+        weights: &[f32],
+        target: &[f32],
+        grad: &mut [f32],
+        weight: f32,
+    ) {
         let scales = &MS_SSIM_WEIGHTS[..self.similarity_scales()];
         let (w, h) = self.synth.sizes()[0];
         let views = synthesised(spec, &self.q);
-        self.out.resize(self.target.len(), 0.0);
-        self.dout.resize(self.target.len(), 0.0);
+        self.out.resize(target.len(), 0.0);
+        self.dout.resize(target.len(), 0.0);
         self.synth.forward(level, weights, &views, &mut self.out);
         self.dout.fill(0.0);
         let scale = -weight / spec.channels as f32;
-        let planes = self.target.par_chunks(w * h).zip(self.out.par_chunks(w * h)).zip(self.dout.par_chunks_mut(w * h));
+        let planes = target.par_chunks(w * h).zip(self.out.par_chunks(w * h)).zip(self.dout.par_chunks_mut(w * h));
         planes.zip(&mut self.scratch).for_each(|(((a, b), db), scratch)| {
             ms_ssim(level, h, w, scales, a, b, scale, db, scratch);
         });
@@ -343,25 +329,18 @@ impl Canvas {
     }
 
     /// Sum of squared errors of the picture rounded to 8 bits.
-    fn rounded_error(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> f64 {
-        self.out.resize(self.target.len(), 0.0);
-        self.synth.forward(level, weights, &synthesised(spec, &self.q), &mut self.out);
-        let error = |(o, t): (&f32, &f32)| (((o * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
-        self.out.iter().zip(&self.target).map(error).sum()
+    fn rounded_error(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], target: &[f32]) -> f64 {
+        self.synth.rounded_error(level, weights, &synthesised(spec, &self.q), target)
     }
 
-    /// The 8-bit picture of the rounded codes; the stage is the last.
-    fn rounded(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
-        self.out.resize(self.target.len(), 0.0);
+    /// The 8-bit picture; the stage is the last.
+    fn picture(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
+        let (n, channels) = (self.width * self.height, spec.channels);
+        self.out.resize(n * channels, 0.0);
         self.synth.forward(level, weights, &synthesised(spec, &self.q), &mut self.out);
-        let n = self.width * self.height;
-        let sample = |i: usize| (self.out[i % spec.channels * n + i / spec.channels] * 255.0).round() as u8;
-        Picture {
-            width: self.width,
-            height: self.height,
-            channels: spec.channels,
-            samples: (0..n * spec.channels).map(sample).collect(),
-        }
+        let sample = |i: usize| (self.out[i % channels * n + i / channels] * 255.0).round() as u8;
+        let samples = (0..n * channels).map(sample).collect();
+        Picture { width: self.width, height: self.height, channels, samples }
     }
 }
 

@@ -21,13 +21,12 @@ fn shifted(line: &[f32]) -> [&[f32]; 7] {
     [-3, -2, -1, 0, 1, 2, 3].map(|o: isize| &line[PAD.wrapping_add_signed(o)..])
 }
 
-/// `out` = the filtered `grid`, then the upsampled maps of `below`.
+/// `out` = the filtered `grid`, then the upsampled maps of `below`. The rows of `out` start at an even one.
 pub(super) fn forward(level: Level, up: [f32; 4], pre: [f32; 4], grids: &[View], below: &Planes, out: &mut Planes) {
     let (w, h, stride, maps) = (out.w, out.h, out.stride, out.maps);
     let n = w.next_multiple_of(16);
     let narrow = below.w.next_multiple_of(16);
-    out.bands(BAND).for_each(|(b, band)| {
-        let y0 = b * BAND;
+    out.bands(BAND).for_each(|(y0, band)| {
         let rows = band.len() / (maps * stride);
         with_scratch((rows + 8) * stride + 2 * narrow, |scratch| {
             let (zeros, scratch) = scratch.split_at_mut(stride);
@@ -96,7 +95,7 @@ fn sum_bands(partials: &[f32], bands: usize) -> [f32; 4] {
 }
 
 /// Adds the gradient towards `grid` to `dgrid` and returns the one towards the taps; `g` holds that towards the
-/// step's maps, of which the first is this grid's. The filter is its own transpose.
+/// step's maps (rows that it has not are zero), number `map` of which is this grid's. The filter is its own transpose.
 pub(super) fn pre_back(
     level: Level,
     taps: [f32; 4],
@@ -119,9 +118,10 @@ pub(super) fn pre_back(
             let (line, scratch) = scratch.split_at_mut(stride);
             let (filtered, scratch) = scratch.split_at_mut(stride);
             let (gathered, dline) = scratch.split_at_mut(stride);
-            for y in b * BAND..((b + 1) * BAND).min(h) {
+            let reached = g.rows.start.saturating_sub(3)..(g.rows.end + 3).min(h);
+            for y in (b * BAND).max(reached.start)..((b + 1) * BAND).min(reached.end) {
                 let row = |o: isize| match y.checked_add_signed(o) {
-                    Some(y) if y < h => &g.row(y, map)[PAD..],
+                    Some(y) if g.rows.contains(&y) => &g.row(y, map)[PAD..],
                     _ => &zeros[..],
                 };
                 padded_row(grid, y, w, line);
@@ -144,16 +144,24 @@ pub(super) fn pre_back(
     sum_bands(partials, bands)
 }
 
-/// Replaces the maps of `below` by the gradients towards them and returns the one towards the taps; `g` holds the
-/// gradient towards the step's maps, those of `below` from the second on.
-pub(super) fn up_back(level: Level, taps: [f32; 4], g: &Planes, below: &mut Planes, partials: &mut [f32]) -> [f32; 4] {
+/// Adds the gradients towards the maps of `below` to `dbelow` and returns the one towards the taps; `g` holds the
+/// gradient towards the step's maps (rows that it has not are zero), those of `below` at the end.
+pub(super) fn up_back(
+    level: Level,
+    taps: [f32; 4],
+    g: &Planes,
+    below: &Planes,
+    dbelow: &mut Planes,
+    partials: &mut [f32],
+) -> [f32; 4] {
     let (w, h, stride) = (below.w, below.h, below.stride);
     let bands = h.div_ceil(BAND / 2);
     let maps = below.maps;
     let own = g.maps - maps;
     let narrow = w.next_multiple_of(16);
     let fine = stride_of(2 * narrow);
-    below.bands(BAND / 2).zip(partials.par_chunks_mut(4)).for_each(|((b, band), partial)| {
+    let reached = (g.rows.start / 2).saturating_sub(2)..g.rows.end.div_ceil(2) + 2;
+    dbelow.bands(BAND / 2).zip(partials.par_chunks_mut(4)).for_each(|((v0, band), partial)| {
         partial.fill(0.0);
         with_scratch(3 * fine + 3 * stride + 2 * narrow, |scratch| {
             scratch.fill(0.0);
@@ -164,22 +172,24 @@ pub(super) fn up_back(level: Level, taps: [f32; 4], g: &Planes, below: &mut Plan
             let (odd, scratch) = scratch.split_at_mut(stride);
             let (dx, phases) = scratch.split_at_mut(stride);
             let (even_wide, odd_wide) = phases.split_at_mut(narrow);
-            for (k, line) in band.chunks_exact_mut(stride).enumerate() {
-                let (v, m) = ((b * BAND / 2 + k / maps) as isize, k % maps);
-                let row = |y: isize| {
-                    if (0..g.h as isize).contains(&y) {
-                        &g.row(y as usize, m + own)[PAD..]
-                    } else {
-                        &zeros[..]
-                    }
+            for (k, to) in band.chunks_exact_mut(stride).enumerate() {
+                let (v, m) = (v0 + k / maps, k % maps);
+                if !reached.contains(&v) {
+                    continue;
+                }
+                let line = below.row(v, m);
+                let v = v as isize;
+                let row = |y: isize| match usize::try_from(y) {
+                    Ok(y) if g.rows.contains(&y) => &g.row(y, m + own)[PAD..],
+                    _ => &zeros[..],
                 };
                 widen(level, taps, &line[PAD - 2..], even_wide, odd_wide, wide, narrow);
                 gathered.fill(0.0);
                 // Rows outside stand for the border row that they repeat.
                 let last = h as isize - 1;
-                let from = if v == 0 { -2 } else { v };
-                let to = if v == last { last + 2 } else { v };
-                for v in from..=to {
+                let first = if v == 0 { -2 } else { v };
+                let end = if v == last { last + 2 } else { v };
+                for v in first..=end {
                     let d = pairs_back(level, taps, across(v, row), wide, gathered, g.w.next_multiple_of(16));
                     (0..4).for_each(|k| partial[k] += d[k]);
                 }
@@ -193,8 +203,7 @@ pub(super) fn up_back(level: Level, taps: [f32; 4], g: &Planes, below: &mut Plan
                 (0..4).for_each(|k| partial[k] += d[k]);
                 dx[2] += dx[0] + dx[1];
                 dx[w + 1] += dx[w + 2] + dx[w + 3];
-                line[PAD..][..w].copy_from_slice(&dx[2..][..w]);
-                zero_edges(line, w);
+                to[PAD..][..w].iter_mut().zip(&dx[2..]).for_each(|(d, v)| *d += v);
             }
         });
     });
