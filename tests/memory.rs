@@ -1,4 +1,4 @@
-//! Peak memory of decoding 16.8 megapixels, as the system counts it for the whole process.
+//! Peak memory of decoding 16.8 megapixels, and of a fit, as the system counts it for the whole process.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 #[path = "common/enlarged.rs"]
@@ -60,15 +60,19 @@ impl Large {
 /// Peak resident memory of `tilefit decode`, PNG writing included.
 fn peak(file: &Path, more: &[&str]) -> u64 {
     let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file.with_extension("png").file_name().unwrap());
+    peak_of("decode", file, &png, more)
+}
+
+fn peak_of(command: &str, input: &Path, output: &Path, more: &[&str]) -> u64 {
     let out = Command::new(env!("CARGO_BIN_EXE_tilefit"))
-        .args(["decode", "--json", "-f", "-o"])
-        .args([png.as_path(), file])
+        .args([command, "--json", "-f", "-o"])
+        .args([output, input])
         .args(more)
         .env("RAYON_NUM_THREADS", "2")
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    std::fs::remove_file(png).unwrap();
+    std::fs::remove_file(output).unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let (_, value) = text.split_once("\"peak_memory_bytes\":").expect(&text);
     value.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
@@ -88,4 +92,20 @@ fn pyramid() {
 #[test]
 fn gdn() {
     Large::of("fixtures/golden/gdn-tiles.tfit").check();
+}
+
+/// A fit of 0.9 megapixels, cut short: memory is taken from the first full-size step on.
+#[test]
+fn fit() {
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("memory.tfit");
+    for effort in [1, 5] {
+        let effort_text = effort.to_string();
+        let peak = peak_of("encode", &picture, &file, &["-e", &effort_text, "--time-limit", "6s", "--quiet"]);
+        let pixels = 948 * 940;
+        eprintln!("effort {effort}: {:.1} MB, {:.1} bytes a pixel", peak as f64 / 1e6, peak as f64 / pixels as f64);
+        assert!(peak < 200 * pixels, "{peak} bytes for {pixels} pixels at effort {effort}");
+        let promised = tilefit::fit::pyramid::memory(effort, pixels as usize);
+        assert!(peak < promised, "{peak} bytes at effort {effort}, where {promised} are promised");
+    }
 }

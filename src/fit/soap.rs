@@ -39,6 +39,10 @@ struct Mode {
     n: usize,
     gram: Vec<f32>,
     q: Vec<f32>,
+    /// The old index of each column at the last refresh.
+    order: Vec<usize>,
+    /// The columns that a refresh works on, one after the other.
+    columns: Vec<f64>,
 }
 
 /// Bound on one step in the eigenbasis, in units of `lr`.
@@ -49,7 +53,13 @@ const WIDEST: usize = 128;
 
 impl Mode {
     fn new(n: usize) -> Option<Mode> {
-        (2..=WIDEST).contains(&n).then(|| Mode { n, gram: vec![0.0; n * n], q: identity(n) })
+        (2..=WIDEST).contains(&n).then(|| Mode {
+            n,
+            gram: vec![0.0; n * n],
+            q: identity(n),
+            order: (0..n).collect(),
+            columns: vec![0.0; n * n],
+        })
     }
 }
 
@@ -137,12 +147,12 @@ impl Soap {
             } else if refresh {
                 let v = &mut self.v[start..][..rows * cols];
                 if let Some(left) = &mut tensor.left {
-                    let order = refresh_basis(left, &mut self.scratch[0]);
-                    permute(v, &mut self.scratch[0], |i, j| order[i] * cols + j, rows, cols);
+                    refresh_basis(left, &mut self.scratch[0]);
+                    permute(v, &mut self.scratch[0], |i, j| left.order[i] * cols + j, rows, cols);
                 }
                 if let Some(right) = &mut tensor.right {
-                    let order = refresh_basis(right, &mut self.scratch[0]);
-                    permute(v, &mut self.scratch[0], |i, j| i * cols + order[j], rows, cols);
+                    refresh_basis(right, &mut self.scratch[0]);
+                    permute(v, &mut self.scratch[0], |i, j| i * cols + right.order[j], rows, cols);
                 }
             }
         }
@@ -234,42 +244,52 @@ fn eigenvectors(mode: &mut Mode) {
 }
 
 /// One step of orthogonal iteration: `Q <- qr(A Q)` with the columns sorted by `diag(Q^T A Q)`, descending.
-/// Returns the old index of each new column.
-fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) -> Vec<usize> {
-    let n = mode.n;
+/// `order` gets the old index of each new column.
+fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) {
+    let Mode { n, gram, q, order, columns } = mode;
+    let n = *n;
     let aq = &mut scratch[..n * n];
-    gemm(1.0, Matrix::new(&mode.gram, n, n), Matrix::new(&mode.q, n, n), 0.0, aq);
-    let strength: Vec<f32> = (0..n).map(|j| (0..n).map(|i| mode.q[i * n + j] * aq[i * n + j]).sum()).collect();
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&i, &j| strength[j].total_cmp(&strength[i]));
-    // Gram-Schmidt. A column without a direction of its own keeps its old one, or takes any that is left.
-    let mut q: Vec<Vec<f64>> = Vec::with_capacity(n);
-    for &j in &order {
-        let column = |m: &[f32]| -> Vec<f64> { (0..n).map(|i| m[i * n + j] as f64).collect() };
-        let unit = |u: usize| -> Vec<f64> { (0..n).map(|i| f64::from(i == u)).collect() };
-        let fresh = [column(aq), column(&mode.q)].into_iter().chain((0..n).map(unit)).find_map(|c| remainder(c, &q));
-        q.push(fresh.expect("fewer than n columns leave a unit vector"));
+    gemm(1.0, Matrix::new(gram, n, n), Matrix::new(q, n, n), 0.0, aq);
+    for (j, strength) in columns[..n].iter_mut().enumerate() {
+        *strength = (0..n).map(|i| q[i * n + j] * aq[i * n + j]).sum::<f32>().into();
     }
-    for (j, column) in q.iter().enumerate() {
+    order.iter_mut().enumerate().for_each(|(i, o)| *o = i);
+    order.sort_unstable_by(|&i, &j| columns[j].total_cmp(&columns[i]).then(i.cmp(&j)));
+    // Gram-Schmidt. A column without a direction of its own keeps its old one, or takes any that is left.
+    for (k, &j) in order.iter().enumerate() {
+        let (basis, rest) = columns.split_at_mut(k * n);
+        let fresh = (0..n + 2).any(|attempt| {
+            let value = |i: usize| match attempt {
+                0 => f64::from(aq[i * n + j]),
+                1 => f64::from(q[i * n + j]),
+                _ => f64::from(u8::from(i == attempt - 2)),
+            };
+            rest[..n].iter_mut().enumerate().for_each(|(i, c)| *c = value(i));
+            remainder(&mut rest[..n], basis)
+        });
+        assert!(fresh, "fewer than n columns leave a unit vector");
+    }
+    for (j, column) in columns.chunks_exact(n).enumerate() {
         for (i, c) in column.iter().enumerate() {
-            mode.q[i * n + j] = *c as f32;
+            q[i * n + j] = *c as f32;
         }
     }
-    order
 }
 
-/// What is left of `column` beside the orthonormal `basis`, as a unit vector, if it is more than rounding noise.
-fn remainder(mut column: Vec<f64>, basis: &[Vec<f64>]) -> Option<Vec<f64>> {
+/// Leaves of `column` what it has beside the orthonormal vectors of `basis`, as a unit vector; false if that is no more
+/// than rounding noise.
+fn remainder(column: &mut [f64], basis: &[f64]) -> bool {
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let length = norm(&column);
+    let length = norm(column);
     for _ in 0..2 {
-        for b in basis {
-            let dot: f64 = b.iter().zip(&column).map(|(a, b)| a * b).sum();
+        for b in basis.chunks_exact(column.len()) {
+            let dot: f64 = b.iter().zip(column.iter()).map(|(a, b)| a * b).sum();
             column.iter_mut().zip(b).for_each(|(c, b)| *c -= dot * b);
         }
     }
-    let left = norm(&column);
-    (left > 1e-5 * length && left > 0.0).then(|| column.iter().map(|c| c / left).collect())
+    let left = norm(column);
+    column.iter_mut().for_each(|c| *c /= left);
+    left > 1e-5 * length && left > 0.0
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The feature layer of one grid: a pyramid of maps from the coarsest grid to half the grid's resolution.
 
 use super::grid_buf::GridBuf;
+use super::planes::clear;
 use crate::models::pyramid::spec::{Module, PyramidSpec, TensorSpec};
 use kernels::fast::context::{feature_stride, PAD};
 use kernels::fast::features::{features_backward, features_forward, widen, FeatureRow, FeatureRowGradients};
@@ -147,7 +148,7 @@ impl FeatureLayer {
                 });
             }
             let Some(coarse) = coarser.last_mut() else { continue };
-            coarse.gradient.fill(0.0);
+            clear(&mut coarse.gradient);
             let coarse_stride = coarse.stride;
             let pieces = coarse.gradient.par_chunks_mut(ROWS / 2 * maps * coarse_stride);
             pieces.zip(gradient.par_chunks(ROWS * dmaps_len)).for_each(|(dcoarse, dmaps)| {

@@ -1,6 +1,7 @@
 //! A grid of real-valued codes with the zeros around it that contexts read.
 
 use super::grid::{View, ViewMut};
+use super::planes::clear;
 use kernels::fast::context::{PAD, SLACK};
 
 /// `[PAD + height][PAD + width + PAD]` and some slack; everything outside the latents stays zero.
@@ -32,8 +33,8 @@ impl GridBuf {
         &mut self.data[PAD * self.stride..][..self.height * self.stride]
     }
 
-    pub fn fill(&mut self, value: f32) {
-        (0..self.height).for_each(|y| self.row_mut(y).fill(value));
+    pub fn clear(&mut self) {
+        clear(self.rows_mut());
     }
 
     pub fn view(&self) -> View<'_> {

@@ -127,10 +127,14 @@ impl Latents {
     /// and those to come.
     pub fn keep_bits(&mut self, dq: &[GridBuf]) {
         self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
-            let rows = g.bits.chunks_exact_mut(g.width).zip(g.dqdy.chunks_exact(g.width));
-            for (y, (bits, dqdy)) in rows.enumerate() {
-                bits.iter_mut().zip(dqdy).zip(dq.row(y)).for_each(|((b, k), d)| *b = k * d);
-            }
+            let (width, piece) = (g.width, g.piece());
+            let pieces = g.bits.par_chunks_mut(piece).zip(g.dqdy.par_chunks(piece)).enumerate();
+            pieces.for_each(|(i, (bits, dqdy))| {
+                for (r, (bits, dqdy)) in bits.chunks_exact_mut(width).zip(dqdy.chunks_exact(width)).enumerate() {
+                    let dq = dq.row(i * (piece / width) + r);
+                    bits.iter_mut().zip(dqdy).zip(dq).for_each(|((b, k), d)| *b = k * d);
+                }
+            });
         });
     }
 

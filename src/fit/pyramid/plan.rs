@@ -45,8 +45,8 @@ const EFFORTS: [Effort; 9] = [
     effort(10, 4, 16, 1, 1500),
     effort(14, 6, 32, 2, 2200),
     effort(14, 6, 32, 2, 4000),
-    effort(14, 6, 48, 2, 6500),
-    effort(14, 6, 48, 2, 11500),
+    effort(14, 6, 32, 2, 6500),
+    effort(14, 6, 32, 2, 11000),
 ];
 
 /// Features of coarser grids at an effort.

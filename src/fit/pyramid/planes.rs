@@ -63,9 +63,9 @@ impl Planes {
         bands.enumerate().map(move |(b, band)| (first + b * rows, band))
     }
 
-    pub fn fill(&mut self, value: f32) {
+    pub fn clear(&mut self) {
         let values = self.values();
-        self.data[values].fill(value);
+        clear(&mut self.data[values]);
     }
 
     /// Repeats the first and the last value of each row of `band` (rows of planes of this width) into its padding.
@@ -93,6 +93,11 @@ impl Planes {
 /// Length of a padded row.
 pub(super) fn stride_of(w: usize) -> usize {
     w.next_multiple_of(16) + 2 * PAD
+}
+
+/// Zeros; one thread alone would keep the others waiting for memory.
+pub(super) fn clear(values: &mut [f32]) {
+    values.par_chunks_mut(1 << 15).for_each(|chunk| chunk.fill(0.0));
 }
 
 /// Clears the padding of a row.

@@ -88,7 +88,7 @@ impl Case {
         // Twice: gradients add up, nothing is left over.
         let bits = model.forward_backward(level, &weights, &q, &mut dq, None);
         for dq in &mut dq {
-            dq.fill(0.0);
+            dq.clear();
         }
         let again = model.forward_backward(level, &weights, &q, &mut dq, Some(&mut dweights));
         assert_eq!(bits.to_bits(), again.to_bits());

@@ -182,7 +182,7 @@ impl SynthModel {
         f: impl Fn(usize, usize, (usize, usize), &mut [f32]) -> f64 + Sync,
     ) -> f64 {
         self.coarse(level, weights, grids);
-        self.dmaps.iter_mut().for_each(|d| d.fill(0.0));
+        self.dmaps.iter_mut().for_each(Planes::clear);
         let mut error = 0.0;
         for own in self.strips() {
             self.strip_forward(level, grids, &own);

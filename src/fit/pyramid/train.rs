@@ -21,6 +21,8 @@ use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
 use kernels::fast::Scratch;
 use kernels::Level;
 use rayon::prelude::*;
+#[cfg(test)]
+use std::ops::Range;
 
 /// Quantisation steps that a latent moves for each unit of its parameter: with it one learning rate suits
 /// latents and networks.
@@ -46,6 +48,8 @@ struct Canvas {
     /// At full size.
     width: usize,
     height: usize,
+    /// For each grid present: where the synthesis has it, if it does.
+    places: Vec<Option<usize>>,
     /// The grids present in coding order (a prefix of all).
     q: Vec<GridBuf>,
     dq: Vec<GridBuf>,
@@ -153,22 +157,18 @@ impl Trainer {
         for (i, part) in self.parts.iter_mut().enumerate() {
             let (latents, c) = (&mut part.latents, &mut self.canvases[part.canvas]);
             latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
-            for d in &mut c.dq {
-                d.fill(0.0);
-            }
+            c.dq.iter_mut().for_each(GridBuf::clear);
             if look {
                 c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.bits_grad));
                 latents.keep_bits(&c.dq);
-                for d in &mut c.dq {
-                    d.fill(0.0);
-                }
+                c.dq.iter_mut().for_each(GridBuf::clear);
             }
             match self.tune {
                 Tune::MsSsim if c.similarity_scales() > 0 => {
                     let weight = MS_SSIM_UNIT * weight * part.target.len() as f64;
                     c.dissimilarity(level, &self.spec, &self.weights, &part.target, &mut self.grad, weight as f32)
                 }
-                _ => c.distortion(level, &self.spec, &self.weights, &part.target, &mut self.grad, weight as f32),
+                _ => c.distortion(level, &self.weights, &part.target, &mut self.grad, weight as f32),
             }
             latents.adam_step(level, &c.dq, GAIN, &adam);
         }
@@ -217,7 +217,7 @@ impl Trainer {
         for part in &self.parts {
             let c = &mut self.canvases[part.canvas];
             part.latents.round(self.level, &mut c.q, GAIN);
-            sum += c.rounded_error(self.level, &self.spec, weights, &part.target);
+            sum += c.rounded_error(self.level, weights, &part.target);
         }
         sum / self.samples()
     }
@@ -230,7 +230,7 @@ impl Trainer {
             let c = &mut self.canvases[part.canvas];
             part.latents.round(self.level, &mut c.q, GAIN);
             bits += c.rate.forward(self.level, &self.weights, &c.q);
-            sum += c.rounded_error(self.level, &self.spec, &self.weights, &part.target);
+            sum += c.rounded_error(self.level, &self.weights, &part.target);
             if similarity && self.finest == 0 {
                 ms_ssim += metrics::ms_ssim(picture, &c.picture(self.level, &self.spec, &self.weights)).unwrap_or(1.0)
                     / pictures.len() as f64;
@@ -267,10 +267,13 @@ const EPS: f32 = 1.5;
 
 impl Canvas {
     fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Canvas {
+        let present: Vec<_> = spec.coding_order().into_iter().filter(|g| g.scale >= finest).collect();
+        let after = |n: usize| present[n + 1..].iter().filter(|g| !g.hyper).count();
         let buffers = || grid_sizes(spec, width, height, finest).iter().map(|(w, h)| GridBuf::new(*w, *h)).collect();
         Canvas {
             width,
             height,
+            places: (0..present.len()).map(|n| (!present[n].hyper).then(|| after(n))).collect(),
             q: buffers(),
             dq: buffers(),
             rate: RateModel::new(spec, width, height, finest),
@@ -282,17 +285,9 @@ impl Canvas {
     }
 
     /// Adds the gradients of `weight *` the sum of squared errors.
-    fn distortion(
-        &mut self,
-        level: Level,
-        spec: &PyramidSpec,
-        weights: &[f32],
-        target: &[f32],
-        grad: &mut [f32],
-        weight: f32,
-    ) {
-        let views = synthesised(spec, &self.q);
-        let mut gradients = synthesised_mut(spec, &mut self.dq);
+    fn distortion(&mut self, level: Level, weights: &[f32], target: &[f32], grad: &mut [f32], weight: f32) {
+        let views = synthesised(&self.places, &self.q);
+        let mut gradients = synthesised_mut(&self.places, &mut self.dq);
         self.synth.forward_backward(level, weights, &views, target, &mut gradients, grad, weight);
     }
 
@@ -314,7 +309,7 @@ impl Canvas {
     ) {
         let scales = &MS_SSIM_WEIGHTS[..self.similarity_scales()];
         let (w, h) = self.synth.sizes()[0];
-        let views = synthesised(spec, &self.q);
+        let views = synthesised(&self.places, &self.q);
         self.out.resize(target.len(), 0.0);
         self.dout.resize(target.len(), 0.0);
         self.synth.forward(level, weights, &views, &mut self.out);
@@ -324,33 +319,48 @@ impl Canvas {
         planes.zip(&mut self.scratch).for_each(|(((a, b), db), scratch)| {
             ms_ssim(level, h, w, scales, a, b, scale, db, scratch);
         });
-        let mut gradients = synthesised_mut(spec, &mut self.dq);
+        let mut gradients = synthesised_mut(&self.places, &mut self.dq);
         self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
 
     /// Sum of squared errors of the picture rounded to 8 bits.
-    fn rounded_error(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], target: &[f32]) -> f64 {
-        self.synth.rounded_error(level, weights, &synthesised(spec, &self.q), target)
+    fn rounded_error(&mut self, level: Level, weights: &[f32], target: &[f32]) -> f64 {
+        self.synth.rounded_error(level, weights, &synthesised(&self.places, &self.q), target)
     }
 
     /// The 8-bit picture; the stage is the last.
     fn picture(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
         let (n, channels) = (self.width * self.height, spec.channels);
         self.out.resize(n * channels, 0.0);
-        self.synth.forward(level, weights, &synthesised(spec, &self.q), &mut self.out);
+        self.synth.forward(level, weights, &synthesised(&self.places, &self.q), &mut self.out);
         let sample = |i: usize| (self.out[i % channels * n + i / channels] * 255.0).round() as u8;
         let samples = (0..n * channels).map(sample).collect();
         Picture { width: self.width, height: self.height, channels, samples }
     }
 }
 
-/// The grids that the synthesis sees, finest first.
-fn synthesised<'a>(spec: &PyramidSpec, q: &'a [GridBuf]) -> Vec<View<'a>> {
-    q.iter().zip(spec.coding_order()).filter(|(_, g)| !g.hyper).map(|(q, _)| q.view()).rev().collect()
+/// Synthesised grids at most: two a scale.
+const MOST: usize = 2 * 9;
+
+/// The grids of `q` that the synthesis sees, at their places.
+fn synthesised<'a>(places: &[Option<usize>], q: &'a [GridBuf]) -> [View<'a>; MOST] {
+    let mut views = [View { data: &[], stride: 0 }; MOST];
+    for (place, q) in places.iter().zip(q) {
+        if let Some(place) = place {
+            views[*place] = q.view();
+        }
+    }
+    views
 }
 
-fn synthesised_mut<'a>(spec: &PyramidSpec, q: &'a mut [GridBuf]) -> Vec<ViewMut<'a>> {
-    q.iter_mut().zip(spec.coding_order()).filter(|(_, g)| !g.hyper).map(|(q, _)| q.view_mut()).rev().collect()
+fn synthesised_mut<'a>(places: &[Option<usize>], q: &'a mut [GridBuf]) -> [ViewMut<'a>; MOST] {
+    let mut views = std::array::from_fn(|_| ViewMut { data: &mut [], stride: 0 });
+    for (place, q) in places.iter().zip(q) {
+        if let Some(place) = place {
+            views[*place] = q.view_mut();
+        }
+    }
+    views
 }
 
 /// Planes in `[0, 1]` of the picture at `1/2^shift`: means of the pixels that a coarser pixel covers.
@@ -422,4 +432,39 @@ fn mean_colour(pictures: &[Picture], out: &mut [f32]) {
 fn uniform(random: &mut Rng, w: &mut [f32], (outputs, inputs): (usize, usize)) {
     let a = 1.0 / ((outputs * outputs) as f32 * (inputs as f32).sqrt());
     w.iter_mut().for_each(|w| *w = a * (2.0 * random.unit() - 1.0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::pyramid::plan::Plan;
+
+    /// Memory grows in the first steps of a stage alone; what a matrix product of the networks' optimiser packs, it gives
+    /// back.
+    #[test]
+    fn steps_take_no_memory() {
+        const PACKED: u64 = 64 << 10;
+        let (width, height) = (200, 180);
+        let sample = |i: usize| (i % 251 * (i / 3 % width) / 200) as u8;
+        let samples = (0..3 * width * height).map(sample).collect();
+        let pictures = [Picture { width, height, channels: 3, samples }];
+        // One thread, this one: the counter counts a thread's.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+        pool.install(|| {
+            for tune in [Tune::Psnr, Tune::MsSsim] {
+                let plan = Plan::new(5, 3, width * height, height, 1e-3);
+                let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, Level::best(), 1, tune);
+                let course = plan.course(plan.stages.len() - 1);
+                let mut count = |steps: Range<u32>| {
+                    let run = |k: u32| trainer.step(1e-3, &course(f64::from(k) / 99.0));
+                    allocation_counter::measure(|| steps.for_each(run))
+                };
+                assert!(count(0..4).bytes_current > 0, "the counter counts");
+                // Looks at the bits and new bases of the networks' optimiser are among them.
+                let later = count(4..40);
+                assert_eq!(later.bytes_current, 0, "{tune:?}");
+                assert!(later.bytes_max < PACKED, "{tune:?}: {} bytes", later.bytes_max);
+            }
+        });
+    }
 }
