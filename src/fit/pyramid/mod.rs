@@ -60,7 +60,7 @@ const SETTLED: std::ops::Range<f64> = 0.3..0.9;
 const FOLLOW: f64 = 0.35;
 
 /// What a fit takes for each pixel, for each of them and feature of the context network, and besides, in bytes.
-const BYTES_A_PIXEL: u64 = 104;
+const BYTES_A_PIXEL: u64 = 112;
 const BYTES_A_FEATURE: u64 = 9;
 const BYTES_FIXED: u64 = 16 << 20;
 
@@ -81,7 +81,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         let need = need.div_ceil(1 << 20);
         let what =
             format!("a fit of {pixels} pixels needs {need} MB of memory: raise --max-memory, or use --model gdn");
-        return Err(Error::new(Class::Usage, what));
+        return Err(Error::new(Class::Limit, what));
     }
     let lambda = LambdaControl::new(options, pictures).lambda();
     let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, lambda);
