@@ -160,10 +160,17 @@ mod tests {
                     let x: Vec<f32> = x.iter().zip(&dir).map(|(x, d)| x + s * d).collect();
                     run(&x, &mut vec![0.0; x.len()])
                 };
-                let numeric = 2.0 * (at(1e-3) - at(-1e-3)) / 2e-3;
+                let mut slope = |h: f32| 2.0 * (at(h) - at(-h)) / f64::from(2.0 * h);
+                let (numeric, finer) = (slope(1e-3), slope(5e-4));
                 let exact: f64 = d.iter().zip(&dir).map(|(a, b)| f64::from(a * b)).sum();
                 let norm = d.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
-                prop_assert!((numeric - exact).abs() < 0.02 * exact.abs() + 4e-3 * norm + 1e-4, "{tune:?} {shape:?}: {numeric} {exact}");
+                let allowed = 0.02 * exact.abs() + 4e-3 * norm + 1e-4;
+                // A mean similarity near 0, of a power below 1, is as steep as a kink: differences that do not even agree
+                // with each other say nothing.
+                if tune == Tune::MsSsim && (numeric - finer).abs() > 0.5 * allowed {
+                    continue;
+                }
+                prop_assert!((numeric - exact).abs() < allowed, "{tune:?} {shape:?}: {numeric} {exact}");
             }
         }
     }
