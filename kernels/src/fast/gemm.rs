@@ -1,5 +1,7 @@
 //! Dense matrix products, by the `matrixmultiply` crate: for matrices of any size that no convolution's shape fits.
 
+use std::ops::Range;
+
 /// A matrix, row-major, or the transpose of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -18,6 +20,15 @@ impl<'a> Matrix<'a> {
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         let size = rows.checked_mul(columns).expect("a matrix that fits memory");
         Matrix { values: &values[..size], rows, columns, strides: [columns, 1] }
+    }
+
+    /// Some of the columns of a matrix that is not transposed.
+    ///
+    /// # Panics
+    /// If there are none of these.
+    pub fn of_columns(self, columns: Range<usize>) -> Self {
+        assert!(columns.end <= self.columns && self.strides[1] == 1, "columns of a row-major matrix");
+        Matrix { values: &self.values[columns.start..], columns: columns.len(), ..self }
     }
 
     pub fn transposed(self) -> Self {
@@ -86,6 +97,22 @@ mod tests {
                 prop_assert!((c - plain).abs() < 2e-5, "{} {}", c, plain);
             }
         }
+    }
+
+    #[test]
+    fn columns_are_those_of_the_matrix() {
+        let values: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let all = Matrix::new(&values, 3, 4);
+        let mut gram = [0.0; 8];
+        gemm(1.0, all.of_columns(1..3).transposed(), all, 0.0, &mut gram);
+        let dot = |a: usize, b: usize| (0..3).map(|r| values[r * 4 + a] * values[r * 4 + b]).sum::<f32>();
+        assert!((0..8).all(|i| gram[i] == dot(1 + i / 4, i % 4)), "{gram:?}");
+    }
+
+    #[test]
+    #[should_panic(expected = "columns of a row-major matrix")]
+    fn columns_must_be_there() {
+        Matrix::new(&[1.0; 6], 2, 3).of_columns(1..4);
     }
 
     #[test]

@@ -98,6 +98,26 @@ impl FeatureLayer {
         pieces.for_each(|(wide, narrow)| widen(level, narrow, wide));
     }
 
+    /// The features at a latent.
+    pub fn at(&self, y: usize, x: usize) -> impl Iterator<Item = f32> + '_ {
+        let stride = 2 * self.steps.last().map_or(0, |s| s.stride);
+        (0..self.maps).map(move |map| self.wide[(y / 2 * self.maps + map) * stride + x])
+    }
+
+    /// Adds the gradients of the weights, given those of the features at one latent.
+    pub fn gradient_at(&self, q: &[GridBuf], y: usize, x: usize, dfeatures: impl Iterator<Item = f32>, dw: &mut [f32]) {
+        for (map, d) in dfeatures.take(self.maps).enumerate() {
+            dw[self.bias.start + map] += d;
+            for (n, step) in self.steps.iter().rev().enumerate() {
+                let (y, x) = (y >> (n + 1), x >> (n + 1));
+                for grid in step.grids.iter().flatten() {
+                    let column = self.inputs - 1 - grid;
+                    dw[self.weights.start + map * self.inputs + column] += d * q[*grid].row(y)[x];
+                }
+            }
+        }
+    }
+
     /// Takes the gradient of [`maps`](Self::maps) from pieces that follow each other, with the two of each pair
     /// of columns added up.
     pub fn set_gradient<'a>(&mut self, pieces: impl Iterator<Item = &'a [f32]>) {

@@ -1,5 +1,6 @@
 //! The encoder of family `pyramid`: codes and networks fitted together, coarse to fine.
 
+mod curvature;
 mod features;
 pub mod grid;
 pub mod grid_buf;
@@ -9,6 +10,7 @@ pub mod latents;
 pub(crate) mod plain;
 pub mod plan;
 mod planes;
+mod probes;
 pub mod rate;
 pub mod steps;
 pub mod synth;
@@ -62,7 +64,7 @@ const FOLLOW: f64 = 0.35;
 /// What a fit takes for each pixel, for each of them and feature of the context network, and besides, in bytes.
 const BYTES_A_PIXEL: u64 = 112;
 const BYTES_A_FEATURE: u64 = 9;
-const BYTES_FIXED: u64 = 16 << 20;
+const BYTES_FIXED: u64 = 24 << 20;
 
 /// Memory of a fit of so many pixels, in bytes.
 pub fn memory(effort: u32, pixels: usize) -> u64 {
@@ -111,7 +113,8 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
     let trainer = start(pictures, options, &plan, 0);
     let total = plan.stages.iter().map(|s| s.steps as u64).sum::<u64>() + (STARTS - 1) * plan.stages[0].steps as u64;
     let clock = options.deadline.map(|d| Clock::new(d, &plan));
-    let mut run = Run { pictures, options, plan, trainer, control, clock, done: 0, total, saved: Instant::now() };
+    let saved = Instant::now();
+    let mut run = Run { pictures, options, plan, trainer, control, clock, leg: 0, done: 0, total, saved };
     let (first, step) = run.resume(monitor.resume.take())?;
     match run.done {
         0 => run.starts(monitor)?,
@@ -139,6 +142,8 @@ struct Run<'a> {
     trainer: Trainer,
     control: LambdaControl,
     clock: Option<Clock>,
+    /// Of the clock: each start and each later stage is one.
+    leg: usize,
     done: u64,
     total: u64,
     saved: Instant,
@@ -174,14 +179,15 @@ impl Run<'_> {
         let steps = self.plan.stages[i].steps;
         let looks = if self.options.target.moves() { MEASUREMENTS } else { LOOKS };
         let between = steps.div_ceil(looks).max(8);
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), step);
         let mut progress = step as f64 / steps as f64;
         let course = self.plan.course(i);
         loop {
             if let Some(clock) = &self.clock {
-                progress = progress.max(clock.progress(i, started));
+                progress = progress.max(clock.progress(self.leg, started, step - before));
             }
             if progress >= 1.0 {
+                self.leg += 1;
                 return Ok(());
             }
             self.check(monitor, i, step)?;
@@ -246,7 +252,9 @@ impl Run<'_> {
         }
         self.done = long(8);
         self.control.set_lambda(f64::from_bits(long(16)));
-        Ok((word(0) as usize, word(4)))
+        let stage = word(0) as usize;
+        self.leg = if stage == 0 { 0 } else { STARTS as usize - 1 + stage };
+        Ok((stage, word(4)))
     }
 
     /// Quantises the weights; while a target is missed, moves lambda and touches the fit up.
@@ -258,7 +266,7 @@ impl Run<'_> {
         let mut before: Option<(f64, f64)> = None;
         for round in 0.. {
             let mut codes = self.trainer.codes();
-            let quantised = steps::search(&mut self.trainer, &codes, self.control.lambda());
+            let quantised = steps::search(&mut self.trainer, self.control.lambda());
             for (n, g) in idle::empty(&self.plan.spec, &quantised, self.pictures, &mut codes, self.control.lambda()) {
                 self.trainer.empty(n, g);
             }
@@ -322,36 +330,40 @@ const CLOSE: f64 = 0.015;
 /// What each touch-up aims beyond the target, in `ln lambda`.
 const SAFETY: f64 = 0.006;
 
-/// When each stage has to end so that the fit keeps its deadline.
+/// When each leg of a fit has to end so that it keeps its deadline: the starts, then the stages after the first.
 struct Clock {
     ends: Vec<Instant>,
 }
 
-/// Part of the time left for choosing the weights' steps, writing and checking.
-const RESERVE: f64 = 0.1;
+/// Part of the time that is left for rounding the weights, writing and checking, and full-size steps that these take.
+const RESERVE: f64 = 0.06;
+const FINISH: f64 = 40.0;
 
 impl Clock {
-    /// Shares the time by the stages' cost; a coarse step costs more than its pixels.
+    /// Shares the time by the legs' cost; a coarse step costs more than its pixels.
     fn new(deadline: Instant, plan: &Plan) -> Clock {
+        let starts = (1..STARTS).map(|_| &plan.stages[0]);
         let cost = |s: &plan::Stage| s.steps as f64 * (0.02 + 1.0 / 4f64.powi(s.finest as i32));
-        let whole: f64 = plan.stages.iter().map(cost).sum();
+        let costs: Vec<f64> = starts.chain(&plan.stages).map(cost).collect();
         let now = Instant::now();
-        let time = deadline.saturating_duration_since(now).mul_f64(1.0 - RESERVE);
+        let time = deadline.saturating_duration_since(now).mul_f64((1.0 - RESERVE) / costs.iter().sum::<f64>());
         let mut spent = 0.0;
-        let ends = plan.stages.iter().map(|s| {
-            spent += cost(s);
-            now + time.mul_f64(spent / whole)
+        let ends = costs.iter().map(|cost| {
+            spent += cost;
+            now + time.mul_f64(spent)
         });
         Clock { ends: ends.collect() }
     }
 
-    /// The part of stage `i`, begun at `started`, that has passed.
-    fn progress(&self, i: usize, started: Instant) -> f64 {
-        let length = self.ends[i].saturating_duration_since(started).as_secs_f64();
+    /// The part of a leg, begun at `started` and `steps` long since, that has passed.
+    fn progress(&self, leg: usize, started: Instant, steps: u32) -> f64 {
+        let passed = started.elapsed().as_secs_f64();
+        let finish = if leg + 1 == self.ends.len() { FINISH * passed / f64::from(steps.max(1)) } else { 0.0 };
+        let length = self.ends[leg].saturating_duration_since(started).as_secs_f64() - finish;
         if length <= 0.0 {
             1.0
         } else {
-            started.elapsed().as_secs_f64() / length
+            passed / length
         }
     }
 }

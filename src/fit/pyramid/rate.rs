@@ -20,6 +20,9 @@ use std::sync::Mutex;
 const BAND: usize = 2048;
 const BAND_ROWS: usize = 16;
 
+/// Room for the features of one latent.
+const MAPS: usize = 16 * 16;
+
 /// The rate of one picture's grids. All working memory is here: calls allocate nothing once each thread has run.
 pub struct RateModel {
     spec: PyramidSpec,
@@ -106,6 +109,42 @@ impl RateModel {
         dweights: Option<&mut [f32]>,
     ) -> f64 {
         self.run(level, weights, q, Some(dq), dweights)
+    }
+
+    /// Adds the gradient by the weights of the bits of one latent, at `(y, x)` of a grid, to `dweights`; the weights and
+    /// `q` are those of the last call.
+    pub fn gradient_at(
+        &self,
+        q: &[GridBuf],
+        grid: usize,
+        (y, x): (usize, usize),
+        dweights: &mut [f32],
+        scratch: &mut ContextScratch,
+    ) {
+        let (level, net) = self.net.as_ref().expect("a call went before");
+        // The latent and its neighbours as a grid of their own: it is the last of its row, its neighbours are the padding.
+        const SIDE: usize = 2 * PAD + 1;
+        let mut near = [0f32; SIDE * (PAD + 1) + SLACK];
+        for (r, row) in near[..SIDE * (PAD + 1)].chunks_exact_mut(SIDE).enumerate() {
+            row.copy_from_slice(&q[grid].data[(y + r) * q[grid].stride + x..][..SIDE]);
+        }
+        let layer = self.features[grid].as_ref();
+        let stride = feature_stride(1);
+        let (mut maps, mut dmaps) = ([0f32; MAPS], [0f32; MAPS]);
+        for (n, v) in layer.iter().flat_map(|l| l.at(y, x)).enumerate() {
+            maps[n * stride] = v;
+        }
+        let features = layer.map(|_| &maps[..]);
+        let band = ContextBand { net, neighbours: &NEIGHBOURS, q: &near, stride: SIDE, width: 1, rows: 0..1, features };
+        let mut gradients = ContextGradients {
+            dq: &mut [0f32; SIDE * (PAD + 1) + SLACK],
+            dfeatures: layer.map(|_| &mut dmaps[..]),
+            dweights: Some(&mut dweights[self.context_weights.clone()]),
+        };
+        context(*level, &band, Some(&mut gradients), scratch);
+        if let Some(layer) = layer {
+            layer.gradient_at(q, y, x, dmaps.iter().step_by(stride).copied(), dweights);
+        }
     }
 
     fn run(

@@ -93,6 +93,16 @@ impl Case {
         let again = model.forward_backward(level, &weights, &q, &mut dq, Some(&mut dweights));
         assert_eq!(bits.to_bits(), again.to_bits());
         assert!((model.grid_bits().iter().sum::<f64>() - bits).abs() < 1e-6 * bits.abs().max(1.0));
+        let mut one_by_one = vec![0f32; weights.len()];
+        let mut scratch = ContextScratch::default();
+        for (g, (w, h)) in model.sizes().iter().enumerate() {
+            for at in 0..w * h {
+                model.gradient_at(&q, g, (at / w, at % w), &mut one_by_one, &mut scratch);
+            }
+        }
+        for (i, (one, all)) in one_by_one.iter().zip(&dweights).enumerate() {
+            assert!((one - all).abs() < 1e-3 * all.abs() + 1e-2, "weight {i}: {one} latent by latent, {all} at once");
+        }
         let dq = dq.iter().map(|g| (0..g.height).flat_map(|y| g.row(y).to_vec()).collect()).collect();
         (forward, bits, dweights, dq)
     }

@@ -135,6 +135,28 @@ impl SynthModel {
         sum
     }
 
+    /// Rows `own` of the picture, clamped to `[0, 1]`, one after the other; `coarse` says that weights of the upsampling
+    /// have changed since the last call, or grids.
+    pub fn rows(
+        &mut self,
+        level: Level,
+        weights: &[f32],
+        grids: &[View],
+        own: &Range<usize>,
+        coarse: bool,
+        out: &mut Vec<f32>,
+    ) {
+        match coarse {
+            true => self.coarse(level, weights, grids),
+            false => self.network.load(weights),
+        }
+        self.strip_forward(level, grids, own);
+        let (last, w) = (&self.layers[self.layers.len() - 1], self.sizes[0].0);
+        for (y, c) in own.clone().flat_map(|y| (0..self.channels).map(move |c| (y, c))) {
+            out.extend(last.row(y, c)[PAD..][..w].iter().map(|v| v.clamp(0.0, 1.0)));
+        }
+    }
+
     /// Adds the gradients of a loss, given `dout = d loss / d out`; the forward pass is made again. Where the output was
     /// clamped, the gradient is zero.
     pub fn backward(

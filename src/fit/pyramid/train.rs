@@ -26,7 +26,7 @@ use std::ops::Range;
 
 /// Quantisation steps that a latent moves for each unit of its parameter: with it one learning rate suits
 /// latents and networks.
-const GAIN: f32 = 16.0;
+pub(super) const GAIN: f32 = 16.0;
 
 /// Learning rate of the networks over that of latents.
 const NETWORKS: f32 = 1.3;
@@ -35,26 +35,26 @@ const NETWORKS: f32 = 1.3;
 const CLIP: f64 = 0.1;
 
 /// One picture at one stage.
-struct Part {
-    latents: Latents,
+pub(super) struct Part {
+    pub latents: Latents,
     /// The picture at the stage's scale.
-    target: Vec<f32>,
+    pub target: Vec<f32>,
     /// Index of the canvas of its size.
-    canvas: usize,
+    pub canvas: usize,
 }
 
 /// What a step needs for one picture at a time; nothing in it lasts, and pictures of one size share it.
-struct Canvas {
+pub(super) struct Canvas {
     /// At full size.
-    width: usize,
-    height: usize,
+    pub width: usize,
+    pub height: usize,
     /// For each grid present: where the synthesis has it, if it does.
-    places: Vec<Option<usize>>,
+    pub places: Vec<Option<usize>>,
     /// The grids present in coding order (a prefix of all).
-    q: Vec<GridBuf>,
-    dq: Vec<GridBuf>,
-    rate: RateModel,
-    synth: SynthModel,
+    pub q: Vec<GridBuf>,
+    pub dq: Vec<GridBuf>,
+    pub rate: RateModel,
+    pub synth: SynthModel,
     /// The output and its gradient, where the distortion is not MSE.
     out: Vec<f32>,
     dout: Vec<f32>,
@@ -71,10 +71,10 @@ pub struct Trainer {
     weight_rate: WeightRate,
     soap: Soap,
     /// One a picture.
-    parts: Vec<Part>,
-    canvases: Vec<Canvas>,
+    pub(super) parts: Vec<Part>,
+    pub(super) canvases: Vec<Canvas>,
     finest: u32,
-    level: Level,
+    pub(super) level: Level,
     seed: u64,
     step: u64,
     /// The step at which the latents' optimiser started.
@@ -197,7 +197,7 @@ impl Trainer {
     }
 
     /// Samples of all pictures at the stage's scale.
-    fn samples(&self) -> f64 {
+    pub(super) fn samples(&self) -> f64 {
         self.parts.iter().map(|p| p.target.len() as f64).sum()
     }
 
@@ -220,6 +220,17 @@ impl Trainer {
             sum += c.rounded_error(self.level, weights, &part.target);
         }
         sum / self.samples()
+    }
+
+    /// Bits of the rounded codes through the networks of `weights`, in floats.
+    pub fn code_bits_with(&mut self, weights: &[f32]) -> f64 {
+        let mut bits = 0.0;
+        for part in &self.parts {
+            let c = &mut self.canvases[part.canvas];
+            part.latents.round(self.level, &mut c.q, GAIN);
+            bits += c.rate.forward(self.level, weights, &c.q);
+        }
+        bits
     }
 
     /// Hard-rounded codes through the float networks: quality of the 8-bit pictures, bytes of the codes.
@@ -285,7 +296,7 @@ impl Canvas {
     }
 
     /// Adds the gradients of `weight *` the sum of squared errors.
-    fn distortion(&mut self, level: Level, weights: &[f32], target: &[f32], grad: &mut [f32], weight: f32) {
+    pub(super) fn distortion(&mut self, level: Level, weights: &[f32], target: &[f32], grad: &mut [f32], weight: f32) {
         let views = synthesised(&self.places, &self.q);
         let mut gradients = synthesised_mut(&self.places, &mut self.dq);
         self.synth.forward_backward(level, weights, &views, target, &mut gradients, grad, weight);
@@ -343,7 +354,7 @@ impl Canvas {
 const MOST: usize = 2 * 9;
 
 /// The grids of `q` that the synthesis sees, at their places.
-fn synthesised<'a>(places: &[Option<usize>], q: &'a [GridBuf]) -> [View<'a>; MOST] {
+pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [GridBuf]) -> [View<'a>; MOST] {
     let mut views = [View { data: &[], stride: 0 }; MOST];
     for (place, q) in places.iter().zip(q) {
         if let Some(place) = place {

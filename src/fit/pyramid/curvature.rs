@@ -1,0 +1,150 @@
+//! What moves of many weights cost together, and the rounding that makes use of it: the error of a weight is made good
+//! by those that are rounded after it (Hassibi, Stork 1993; Frantar et al., GPTQ, 2022).
+
+use rayon::prelude::*;
+
+/// Rows that are worth a task of their own.
+const ROWS: usize = 64;
+
+/// The quadratic `d' A d`: what a move `d` of the weights from an optimum costs.
+pub struct Curvature {
+    /// The last to be rounded first.
+    order: Vec<usize>,
+    /// `A = L diag(pivots) L'` of the weights in this order, row-major; below the diagonal.
+    lower: Vec<f32>,
+    pivots: Vec<f32>,
+}
+
+impl Curvature {
+    /// Of a symmetric and positive definite matrix, row-major. Each time, the weight whose error costs least once those
+    /// before it have made it good goes on to the end of the rounding: what remains is the dearer, the more it matters.
+    pub fn new(mut matrix: Vec<f32>) -> Curvature {
+        let n = matrix.len().isqrt();
+        assert_eq!(n * n, matrix.len(), "a square matrix");
+        let mut order: Vec<usize> = (0..n).collect();
+        let mut pivots = Vec::new();
+        for k in 0..n {
+            let least = (k..n).min_by(|a, b| matrix[a * n + a].total_cmp(&matrix[b * n + b])).unwrap_or(k);
+            order.swap(k, least);
+            (0..n).for_each(|c| matrix.swap(k * n + c, least * n + c));
+            (0..n).for_each(|r| matrix.swap(r * n + k, r * n + least));
+            let pivot = matrix[k * n + k];
+            pivots.push(pivot);
+            let (above, below) = matrix.split_at_mut((k + 1) * n);
+            let row = &above[k * n + k + 1..];
+            below.par_chunks_mut(n).with_min_len(ROWS).for_each(|r| {
+                let part = r[k] / pivot;
+                r[k + 1..].iter_mut().zip(row).for_each(|(v, k)| *v -= part * k);
+                r[k] = part;
+            });
+        }
+        Curvature { order, lower: matrix, pivots }
+    }
+
+    /// `d' A d`.
+    #[cfg(test)]
+    pub fn cost(&self, d: &[f32]) -> f32 {
+        let n = self.order.len();
+        let at = |r: usize| d[self.order[r]];
+        let along = |c: usize| at(c) + (c + 1..n).map(|r| self.lower[r * n + c] * at(r)).sum::<f32>();
+        (0..n).map(|c| self.pivots[c] * along(c).powi(2)).sum()
+    }
+
+    /// The move to the optimum of `d' A d + gradient' d`.
+    pub fn newton(&self, gradient: &[f32]) -> Vec<f32> {
+        let n = self.order.len();
+        let mut x: Vec<f32> = self.order.iter().map(|i| -0.5 * gradient[*i]).collect();
+        for r in 0..n {
+            x[r] -= (0..r).map(|c| self.lower[r * n + c] * x[c]).sum::<f32>();
+        }
+        x.iter_mut().zip(&self.pivots).for_each(|(x, p)| *x /= p);
+        for r in (0..n).rev() {
+            let (before, x) = x.split_at_mut(r);
+            before.iter_mut().zip(&self.lower[r * n..]).for_each(|(b, l)| *b -= l * x[0]);
+        }
+        let mut out = vec![0.0; n];
+        self.order.iter().zip(x).for_each(|(i, x)| out[*i] = x);
+        out
+    }
+
+    /// `weights` as multiples of `steps`: each the nearest to what costs least after those rounded before it (the nearest
+    /// plane of Babai, 1986).
+    pub fn round(&self, weights: &[f32], steps: &[f32]) -> Vec<f32> {
+        let n = self.order.len();
+        let mut rounded = weights.to_vec();
+        // How far the weights not yet rounded are to move.
+        let mut pull = vec![0.0; n];
+        for r in (0..n).rev() {
+            let i = self.order[r];
+            rounded[i] = ((weights[i] + pull[r]) / steps[i]).round() * steps[i];
+            let moved = rounded[i] - weights[i];
+            pull[..r].iter_mut().zip(&self.lower[r * n..]).for_each(|(p, l)| *p -= l * moved);
+        }
+        rounded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A positive definite matrix in which few directions are dear, as in a fit.
+    fn matrix(n: usize, values: &[f32]) -> Vec<f32> {
+        let mut a = vec![0.0; n * n];
+        for i in 0..n {
+            a[i * n + i] = 0.1;
+        }
+        for (k, v) in values.chunks_exact(n).enumerate() {
+            let weight = 10f32.powi(1 - k as i32);
+            for i in 0..n {
+                for j in 0..n {
+                    a[i * n + j] += weight * v[i] * v[j];
+                }
+            }
+        }
+        a
+    }
+
+    fn cost(a: &[f32], d: &[f32]) -> f32 {
+        let n = d.len();
+        (0..n * n).map(|i| d[i / n] * a[i] * d[i % n]).sum()
+    }
+
+    proptest! {
+        /// At the Newton point the gradient `2 A d + g` is zero.
+        #[test]
+        fn newton_finds_the_optimum(n in 1usize..12, values in prop::collection::vec(-1f32..1.0, 60), g in prop::collection::vec(-1f32..1.0, 12)) {
+            let a = matrix(n, &values);
+            let d = Curvature::new(a.clone()).newton(&g[..n]);
+            for i in 0..n {
+                let slope: f32 = (0..n).map(|j| 2.0 * a[i * n + j] * d[j]).sum::<f32>() + g[i];
+                prop_assert!(slope.abs() < 1e-3, "{i}: {slope}");
+            }
+        }
+
+        /// The error keeps to the bound of the nearest plane: half a step for each pivot.
+        #[test]
+        fn rounding_costs_no_more_than_half_a_step_each(n in 1usize..12, values in prop::collection::vec(-1f32..1.0, 60), w in prop::collection::vec(-1f32..1.0, 12), fine in prop::collection::vec(0i32..6, 12)) {
+            let a = matrix(n, &values);
+            let curvature = Curvature::new(a.clone());
+            let steps: Vec<f32> = fine[..n].iter().map(|e| 2f32.powi(-e)).collect();
+            let rounded = curvature.round(&w[..n], &steps);
+            for (v, s) in rounded.iter().zip(&steps) {
+                prop_assert_eq!((v / s).round() * s, *v);
+            }
+            let moved: Vec<f32> = rounded.iter().zip(&w).map(|(r, w)| r - w).collect();
+            let bound: f32 = curvature.order.iter().zip(&curvature.pivots).map(|(i, p)| p * steps[*i] * steps[*i] / 4.0).sum();
+            prop_assert!((cost(&a, &moved) - curvature.cost(&moved)).abs() < 1e-3 * (1.0 + cost(&a, &moved)));
+            prop_assert!(cost(&a, &moved) <= bound * 1.001 + 1e-6, "{} of {bound}", cost(&a, &moved));
+        }
+    }
+
+    /// Two weights that only count by their sum: errors cancel, while each on its own would round the same way.
+    #[test]
+    fn errors_are_made_good() {
+        let a = vec![100.0, 99.9, 99.9, 100.0];
+        let rounded = Curvature::new(a).round(&[0.4, 0.4], &[1.0, 1.0]);
+        assert_eq!(rounded.iter().sum::<f32>(), 1.0);
+    }
+}
