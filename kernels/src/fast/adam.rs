@@ -1,9 +1,9 @@
-//! Adam for latents (Kingma, Ba 2015), looking ahead as Nesterov does (Nadam: Dozat 2016).
+//! Adam for latents (Kingma, Ba 2015).
 
 use crate::vector::Simd;
 
-/// One step: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`, `n = beta1 m + (1 - beta1) g`,
-/// `y -= lr (n / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)`, `t = step` from 1.
+/// One step: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+/// `y -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)`, `t = step` from 1.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct AdamStep {
     pub lr: f32,
@@ -18,8 +18,8 @@ pub fn adam_scalar(a: &AdamStep, g: f64, y: &mut f64, m: &mut f64, v: &mut f64) 
     let (b1, b2) = (a.beta1 as f64, a.beta2 as f64);
     *m = b1 * *m + (1.0 - b1) * g;
     *v = b2 * *v + (1.0 - b2) * g * g;
-    let (t, ahead) = (a.step as i32, b1 * *m + (1.0 - b1) * g);
-    *y -= a.lr as f64 * (ahead / (1.0 - b1.powi(t))) / ((*v / (1.0 - b2.powi(t))).sqrt() + a.eps as f64);
+    let t = a.step as i32;
+    *y -= a.lr as f64 * (*m / (1.0 - b1.powi(t))) / ((*v / (1.0 - b2.powi(t))).sqrt() + a.eps as f64);
 }
 
 kernel! {
@@ -50,7 +50,7 @@ fn adam_lanes<S: Simd>(
 ) {
     let n = y.len();
     let lanes = S::F32_LANES;
-    // lr n' / (sqrt(v') + eps) = scale n / (sqrt(v) + eps2)
+    // lr m' / (sqrt(v') + eps) = scale m / (sqrt(v) + eps2)
     let (c1, c2) = (1.0 - (a.beta1 as f64).powi(a.step as i32), 1.0 - (a.beta2 as f64).powi(a.step as i32));
     let scale = s.splat((a.lr as f64 * c2.sqrt() / c1) as f32);
     let eps = s.splat((a.eps as f64 * c2.sqrt()) as f32);
@@ -102,8 +102,7 @@ fn update<S: Simd>(
     let new_v = s.mul_add(k.b2, s.load(v), k.r2 * g * g);
     s.store(new_m, m);
     s.store(new_v, v);
-    let ahead = s.mul_add(k.b1, new_m, k.r1 * g);
-    s.store(s.load(y) - k.scale * ahead / (s.sqrt(new_v) + k.eps), y);
+    s.store(s.load(y) - k.scale * new_m / (s.sqrt(new_v) + k.eps), y);
 }
 
 #[cfg(test)]
