@@ -120,8 +120,11 @@ mod tests {
     use crate::fit::rng::Rng;
     use proptest::prelude::*;
 
+    /// Half of the difference: a smaller one drowns in what MS-SSIM rounds.
+    const H: f32 = 1e-2;
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(ProptestConfig::with_cases(200))]
         /// Every distortion, through the colour transform, over windows of any size and place.
         #[test]
         fn gradients_are_those_of_the_cost(
@@ -134,8 +137,8 @@ mod tests {
             let shape = Shape::new(channels, top + height + bottom, left + width + right);
             let window = Window { y0: top, x0: left, height, width };
             let target: Vec<f32> = (0..channels * height * width).map(|_| rng.unit()).collect();
-            // The target and some noise: a mean similarity below 0 counts as 0, which has a kink.
-            let mut x: Vec<f32> = (0..shape.len()).map(|_| 0.2 * (rng.unit() - 0.5)).collect();
+            // The target and little noise, so that no scale's similarity comes near 0, where its power is steep.
+            let mut x: Vec<f32> = (0..shape.len()).map(|_| 0.05 * (rng.unit() - 0.5)).collect();
             for i in 0..height * width {
                 let t = |c: usize| target[c * height * width + i];
                 let planes = if grey { [t(0); 3] } else { from_rgb(t(0), t(1), t(2)) };
@@ -160,16 +163,10 @@ mod tests {
                     let x: Vec<f32> = x.iter().zip(&dir).map(|(x, d)| x + s * d).collect();
                     run(&x, &mut vec![0.0; x.len()])
                 };
-                let mut slope = |h: f32| 2.0 * (at(h) - at(-h)) / f64::from(2.0 * h);
-                let (numeric, finer) = (slope(1e-3), slope(5e-4));
+                let numeric = (at(H) - at(-H)) / f64::from(H);
                 let exact: f64 = d.iter().zip(&dir).map(|(a, b)| f64::from(a * b)).sum();
                 let norm = d.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
                 let allowed = 0.02 * exact.abs() + 4e-3 * norm + 1e-4;
-                // A mean similarity near 0, of a power below 1, is as steep as a kink: differences that do not even agree
-                // with each other say nothing.
-                if tune == Tune::MsSsim && (numeric - finer).abs() > 0.1 * allowed {
-                    continue;
-                }
                 prop_assert!((numeric - exact).abs() < allowed, "{tune:?} {shape:?}: {numeric} {exact}");
             }
         }

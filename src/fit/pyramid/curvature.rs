@@ -11,14 +11,14 @@ pub struct Curvature {
     /// The last to be rounded first.
     order: Vec<usize>,
     /// `A = L diag(pivots) L'` of the weights in this order, row-major; below the diagonal.
-    lower: Vec<f32>,
-    pivots: Vec<f32>,
+    lower: Vec<f64>,
+    pivots: Vec<f64>,
 }
 
 impl Curvature {
     /// Of a symmetric and positive definite matrix, row-major. Each time, the weight whose error costs least once those
     /// before it have made it good goes on to the end of the rounding: what remains is the dearer, the more it matters.
-    pub fn new(mut matrix: Vec<f32>) -> Curvature {
+    pub fn new(mut matrix: Vec<f64>) -> Curvature {
         let n = matrix.len().isqrt();
         assert_eq!(n * n, matrix.len(), "a square matrix");
         let mut order: Vec<usize> = (0..n).collect();
@@ -43,19 +43,19 @@ impl Curvature {
 
     /// `d' A d`.
     #[cfg(test)]
-    pub fn cost(&self, d: &[f32]) -> f32 {
+    pub fn cost(&self, d: &[f64]) -> f64 {
         let n = self.order.len();
         let at = |r: usize| d[self.order[r]];
-        let along = |c: usize| at(c) + (c + 1..n).map(|r| self.lower[r * n + c] * at(r)).sum::<f32>();
+        let along = |c: usize| at(c) + (c + 1..n).map(|r| self.lower[r * n + c] * at(r)).sum::<f64>();
         (0..n).map(|c| self.pivots[c] * along(c).powi(2)).sum()
     }
 
     /// The move to the optimum of `d' A d + gradient' d`.
-    pub fn newton(&self, gradient: &[f32]) -> Vec<f32> {
+    pub fn newton(&self, gradient: &[f64]) -> Vec<f64> {
         let n = self.order.len();
-        let mut x: Vec<f32> = self.order.iter().map(|i| -0.5 * gradient[*i]).collect();
+        let mut x: Vec<f64> = self.order.iter().map(|i| -0.5 * gradient[*i]).collect();
         for r in 0..n {
-            x[r] -= (0..r).map(|c| self.lower[r * n + c] * x[c]).sum::<f32>();
+            x[r] -= (0..r).map(|c| self.lower[r * n + c] * x[c]).sum::<f64>();
         }
         x.iter_mut().zip(&self.pivots).for_each(|(x, p)| *x /= p);
         for r in (0..n).rev() {
@@ -69,7 +69,7 @@ impl Curvature {
 
     /// `weights` as multiples of `steps`: each the nearest to what costs least after those rounded before it (the nearest
     /// plane of Babai, 1986).
-    pub fn round(&self, weights: &[f32], steps: &[f32]) -> Vec<f32> {
+    pub fn round(&self, weights: &[f64], steps: &[f64]) -> Vec<f64> {
         let n = self.order.len();
         let mut rounded = weights.to_vec();
         // How far the weights not yet rounded are to move.
@@ -90,13 +90,13 @@ mod tests {
     use proptest::prelude::*;
 
     /// A positive definite matrix in which few directions are dear, as in a fit.
-    fn matrix(n: usize, values: &[f32]) -> Vec<f32> {
+    fn matrix(n: usize, values: &[f64]) -> Vec<f64> {
         let mut a = vec![0.0; n * n];
         for i in 0..n {
             a[i * n + i] = 0.1;
         }
         for (k, v) in values.chunks_exact(n).enumerate() {
-            let weight = 10f32.powi(1 - k as i32);
+            let weight = 10f64.powi(1 - k as i32);
             for i in 0..n {
                 for j in 0..n {
                     a[i * n + j] += weight * v[i] * v[j];
@@ -106,7 +106,7 @@ mod tests {
         a
     }
 
-    fn cost(a: &[f32], d: &[f32]) -> f32 {
+    fn cost(a: &[f64], d: &[f64]) -> f64 {
         let n = d.len();
         (0..n * n).map(|i| d[i / n] * a[i] * d[i % n]).sum()
     }
@@ -114,27 +114,27 @@ mod tests {
     proptest! {
         /// At the Newton point the gradient `2 A d + g` is zero.
         #[test]
-        fn newton_finds_the_optimum(n in 1usize..12, values in prop::collection::vec(-1f32..1.0, 60), g in prop::collection::vec(-1f32..1.0, 12)) {
+        fn newton_finds_the_optimum(n in 1usize..12, values in prop::collection::vec(-1f64..1.0, 60), g in prop::collection::vec(-1f64..1.0, 12)) {
             let a = matrix(n, &values);
             let d = Curvature::new(a.clone()).newton(&g[..n]);
             for i in 0..n {
-                let slope: f32 = (0..n).map(|j| 2.0 * a[i * n + j] * d[j]).sum::<f32>() + g[i];
+                let slope: f64 = (0..n).map(|j| 2.0 * a[i * n + j] * d[j]).sum::<f64>() + g[i];
                 prop_assert!(slope.abs() < 1e-3, "{i}: {slope}");
             }
         }
 
         /// The error keeps to the bound of the nearest plane: half a step for each pivot.
         #[test]
-        fn rounding_costs_no_more_than_half_a_step_each(n in 1usize..12, values in prop::collection::vec(-1f32..1.0, 60), w in prop::collection::vec(-1f32..1.0, 12), fine in prop::collection::vec(0i32..6, 12)) {
+        fn rounding_costs_no_more_than_half_a_step_each(n in 1usize..12, values in prop::collection::vec(-1f64..1.0, 60), w in prop::collection::vec(-1f64..1.0, 12), fine in prop::collection::vec(0i32..6, 12)) {
             let a = matrix(n, &values);
             let curvature = Curvature::new(a.clone());
-            let steps: Vec<f32> = fine[..n].iter().map(|e| 2f32.powi(-e)).collect();
+            let steps: Vec<f64> = fine[..n].iter().map(|e| 2f64.powi(-e)).collect();
             let rounded = curvature.round(&w[..n], &steps);
             for (v, s) in rounded.iter().zip(&steps) {
                 prop_assert_eq!((v / s).round() * s, *v);
             }
-            let moved: Vec<f32> = rounded.iter().zip(&w).map(|(r, w)| r - w).collect();
-            let bound: f32 = curvature.order.iter().zip(&curvature.pivots).map(|(i, p)| p * steps[*i] * steps[*i] / 4.0).sum();
+            let moved: Vec<f64> = rounded.iter().zip(&w).map(|(r, w)| r - w).collect();
+            let bound: f64 = curvature.order.iter().zip(&curvature.pivots).map(|(i, p)| p * steps[*i] * steps[*i] / 4.0).sum();
             prop_assert!((cost(&a, &moved) - curvature.cost(&moved)).abs() < 1e-3 * (1.0 + cost(&a, &moved)));
             prop_assert!(cost(&a, &moved) <= bound * 1.001 + 1e-6, "{} of {bound}", cost(&a, &moved));
         }
@@ -145,6 +145,6 @@ mod tests {
     fn errors_are_made_good() {
         let a = vec![100.0, 99.9, 99.9, 100.0];
         let rounded = Curvature::new(a).round(&[0.4, 0.4], &[1.0, 1.0]);
-        assert_eq!(rounded.iter().sum::<f32>(), 1.0);
+        assert_eq!(rounded.iter().sum::<f64>(), 1.0);
     }
 }

@@ -26,8 +26,11 @@ const MOVE: f32 = 1.0 / 512.0;
 
 /// What curvatures have besides on their diagonal: a part of it, and bits for a whole unit. Samples say little of
 /// directions that hardly count, and the cost is quadratic in the near only.
-const OWN: f32 = 0.1;
-const BESIDES: f32 = 1000.0;
+const OWN: f64 = 0.1;
+const BESIDES: f64 = 1000.0;
+
+/// Part of the largest entry that sums in f32 may be off by.
+const NOISE: f64 = 3e-6;
 
 /// Rows of a matrix that one thread adds to.
 const BLOCK: usize = 128;
@@ -43,10 +46,12 @@ impl Gram {
         Gram { n, sum: vec![0.0; n * n] }
     }
 
-    fn finish(mut self, scale: f64, own: f32) -> Curvature {
-        self.sum.iter_mut().for_each(|v| *v *= scale as f32);
-        self.sum.iter_mut().step_by(self.n + 1).for_each(|v| *v += own * *v + BESIDES);
-        Curvature::new(self.sum)
+    fn finish(self, scale: f64, own: f64) -> Curvature {
+        let mut matrix: Vec<f64> = self.sum.iter().map(|v| scale * f64::from(*v)).collect();
+        let largest = matrix.iter().step_by(self.n + 1).fold(0.0, |a: f64, v| a.max(*v));
+        let besides = BESIDES.max(NOISE * largest);
+        matrix.iter_mut().step_by(self.n + 1).for_each(|v| *v += own * *v + besides);
+        Curvature::new(matrix)
     }
 }
 
@@ -95,14 +100,14 @@ impl Trainer {
     }
 
     /// The gradient of the bits by the weights at `places`.
-    pub(super) fn gradient_of_bits(&mut self, places: &[usize]) -> Vec<f32> {
+    pub(super) fn gradient_of_bits(&mut self, places: &[usize]) -> Vec<f64> {
         let mut gradient = vec![0f32; self.weights.len()];
         for part in &self.parts {
             let c = &mut self.canvases[part.canvas];
             part.latents.round(self.level, &mut c.q, GAIN);
             c.rate.forward_backward(self.level, &self.weights, &c.q, &mut c.dq, Some(&mut gradient));
         }
-        places.iter().map(|p| gradient[*p]).collect()
+        places.iter().map(|p| f64::from(gradient[*p])).collect()
     }
 
     /// Of `(P / lambda) MSE` by the weights at `places`: what each does to the picture, by differences.
@@ -209,13 +214,13 @@ mod tests {
                 false => trainer.pixels() * trainer.mse_with(weights) / LAMBDA,
             };
             let exponents = [3, 3, 3, 3, 6, 6, 6];
-            let mut steps = Vec::new();
+            let mut steps: Vec<f64> = Vec::new();
             for t in spec.tensors().iter().filter(|t| modules.contains(&t.module)) {
-                steps.resize(steps.len() + t.range.len(), 0.5f32.powi(exponents[group_of(t)]));
+                steps.resize(steps.len() + t.range.len(), 0.5f64.powi(exponents[group_of(t)]));
             }
-            let mine: Vec<f32> = places.iter().map(|p| weights[*p]).collect();
+            let mine: Vec<f64> = places.iter().map(|p| f64::from(weights[*p])).collect();
             let mut together = weights.clone();
-            places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| together[*p] = w);
+            places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| together[*p] = w as f32);
             let alone = Quantised::new(&spec, &weights, exponents.map(|e| e as u32)).dequantise(&spec);
             let mut alone_here = weights.clone();
             places.iter().for_each(|p| alone_here[*p] = alone[*p]);
@@ -244,17 +249,17 @@ mod tests {
         let curvature = trainer.curvature_of_error(&places, LAMBDA);
         let mut random = Rng::stream(6, 0, 0);
         for _ in 0..8 {
-            let moves: Vec<f32> = places.iter().map(|_| 1e-3 * random.normal()).collect();
+            let moves: Vec<f64> = places.iter().map(|_| 1e-3 * f64::from(random.normal())).collect();
             let mut moved = weights.clone();
-            places.iter().zip(&moves).for_each(|(p, m)| moved[*p] += m);
+            places.iter().zip(&moves).for_each(|(p, m)| moved[*p] += *m as f32);
             let c = &mut trainer.canvases[0];
             let grids = synthesised(&c.places, &c.q);
             let mut changed = vec![0.0; kept.len()];
             c.synth.forward(trainer.level, &moved, &grids, &mut changed);
             let squares = changed.iter().zip(&trainer.parts[0].target).map(|(a, b)| f64::from(a - b).powi(2));
             let cost = squares.sum::<f64>() / kept.len() as f64 * trainer.pixels() / LAMBDA;
-            let besides: f64 = moves.iter().map(|m| f64::from(BESIDES * m * m)).sum();
-            let said = f64::from(curvature.cost(&moves)) - besides;
+            let besides: f64 = moves.iter().map(|m| BESIDES * m * m).sum();
+            let said = curvature.cost(&moves) - besides;
             assert!((cost / said - 1.0).abs() < 0.1, "{cost} bits, where {said} were said");
         }
     }

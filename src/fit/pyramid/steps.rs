@@ -18,7 +18,7 @@ const ROUNDS: usize = 2;
 
 /// Newton steps towards the optimum at whole codes, and the part of them that is made: the quadratic holds in the near only.
 const NEWTON_STEPS: usize = 3;
-const NEWTON_PART: f32 = 0.5;
+const NEWTON_PART: f64 = 0.5;
 
 /// The weights rounded. Those of context and feature networks move only the bits of the codes, upsampling and synthesis
 /// only the distortion.
@@ -38,11 +38,11 @@ pub fn search(trainer: &mut Trainer, lambda: f64) -> Quantised {
             settle(trainer, &curvature, &places);
             weights.clone_from(&trainer.weights);
         }
-        let mine: Vec<f32> = places.iter().map(|p| weights[*p]).collect();
+        let mine: Vec<f64> = places.iter().map(|p| f64::from(weights[*p])).collect();
         let round = |q: &mut Quantised, exponents: [u32; 7]| {
-            let steps: Vec<f32> = groups.iter().map(|g| 0.5f32.powi(exponents[*g] as i32)).collect();
+            let steps: Vec<f64> = groups.iter().map(|g| 0.5f64.powi(exponents[*g] as i32)).collect();
             let mut rounded = weights.clone();
-            places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| rounded[*p] = w);
+            places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| rounded[*p] = w as f32);
             for (group, _) in GROUPS.iter().enumerate().filter(|(_, (module, _))| is_mine(*module)) {
                 q.requantise(&spec, &rounded, group, exponents[group]);
             }
@@ -100,7 +100,7 @@ fn settle(trainer: &mut Trainer, curvature: &Curvature, places: &[usize]) {
     for _ in 0..NEWTON_STEPS {
         let way = curvature.newton(&trainer.gradient_of_bits(places));
         let mut moved = trainer.weights.clone();
-        places.iter().zip(way).for_each(|(p, d)| moved[*p] += NEWTON_PART * d);
+        places.iter().zip(way).for_each(|(p, d)| moved[*p] += (NEWTON_PART * d) as f32);
         let bits = trainer.code_bits_with(&moved);
         if bits >= lowest {
             break;
