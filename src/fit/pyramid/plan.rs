@@ -115,11 +115,6 @@ impl Plan {
         let (last, coarse) = (i + 1 == self.stages.len(), self.coarse);
         move |progress| if last { Anneal::last(progress) } else { coarse }
     }
-
-    /// Cost in full-size steps.
-    pub fn cost(&self) -> f64 {
-        self.stages.iter().map(|s| s.steps as f64 / 4f64.powi(s.finest as i32)).sum()
-    }
 }
 
 /// What changes from step to step.
