@@ -1,7 +1,7 @@
 //! How the cost of a fit answers to its weights, measured on samples of the rounded codes and of the picture.
 
 use super::curvature::Curvature;
-use super::train::{synthesised, Trainer, GAIN};
+use super::train::{each_rounded, synthesised, Trainer};
 use crate::models::pyramid::spec::Module;
 use kernels::fast::context::ContextScratch;
 use kernels::fast::gemm::{gemm, Matrix};
@@ -64,10 +64,9 @@ impl Trainer {
         let each = CODES.div_ceil(self.parts.len());
         let mut rows = vec![0f32; CHUNK * n];
         let end = places.iter().max().map_or(0, |p| p + 1);
-        for part in &self.parts {
-            let c = &mut self.canvases[part.canvas];
-            part.latents.round(self.level, &mut c.q, GAIN);
-            c.rate.forward(self.level, &self.weights, &c.q);
+        let (level, weights) = (self.level, &self.weights);
+        each_rounded(level, &self.parts, &mut self.canvases, |_, c| {
+            c.rate.forward(level, weights, &c.q);
             let mut samples = Vec::new();
             for (g, (width, height)) in c.rate.sizes().iter().enumerate() {
                 let codes = width * height;
@@ -94,7 +93,7 @@ impl Trainer {
                     gemm(1.0, rows.of_columns(block).transposed(), rows, 1.0, sum);
                 });
             }
-        }
+        });
         // In nats, information is the mean square of the gradient, and twice the cost of a move.
         gram.finish(0.5 * std::f64::consts::LN_2, OWN)
     }
@@ -102,11 +101,10 @@ impl Trainer {
     /// The gradient of the bits by the weights at `places`.
     pub(super) fn gradient_of_bits(&mut self, places: &[usize]) -> Vec<f64> {
         let mut gradient = vec![0f32; self.weights.len()];
-        for part in &self.parts {
-            let c = &mut self.canvases[part.canvas];
-            part.latents.round(self.level, &mut c.q, GAIN);
-            c.rate.forward_backward(self.level, &self.weights, &c.q, &mut c.dq, Some(&mut gradient));
-        }
+        let (level, weights) = (self.level, &self.weights);
+        each_rounded(level, &self.parts, &mut self.canvases, |_, c| {
+            c.rate.forward_backward(level, weights, &c.q, &mut c.dq, Some(&mut gradient));
+        });
         places.iter().map(|p| f64::from(gradient[*p])).collect()
     }
 
@@ -121,15 +119,14 @@ impl Trainer {
         let looked_at = self.parts.len().min(PICTURES);
         let looked_at: Vec<usize> = (0..looked_at).map(|k| k * self.parts.len() / looked_at).collect();
         let mut samples = 0.0;
-        for part in looked_at.iter().map(|k| &self.parts[*k]) {
-            let c = &mut self.canvases[part.canvas];
-            part.latents.round(self.level, &mut c.q, GAIN);
+        let level = self.level;
+        each_rounded(level, looked_at.iter().map(|k| &self.parts[*k]), &mut self.canvases, |part, c| {
             let grids = synthesised(&c.places, &c.q);
             let strips = STRIPS.div_ceil(looked_at.len());
             let rows = ROWS.min(c.height);
             let strips: Vec<_> = (0..strips).map(|k| (c.height - rows) * (2 * k + 1) / (2 * strips)).collect();
             let every = (strips.len() * rows * c.width * self.spec.channels * looked_at.len() / VALUES) | 1;
-            let (synth, level) = (&mut c.synth, self.level);
+            let synth = &mut c.synth;
             let mut values = Vec::new();
             let mut look = |weights: &[f32], coarse: bool, out: &mut Vec<f32>| {
                 values.clear();
@@ -161,7 +158,7 @@ impl Trainer {
                 gemm(1.0, Matrix::new(moves, moves.len() / base.len(), base.len()), all.transposed(), 1.0, sum);
             });
             samples += part.target.len() as f64;
-        }
+        });
         gram.finish(self.pixels() / (lambda * samples), 0.0)
     }
 }
@@ -170,6 +167,7 @@ impl Trainer {
 mod tests {
     use super::*;
     use crate::fit::pyramid::plan::Plan;
+    use crate::fit::pyramid::train::GAIN;
     use crate::fit::rng::Rng;
     use crate::fit::Tune;
     use crate::image::Picture;

@@ -20,78 +20,113 @@ const ROUNDS: usize = 2;
 const NEWTON_STEPS: usize = 3;
 const NEWTON_PART: f64 = 0.5;
 
-/// The weights rounded. Those of context and feature networks move only the bits of the codes, upsampling and synthesis
-/// only the distortion.
+/// Weights that are rounded together: those of context and feature networks move only the bits of the codes, those of
+/// upsampling and synthesis only the distortion.
+struct Half<'a> {
+    trainer: &'a mut Trainer,
+    lambda: f64,
+    of_codes: bool,
+    /// In the flat list of weights.
+    places: Vec<usize>,
+    /// Of each place, one of [`GROUPS`].
+    groups: Vec<usize>,
+    curvature: Curvature,
+}
+
+/// The weights rounded, each half in its turn.
 pub fn search(trainer: &mut Trainer, lambda: f64) -> Quantised {
-    let (spec, mut weights) = (trainer.spec.clone(), trainer.weights.clone());
-    let mut best = Quantised::new(&spec, &weights, START);
+    let mut best = Quantised::new(&trainer.spec, &trainer.weights, START);
     for of_codes in [true, false] {
+        let mut half = Half::new(trainer, lambda, of_codes);
+        if of_codes {
+            settle(half.trainer, &half.curvature, &half.places);
+        }
+        half.search(&mut best);
+    }
+    best
+}
+
+impl Half<'_> {
+    fn new(trainer: &mut Trainer, lambda: f64, of_codes: bool) -> Half<'_> {
         let is_mine = |module| of_codes == matches!(module, Module::Context | Module::Features);
-        let tensors: Vec<_> = spec.tensors().into_iter().filter(|t| is_mine(t.module)).collect();
+        let tensors: Vec<_> = trainer.spec.tensors().into_iter().filter(|t| is_mine(t.module)).collect();
         let places: Vec<usize> = tensors.iter().flat_map(|t| t.range.clone()).collect();
-        let groups: Vec<usize> = tensors.iter().flat_map(|t| vec![group_of(t); t.range.len()]).collect();
+        let groups = tensors.iter().flat_map(|t| vec![group_of(t); t.range.len()]).collect();
         let curvature = match of_codes {
             true => trainer.curvature_of_bits(&places),
             false => trainer.curvature_of_error(&places, lambda),
         };
-        if of_codes {
-            settle(trainer, &curvature, &places);
-            weights.clone_from(&trainer.weights);
-        }
-        let mine: Vec<f64> = places.iter().map(|p| f64::from(weights[*p])).collect();
-        let round = |q: &mut Quantised, exponents: [u32; 7]| {
-            let steps: Vec<f64> = groups.iter().map(|g| 0.5f64.powi(exponents[*g] as i32)).collect();
-            let mut rounded = weights.clone();
-            places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| rounded[*p] = w as f32);
-            for (group, _) in GROUPS.iter().enumerate().filter(|(_, (module, _))| is_mine(*module)) {
-                q.requantise(&spec, &rounded, group, exponents[group]);
-            }
-        };
-        let mut cost = |q: &Quantised| {
-            let bits: f64 = (0..GROUPS.len()).map(|g| q.group_bits(&spec, g)).sum();
-            let weights = q.dequantise(&spec);
-            bits + match of_codes {
-                true => trainer.code_bits_with(&weights),
-                false => trainer.pixels() * trainer.mse_with(&weights) / lambda,
-            }
-        };
-        // Integers beyond 2047 are not exactly f16, and would saturate.
-        let fits = |group: usize, exponent: u32| {
-            let mine = places.iter().zip(&groups).filter(|(_, g)| **g == group);
-            mine.fold(0f32, |a, (p, _)| a.max(weights[*p].abs())) * (1u32 << exponent) as f32 <= 2047.0
-        };
+        Half { trainer, lambda, of_codes, places, groups, curvature }
+    }
+
+    /// Up and down from the usual steps, one group after the other, as long as it pays.
+    fn search(&mut self, best: &mut Quantised) {
         let mut exponents = best.exponents;
-        for (group, e) in exponents.iter_mut().enumerate() {
-            while *e > 0 && !fits(group, *e) {
-                *e -= 1;
+        for group in self.each_group() {
+            while exponents[group] > 0 && !self.fits(group, exponents[group]) {
+                exponents[group] -= 1;
             }
         }
-        round(&mut best, exponents);
-        let mut lowest = cost(&best);
+        self.round(best, exponents);
+        let mut lowest = self.cost(best);
         let mut trial = best.clone();
-        for _ in 0..ROUNDS {
-            for (group, finer) in [4, 5, 6, 0, 1, 2, 3].into_iter().flat_map(|g| [(g, false), (g, true)]) {
-                if !groups.contains(&group) {
-                    continue;
+        for group in (0..ROUNDS).flat_map(|_| self.each_group()).collect::<Vec<_>>() {
+            let before = best.exponents[group];
+            for finer in [false, true] {
+                // A coarser step that paid came from this finer one.
+                if finer && best.exponents[group] < before {
+                    break;
                 }
                 loop {
                     let mut exponents = best.exponents;
                     exponents[group] = if finer { exponents[group] + 1 } else { exponents[group].saturating_sub(1) };
-                    if !EXPONENTS.contains(&exponents[group]) || !fits(group, exponents[group]) {
+                    if !EXPONENTS.contains(&exponents[group]) || !self.fits(group, exponents[group]) {
                         break;
                     }
-                    round(&mut trial, exponents);
-                    let c = cost(&trial);
-                    if c >= lowest {
+                    self.round(&mut trial, exponents);
+                    let cost = self.cost(&trial);
+                    if cost >= lowest {
                         break;
                     }
-                    lowest = c;
-                    best = trial.clone();
+                    lowest = cost;
+                    best.clone_from(&trial);
                 }
             }
         }
     }
-    best
+
+    /// The groups that have weights here, in the order of the search.
+    fn each_group(&self) -> Vec<usize> {
+        [4, 5, 6, 0, 1, 2, 3].into_iter().filter(|g| self.groups.contains(g)).collect()
+    }
+
+    /// Integers beyond 2047 are not exactly f16, and would saturate.
+    fn fits(&self, group: usize, exponent: u32) -> bool {
+        let mine = self.places.iter().zip(&self.groups).filter(|(_, g)| **g == group);
+        mine.fold(0f32, |a, (p, _)| a.max(self.trainer.weights[*p].abs())) * (1u32 << exponent) as f32 <= 2047.0
+    }
+
+    /// Rounds these weights in `q`, the steps being `2^-exponents`.
+    fn round(&self, q: &mut Quantised, exponents: [u32; 7]) {
+        let mut weights = self.trainer.weights.clone();
+        let mine: Vec<f64> = self.places.iter().map(|p| f64::from(weights[*p])).collect();
+        let steps: Vec<f64> = self.groups.iter().map(|g| 0.5f64.powi(exponents[*g] as i32)).collect();
+        self.places.iter().zip(self.curvature.round(&mine, &steps)).for_each(|(p, w)| weights[*p] = w as f32);
+        for group in self.each_group() {
+            q.requantise(&self.trainer.spec, &weights, group, exponents[group]);
+        }
+    }
+
+    /// What the file costs with the weights of `q`, in bits, but for what the other half decides.
+    fn cost(&mut self, q: &Quantised) -> f64 {
+        let spec = &self.trainer.spec;
+        let bits: f64 = (0..GROUPS.len()).map(|g| q.group_bits(spec, g)).sum();
+        let weights = q.dequantise(spec);
+        bits + match self.of_codes {
+            true => self.trainer.code_bits_with(&weights),
+            false => self.trainer.pixels() * self.trainer.mse_with(&weights) / self.lambda,
+        }
+    }
 }
 
 /// Fits the networks of the codes to whole codes: before, they saw them with noise. 0.1 to 0.4 % of their bits.

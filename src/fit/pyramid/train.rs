@@ -213,23 +213,17 @@ impl Trainer {
 
     /// Mean squared error of the 8-bit pictures of the rounded codes through `weights`.
     pub fn mse_with(&mut self, weights: &[f32]) -> f64 {
-        let mut sum = 0.0;
-        for part in &self.parts {
-            let c = &mut self.canvases[part.canvas];
-            part.latents.round(self.level, &mut c.q, GAIN);
-            sum += c.rounded_error(self.level, weights, &part.target);
-        }
+        let (mut sum, level) = (0.0, self.level);
+        each_rounded(level, &self.parts, &mut self.canvases, |part, c| {
+            sum += c.rounded_error(level, weights, &part.target);
+        });
         sum / self.samples()
     }
 
     /// Bits of the rounded codes through the networks of `weights`, in floats.
     pub fn code_bits_with(&mut self, weights: &[f32]) -> f64 {
-        let mut bits = 0.0;
-        for part in &self.parts {
-            let c = &mut self.canvases[part.canvas];
-            part.latents.round(self.level, &mut c.q, GAIN);
-            bits += c.rate.forward(self.level, weights, &c.q);
-        }
+        let (mut bits, level) = (0.0, self.level);
+        each_rounded(level, &self.parts, &mut self.canvases, |_, c| bits += c.rate.forward(level, weights, &c.q));
         bits
     }
 
@@ -237,16 +231,15 @@ impl Trainer {
     /// MS-SSIM is 0 unless `similarity`.
     pub fn measure(&mut self, pictures: &[Picture], similarity: bool) -> Measured {
         let (mut bits, mut sum, mut ms_ssim) = (0.0, 0.0, 0.0);
-        for (part, picture) in self.parts.iter().zip(pictures) {
-            let c = &mut self.canvases[part.canvas];
-            part.latents.round(self.level, &mut c.q, GAIN);
-            bits += c.rate.forward(self.level, &self.weights, &c.q);
-            sum += c.rounded_error(self.level, &self.weights, &part.target);
-            if similarity && self.finest == 0 {
-                ms_ssim += metrics::ms_ssim(picture, &c.picture(self.level, &self.spec, &self.weights)).unwrap_or(1.0)
-                    / pictures.len() as f64;
+        let (level, weights, mut pictures) = (self.level, &self.weights, pictures.iter());
+        each_rounded(level, &self.parts, &mut self.canvases, |part, c| {
+            bits += c.rate.forward(level, weights, &c.q);
+            sum += c.rounded_error(level, weights, &part.target);
+            if let Some(picture) = pictures.next().filter(|_| similarity && self.finest == 0) {
+                ms_ssim += metrics::ms_ssim(picture, &c.picture(level, &self.spec, weights)).unwrap_or(1.0);
             }
-        }
+        });
+        ms_ssim /= self.parts.len() as f64;
         Measured { psnr: -10.0 * (sum / self.samples()).max(1e-10).log10(), ms_ssim, bytes: bits / 8.0 }
     }
 
@@ -269,6 +262,20 @@ impl Trainer {
         let mut values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         targets.into_iter().flatten().zip(&mut values).for_each(|(t, v)| *t = v);
         true
+    }
+}
+
+/// Shows `f` each part with its rounded codes in its canvas.
+pub(super) fn each_rounded<'a>(
+    level: Level,
+    parts: impl IntoIterator<Item = &'a Part>,
+    canvases: &mut [Canvas],
+    mut f: impl FnMut(&'a Part, &mut Canvas),
+) {
+    for part in parts {
+        let c = &mut canvases[part.canvas];
+        part.latents.round(level, &mut c.q, GAIN);
+        f(part, c);
     }
 }
 
