@@ -19,6 +19,8 @@ pub struct Plan {
     pub coarse: Anneal,
     /// What is left of the latents when a finer grid appears.
     pub kept: f32,
+    /// Soft-rounding temperature at the start of the last stage.
+    pub warmth: f64,
 }
 
 /// What an effort buys.
@@ -73,6 +75,16 @@ const COARSE_STEPS: f64 = 600.0;
 /// A fit of fewer steps has no time to start again at each finer grid: it builds on codes that are nearly final.
 const LONG: u32 = 500;
 
+/// Temperature at the start of `full` steps at full size. Codes that are hardly rounded pay in halves and thirds, and those
+/// of fine texture stay that small; when they must be whole, they vanish. Networks learn best from such codes, so short fits
+/// start warm; in long ones there is time enough for a texture to be lost (a crop of kodim13, 8000 steps: 10 % of J).
+fn warmth(full: u32) -> f64 {
+    const SHORT: (f64, f64) = (1500.0, 0.5);
+    const LONG: (f64, f64) = (6500.0, 0.35);
+    let way = (f64::from(full) / SHORT.0).ln() / (LONG.0 / SHORT.0).ln();
+    SHORT.1 + (LONG.1 - SHORT.1) * way.clamp(0.0, 1.0)
+}
+
 /// Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file. `price` is the lambda
 /// of a bit. kodim04 at lambda 0.008: width 16 makes 3 % less J than 8, and 32 would add 10 % of weights.
 fn affordable(price: f64, (spatial, features, hidden): (usize, usize, usize)) -> (usize, usize, usize) {
@@ -107,13 +119,13 @@ impl Plan {
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { coarse_steps } })
             .collect();
         let (coarse, kept) = if full < LONG { (Anneal::BUILDING, 0.85) } else { (Anneal::LEARNING, 0.3) };
-        Plan { spec, stages, coarse, kept }
+        Plan { spec, stages, coarse, kept, warmth: warmth(full) }
     }
 
     /// How stage `i` is fitted, by the part of it that has passed.
     pub fn course(&self, i: usize) -> impl Fn(f64) -> Anneal {
-        let (last, coarse) = (i + 1 == self.stages.len(), self.coarse);
-        move |progress| if last { Anneal::last(progress) } else { coarse }
+        let (last, coarse, warmth) = (i + 1 == self.stages.len(), self.coarse, self.warmth);
+        move |progress| if last { Anneal::last(progress, warmth) } else { coarse }
     }
 }
 
@@ -156,12 +168,12 @@ impl Anneal {
     }
 
     /// The last stage: a cosine to zero, and ever harder rounding.
-    fn last(progress: f64) -> Anneal {
+    fn last(progress: f64, warmth: f64) -> Anneal {
         let mix = |a: f64, b: f64| (a + (b - a) * progress) as f32;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
         Anneal {
             lr: (1e-5 + (1e-2 - 1e-5) * cosine) as f32,
-            temperature: mix(0.5, 0.07),
+            temperature: mix(warmth, 0.07),
             sigma: mix(0.22, 0.15),
             ..Anneal::START
         }
@@ -204,6 +216,15 @@ mod tests {
             let now = loss(&mut trainer);
             assert!(now < 1.02 * fitted, "after {k} steps: {now} instead of {fitted}");
         }
+    }
+
+    #[test]
+    fn longer_fits_start_cooler() {
+        let starts = [100, 1500, 2200, 4000, 6500, 11000].map(warmth);
+        assert_eq!((starts[0], starts[1], starts[4], starts[5]), (0.5, 0.5, 0.35, 0.35));
+        assert!(starts.is_sorted_by(|a, b| a >= b) && starts[1] > starts[2] && starts[2] > starts[3]);
+        let temperatures = [0.0, 0.5, 1.0].map(|p| Plan::new(9, 3, 1 << 19, 512, 1e-3).course(3)(p).temperature);
+        assert_eq!(temperatures, [0.35, 0.21, 0.07]);
     }
 
     /// The smallest and the thinnest pictures go all the way to a file and back.
