@@ -40,7 +40,7 @@ const fn effort(spatial: usize, features: usize, hidden: usize, residuals: usize
 }
 
 const EFFORTS: [Effort; 9] = [
-    effort(6, 2, 8, 0, 300),
+    effort(6, 2, 8, 0, 280),
     effort(6, 2, 8, 0, 600),
     effort(10, 4, 16, 1, 600),
     effort(10, 4, 16, 1, 1000),
