@@ -19,8 +19,6 @@ pub struct Plan {
     pub coarse: Anneal,
     /// What is left of the latents when a finer grid appears.
     pub kept: f32,
-    /// Soft-rounding temperature at the start of the last stage.
-    pub warmth: f64,
 }
 
 /// What an effort buys.
@@ -75,9 +73,10 @@ const COARSE_STEPS: f64 = 600.0;
 /// A fit of fewer steps has no time to start again at each finer grid: it builds on codes that are nearly final.
 const LONG: u32 = 500;
 
-/// Temperature at the start of `full` steps at full size. Codes that are hardly rounded pay in halves and thirds, and those
-/// of fine texture stay that small; when they must be whole, they vanish. Networks learn best from such codes, so short fits
-/// start warm; in long ones there is time enough for a texture to be lost (a crop of kodim13, 8000 steps: 10 % of J).
+/// Soft-rounding temperature at the start of `full` steps at full size. Codes that are hardly rounded pay in halves and
+/// thirds, and those of fine texture stay that small; when they must be whole, they vanish. Networks learn best from such
+/// codes, so short fits start warm; in long ones there is time enough for a texture to be lost (a crop of kodim13, 8000
+/// steps: 10 % of J).
 fn warmth(full: u32) -> f64 {
     (0.5 - 0.1 * (f64::from(full) / 1500.0).ln()).clamp(0.35, 0.6)
 }
@@ -116,13 +115,13 @@ impl Plan {
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { coarse_steps } })
             .collect();
         let (coarse, kept) = if full < LONG { (Anneal::BUILDING, 0.85) } else { (Anneal::LEARNING, 0.3) };
-        Plan { spec, stages, coarse, kept, warmth: warmth(full) }
+        Plan { spec, stages, coarse, kept }
     }
 
     /// How stage `i` is fitted, by the part of it that has passed.
     pub fn course(&self, i: usize) -> impl Fn(f64) -> Anneal {
-        let (last, coarse, warmth) = (i + 1 == self.stages.len(), self.coarse, self.warmth);
-        move |progress| if last { Anneal::last(progress, warmth) } else { coarse }
+        let (last, coarse, start) = (i + 1 == self.stages.len(), self.coarse, warmth(self.stages[i].steps));
+        move |progress| if last { Anneal::last(progress, start) } else { coarse }
     }
 }
 
