@@ -122,6 +122,9 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
     }
     for i in first + 1..run.plan.stages.len() {
         run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.kept);
+        if run.plan.inherits {
+            run.trainer.inherit();
+        }
         run.stage(i, 0, monitor)?;
     }
     let (codes, quantised) = run.finish(monitor)?;

@@ -124,6 +124,27 @@ impl Trainer {
         self.lay_out(pictures, parts.into_iter().map(shrunk));
     }
 
+    /// The synthesis sees the grids that have just appeared as it sees those of the next coarser scale, a lone one as the
+    /// stronger of two. With weights of chance and codes of zero it would at first see nothing in them but the noise of
+    /// training, and learn to ignore them.
+    pub fn inherit(&mut self) {
+        let new = self.spec.maps_of(self.finest, 0);
+        let old = self.spec.maps_of(self.finest + 1, 0);
+        let inputs = self.spec.maps();
+        let mut layers: Vec<_> = self.spec.tensors();
+        layers.retain(|t| t.name == "stab_w" || (t.name == "synth_w" && t.index == 0 && t.shape.1 == inputs));
+        let rows: Vec<_> = layers.iter().flat_map(|t| t.range.clone().step_by(inputs)).collect();
+        let strength = |w: &[f32], map: usize| rows.iter().map(|r| w[r + map].powi(2)).sum::<f32>();
+        let mut sources: Vec<_> = old.collect();
+        if new.len() != sources.len() {
+            sources.sort_by(|a, b| strength(&self.weights, *b).total_cmp(&strength(&self.weights, *a)));
+            sources.truncate(1);
+        }
+        for (to, from) in new.zip(sources) {
+            rows.iter().for_each(|r| self.weights[r + to] = self.weights[r + from]);
+        }
+    }
+
     fn lay_out(&mut self, pictures: &[Picture], latents: impl Iterator<Item = Latents>) {
         let (spec, finest) = (&self.spec, self.finest);
         for (picture, mut latents) in pictures.iter().zip(latents) {
@@ -456,6 +477,39 @@ fn uniform(random: &mut Rng, w: &mut [f32], (outputs, inputs): (usize, usize)) {
 mod tests {
     use super::*;
     use crate::fit::pyramid::plan::Plan;
+
+    /// The second grid of a scale takes after the second, a lone grid after the stronger of two; nothing else changes.
+    #[test]
+    fn new_grids_inherit_their_place() {
+        let pictures = [Picture { width: 64, height: 64, channels: 3, samples: vec![90; 3 * 64 * 64] }];
+        let plan = Plan::new(5, 3, 64 * 64, 64, 1e-3);
+        let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 3, Level::best(), 1, Tune::Psnr);
+        let inputs = plan.spec.maps();
+        let tensor = |name: &str| plan.spec.tensors().into_iter().find(|t| t.name == name).unwrap().range;
+        let (first, bypass) = (tensor("synth_w"), tensor("stab_w"));
+        let column = |w: &[f32], map: usize| {
+            let rows = first.clone().step_by(inputs).chain(bypass.clone().step_by(inputs));
+            rows.map(|r| w[r + map]).collect::<Vec<_>>()
+        };
+        let mut inherited = |finest: u32, pairs: &[(usize, usize)]| {
+            trainer.refine(&pictures, finest, 1.0);
+            let before = trainer.weights.clone();
+            trainer.inherit();
+            for map in 0..inputs {
+                let source = pairs.iter().find(|p| p.0 == map).map_or(map, |p| p.1);
+                assert_eq!(column(&trainer.weights, map), column(&before, source), "map {map} at 1/2^{finest}");
+            }
+            // Bar the columns, all is as it was.
+            let changed = before.iter().zip(&trainer.weights).filter(|(a, b)| a != b).count();
+            assert_eq!(changed, pairs.len() * column(&before, 0).len());
+            // The second map of scale 2 is the stronger one when scale 1 comes.
+            trainer.weights[bypass.start + 3] = 9.0;
+        };
+        // Maps: scale 0, scale 1, both of scale 2, both of scale 3, and so on.
+        inherited(2, &[(2, 4), (3, 5)]);
+        inherited(1, &[(1, 3)]);
+        inherited(0, &[(0, 1)]);
+    }
 
     /// Memory grows in the first steps of a stage alone; what a matrix product of the networks' optimiser packs, it gives
     /// back.
