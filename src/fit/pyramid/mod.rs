@@ -121,8 +121,8 @@ fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut M
         _ => run.stage(first, step, monitor)?,
     }
     for i in first + 1..run.plan.stages.len() {
-        run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.kept);
-        if run.plan.inherits {
+        run.trainer.refine(pictures, run.plan.stages[i].finest, run.plan.kept());
+        if run.plan.builds() {
             run.trainer.inherit();
         }
         run.stage(i, 0, monitor)?;
@@ -249,7 +249,7 @@ impl Run<'_> {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let long = |at: usize| word(at) as u64 | (word(at + 4) as u64) << 32;
         let stage = self.plan.stages.get(word(0) as usize).ok_or_else(wrong)?;
-        self.trainer.refine(self.pictures, stage.finest, self.plan.kept);
+        self.trainer.refine(self.pictures, stage.finest, self.plan.kept());
         if !self.trainer.restore(rest) {
             return Err(wrong());
         }

@@ -15,12 +15,6 @@ pub struct Plan {
     pub spec: PyramidSpec,
     /// Coarse to fine; the last is the picture itself.
     pub stages: Vec<Stage>,
-    /// The stages before the last.
-    pub coarse: Anneal,
-    /// What is left of the latents when a finer grid appears.
-    pub kept: f32,
-    /// The synthesis sees a new grid as the next coarser one: see [`Trainer::inherit`](super::train::Trainer::inherit).
-    pub inherits: bool,
 }
 
 /// What an effort buys.
@@ -72,7 +66,7 @@ const CHROMA: u8 = 0b1100;
 /// Steps of a coarse stage at most: it is a start, not an end.
 const COARSE_STEPS: f64 = 600.0;
 
-/// A fit of fewer steps has no time to start again at each finer grid: it builds on codes that are nearly final.
+/// Full-size steps from which a fit is long.
 const LONG: u32 = 500;
 
 /// Soft-rounding temperature at the start of `full` steps at full size. Codes that are hardly rounded pay in halves and
@@ -116,15 +110,29 @@ impl Plan {
             .rev()
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { coarse_steps } })
             .collect();
-        // Long fits have time to find a better direction for each grid: 0.5 % of J at 600 steps.
-        let inherits = full < LONG;
-        let (coarse, kept) = if inherits { (Anneal::BUILDING, 0.85) } else { (Anneal::LEARNING, 0.3) };
-        Plan { spec, stages, coarse, kept, inherits }
+        Plan { spec, stages }
+    }
+
+    /// Too short to start again at each finer grid: it builds on codes that are nearly final, and its synthesis sees a new grid
+    /// as the next coarser one ([`Trainer::inherit`](super::train::Trainer::inherit)). Long fits have time to find a better
+    /// direction for each: 0.5 % of J at 600 steps.
+    pub fn builds(&self) -> bool {
+        self.stages.last().is_some_and(|s| s.steps < LONG)
+    }
+
+    /// What is left of the latents when a finer grid appears.
+    pub fn kept(&self) -> f32 {
+        if self.builds() {
+            0.85
+        } else {
+            0.3
+        }
     }
 
     /// How stage `i` is fitted, by the part of it that has passed.
     pub fn course(&self, i: usize) -> impl Fn(f64) -> Anneal {
-        let (last, coarse, start) = (i + 1 == self.stages.len(), self.coarse, warmth(self.stages[i].steps));
+        let (last, start) = (i + 1 == self.stages.len(), warmth(self.stages[i].steps));
+        let coarse = if self.builds() { Anneal::BUILDING } else { Anneal::LEARNING };
         move |progress| if last { Anneal::last(progress, start) } else { coarse }
     }
 }

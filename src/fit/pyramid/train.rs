@@ -131,15 +131,16 @@ impl Trainer {
         let new = self.spec.maps_of(self.finest, 0);
         let old = self.spec.maps_of(self.finest + 1, 0);
         let inputs = self.spec.maps();
-        let mut layers: Vec<_> = self.spec.tensors();
-        layers.retain(|t| t.name == "stab_w" || (t.name == "synth_w" && t.index == 0 && t.shape.1 == inputs));
-        let rows: Vec<_> = layers.iter().flat_map(|t| t.range.clone().step_by(inputs)).collect();
-        let strength = |w: &[f32], map: usize| rows.iter().map(|r| w[r + map].powi(2)).sum::<f32>();
-        let mut sources: Vec<_> = old.collect();
-        if new.len() != sources.len() {
-            sources.sort_by(|a, b| strength(&self.weights, *b).total_cmp(&strength(&self.weights, *a)));
-            sources.truncate(1);
-        }
+        let tensors = self.spec.tensors();
+        let sees = tensors.iter().filter(|t| t.name == "stab_w" || (t.name == "synth_w" && t.index == 0));
+        let rows: Vec<_> = sees.filter(|t| t.shape.1 == inputs).flat_map(|t| t.range.clone().step_by(inputs)).collect();
+        let sources = if new.len() == old.len() {
+            old
+        } else {
+            let strength = |map: &usize| rows.iter().map(|r| self.weights[r + map].powi(2)).sum::<f32>();
+            let strongest = old.max_by(|a, b| strength(a).total_cmp(&strength(b)));
+            strongest.map_or(0..0, |map| map..map + 1)
+        };
         for (to, from) in new.zip(sources) {
             rows.iter().for_each(|r| self.weights[r + to] = self.weights[r + from]);
         }
