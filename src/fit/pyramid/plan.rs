@@ -87,10 +87,20 @@ fn affordable(price: f64, (spatial, features, hidden): (usize, usize, usize)) ->
     }
 }
 
+/// Steps with a synthesis of this width, and the contexts that go with it, in the time of twenty with the largest networks.
+fn speed(hidden: usize) -> f64 {
+    match hidden {
+        ..9 => 35.0,
+        9..17 => 28.0,
+        _ => 20.0,
+    }
+}
+
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
         let Effort { spatial, features, hidden, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
+        let wanted = hidden;
         let (spatial, features, hidden) = affordable(lambda / pixels as f64, (spatial, features, hidden));
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
         spec.trunk = usual_trunk(channels, hidden, residuals);
@@ -104,7 +114,8 @@ impl Plan {
         // Features are of coarser grids.
         spec.feature_scales = spec.feature_scales.min(spec.depth);
         let passes = passes(pixels);
-        let full = ((steps as f64 * passes) as u32).max(100);
+        // A smaller network's time goes into more steps.
+        let full = ((steps as f64 * passes * speed(hidden) / speed(wanted)) as u32).max(100);
         let coarse_steps = full.min((COARSE_STEPS * passes) as u32).max(50);
         let stages = (0..=3.min(spec.depth))
             .rev()
@@ -233,6 +244,18 @@ mod tests {
         assert!(starts.is_sorted_by(|a, b| a > b), "{starts:?}");
         let temperatures = [0.0, 0.5, 1.0].map(|p| Plan::new(9, 3, 1 << 19, 512, 1e-3).course(3)(p).temperature);
         assert_eq!(temperatures, [0.35, 0.21, 0.07]);
+    }
+
+    /// Where bits are dear the networks are smaller, and their steps more, in the same time.
+    #[test]
+    fn an_effort_takes_its_time_at_any_price() {
+        let full = |effort, lambda| {
+            let plan = Plan::new(effort, 3, 1 << 19, 512, lambda);
+            (plan.spec.trunk[0].outputs, plan.stages[3].steps)
+        };
+        assert_eq!([1e-4, 5e-3, 0.1].map(|l| full(9, l)), [(32, 11000), (16, 15400), (8, 19250)]);
+        assert_eq!([1e-4, 5e-3, 0.1].map(|l| full(5, l)), [(16, 1500), (16, 1500), (8, 1875)]);
+        assert_eq!([1e-4, 5e-3, 0.1].map(|l| full(1, l)), [(8, 280); 3]);
     }
 
     /// The smallest and the thinnest pictures go all the way to a file and back.

@@ -56,6 +56,18 @@ impl Planes {
         near.map(|y| &self.row(y, 0)[PAD - 1..])
     }
 
+    /// All rows that are here.
+    pub fn all(&mut self) -> &mut [f32] {
+        let values = self.values();
+        &mut self.data[values]
+    }
+
+    /// One row after the other, of all maps.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let len = self.maps * self.stride;
+        self.all().chunks_exact_mut(len)
+    }
+
     /// Bands of `rows` rows with the number of the first.
     pub fn bands(&mut self, rows: usize) -> impl IndexedParallelIterator<Item = (usize, &mut [f32])> {
         let (first, values) = (self.rows.start, self.values());
@@ -64,28 +76,16 @@ impl Planes {
     }
 
     pub fn clear(&mut self) {
-        let values = self.values();
-        clear(&mut self.data[values]);
-    }
-
-    /// Repeats the first and the last value of each row of `band` (rows of planes of this width) into its padding.
-    pub fn repeat_edges(&self, band: &mut [f32]) {
-        for row in band.chunks_exact_mut(self.stride) {
-            let (first, last) = (row[PAD], row[PAD + self.w - 1]);
-            row[..PAD].fill(first);
-            row[PAD + self.w..].fill(last);
-        }
+        clear(self.all());
     }
 
     /// The rows of `grids`, one a map.
     pub fn copy_from(&mut self, grids: &[View]) {
         assert_eq!(grids.len(), self.maps);
-        let (first, values) = (self.rows.start, self.values());
-        for (n, row) in self.data[values].chunks_exact_mut(self.stride).enumerate() {
-            row[PAD..][..self.w].copy_from_slice(grids[n % self.maps].row(first + n / self.maps, self.w));
-            let (first, last) = (row[PAD], row[PAD + self.w - 1]);
-            row[..PAD].fill(first);
-            row[PAD + self.w..].fill(last);
+        let (first, maps, w, stride) = (self.rows.start, self.maps, self.w, self.stride);
+        for (n, row) in self.all().chunks_exact_mut(stride).enumerate() {
+            row[PAD..][..w].copy_from_slice(grids[n % maps].row(first + n / maps, w));
+            repeat_edges(row, w);
         }
     }
 }
@@ -95,9 +95,16 @@ pub(super) fn stride_of(w: usize) -> usize {
     w.next_multiple_of(16) + 2 * PAD
 }
 
-/// Zeros; one thread alone would keep the others waiting for memory.
+/// Zeros; of large planes one thread alone would keep the others waiting for memory.
 pub(super) fn clear(values: &mut [f32]) {
-    values.par_chunks_mut(1 << 15).for_each(|chunk| chunk.fill(0.0));
+    values.par_chunks_mut(1 << 17).for_each(|chunk| chunk.fill(0.0));
+}
+
+/// Repeats the first and the last value of a row into its padding.
+pub(super) fn repeat_edges(row: &mut [f32], w: usize) {
+    let (first, last) = (row[PAD], row[PAD + w - 1]);
+    row[..PAD].fill(first);
+    row[PAD + w..].fill(last);
 }
 
 /// Clears the padding of a row.

@@ -124,15 +124,14 @@ impl Trainer {
             let grids = synthesised(&c.places, &c.q);
             let strips = STRIPS.div_ceil(looked_at.len());
             let rows = ROWS.min(c.height);
-            let strips: Vec<_> = (0..strips).map(|k| (c.height - rows) * (2 * k + 1) / (2 * strips)).collect();
+            let first = |k| (c.height - rows) * (2 * k + 1) / (2 * strips);
+            let strips: Vec<_> = (0..strips).map(|k| first(k)..first(k) + rows).collect();
             let every = (strips.len() * rows * c.width * self.spec.channels * looked_at.len() / VALUES) | 1;
             let synth = &mut c.synth;
             let mut values = Vec::new();
             let mut look = |weights: &[f32], coarse: bool, out: &mut Vec<f32>| {
                 values.clear();
-                for (k, y) in strips.iter().enumerate() {
-                    synth.rows(level, weights, &grids, &(*y..y + rows), coarse && k == 0, &mut values);
-                }
+                synth.rows(level, weights, &grids, &strips, coarse, &mut values);
                 out.extend(values.iter().step_by(every));
             };
             let mut weights = self.weights.clone();

@@ -1,60 +1,53 @@
 //! From grids to picture and back: the training side of upsampling and synthesis.
 //!
-//! Coarser scales are whole planes; the picture's own size goes strip by strip, forward and back at once, so that
-//! what a strip needs stays in the cache and memory does not grow with the picture. Each stage runs over bands of rows:
-//! they do not depend on the number of threads, and what they add up is added in their order.
+//! Coarser scales are whole planes; the picture's own size goes strip by strip, forward and back at once. Strips do not depend
+//! on the number of threads, and what they add up is added in their order.
 
 use super::grid::{View, ViewMut};
-use super::planes::{with_scratch, zero_edges, Planes, PAD};
-use super::upsampling;
+use super::planes::{Planes, PAD};
+use super::shares::{Rows, Share, Strips, PLANES};
+use super::strip::Strip;
+use super::upsampling::{self, Filters};
 use crate::models::pyramid::network::Network;
 use crate::models::pyramid::spec::PyramidSpec;
 use kernels::fast::squared_error::squared_error;
-use kernels::fast::{conv3x3, pointwise};
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Mutex;
 
-/// Rows of a band.
-pub(super) const BAND: usize = 32;
+/// Rows of a strip of the picture. Rows beside it are computed twice, those of two strips do not fit in the cache.
+const STRIP: usize = 32;
 
-/// Rows of a strip.
-const STRIP: usize = 8 * BAND;
+/// Rows and pixels of a strip of a coarser scale, at least: less is done before another thread wakes up.
+const ROWS: usize = 32;
+const PIXELS: usize = 6144;
 
-/// Rows that a strip sees on each side of its own: what 3x3 layers reach, and an even number of them, as the upsampling
-/// works in pairs.
-fn halo(convs: usize) -> usize {
-    convs.next_multiple_of(2)
-}
+/// Sums of the taps of a scale's filters: those of its grids, two at most, then of the upsampling.
+const TAPS: usize = 3 * 4;
 
 /// The synthesis of one picture size; keeps what the backward pass needs of the last forward pass.
 ///
 /// `grids` are the synthesised grids of scales `finest ..= depth`, in the order of the maps. Planes of the picture are
 /// `[channels][height][width]` without padding, of the size of scale `finest`. `weights` are all weights of
 /// the spec, flat (see [`PyramidSpec::tensors`]); those of absent grids (scales below `finest`) are not used.
-/// Nothing is allocated by a call.
+/// Nothing is allocated by a call once each thread has run.
 pub struct SynthModel {
     network: Network,
     channels: usize,
     sizes: Vec<(usize, usize)>,
-    /// Rows of a strip.
-    strip: usize,
+    strips: Strips,
     /// Places of the grids of each scale in a list of all.
     own: Vec<Range<usize>>,
-    /// Maps at each scale from `finest` on, of a strip at the first; there the backward pass turns them into their gradients.
+    /// Maps at each scale after `finest`.
     maps: Vec<Planes>,
-    /// Gradients of the maps at all scales but the first.
+    /// Their gradients.
     dmaps: Vec<Planes>,
-    /// Output of the 1x1 layers, then of each 3x3 layer, of a strip.
-    layers: Vec<Planes>,
-    /// Receives a gradient and then changes places with the layer it belongs to.
-    spare: Planes,
-    sums: Vec<pointwise::Sums>,
-    /// Weight gradients of one band after the other.
-    partials: Vec<f32>,
+    /// One a thread.
+    room: Mutex<Vec<Strip>>,
+    /// Weight gradients of one strip after the other: [`Strip::weights`] and [`TAPS`].
+    sums: Vec<f32>,
     errors: Vec<f64>,
-    /// Weights of the 3x3 layer's backward pass.
-    turned: Vec<f32>,
 }
 
 impl SynthModel {
@@ -63,32 +56,25 @@ impl SynthModel {
         SynthModel::in_strips(spec, width, height, finest, STRIP)
     }
 
-    /// In strips of an even number of rows.
+    /// In strips of a multiple of 16 rows: two strips with one between them must not reach each other.
     fn in_strips(spec: &PyramidSpec, width: usize, height: usize, finest: u32, strip: usize) -> Self {
         let network = Network::new(spec, finest as usize);
         let sizes: Vec<_> = (finest..=spec.depth).map(|s| (width.div_ceil(1 << s), height.div_ceil(1 << s))).collect();
-        let (w, h) = sizes[0];
-        let c = spec.channels;
-        let rows = h.min(strip + 2 * halo(network.convs.len()));
+        assert!(network.convs.len() <= 2 && strip.is_multiple_of(16) && spec.channels <= PLANES);
+        let strips = Strips::all(sizes[0].1, strip);
         let planes = |s: usize| Planes::new(spec.maps_at(finest + s as u32), sizes[s].0, sizes[s].1);
-        let first = std::iter::once(Planes::strip(spec.maps_at(finest), w, h, rows));
-        let bands = rows.div_ceil(BAND);
-        let sums = vec![pointwise::Sums::new(&network.pixels); bands];
-        let most = sums[0].weights().max(9 * c * c + c).max(8);
+        let most = (1..sizes.len()).map(|s| coarse(sizes[s]).count).fold(strips.count, usize::max);
         SynthModel {
-            channels: c,
-            strip,
-            maps: first.chain((1..sizes.len()).map(planes)).collect(),
+            channels: spec.channels,
+            maps: (1..sizes.len()).map(planes).collect(),
             dmaps: (1..sizes.len()).map(planes).collect(),
-            layers: (0..=network.convs.len()).map(|_| Planes::strip(c, w, h, rows)).collect(),
-            spare: Planes::strip(c, w, h, rows),
-            sums,
-            partials: vec![0.0; (bands * most).max(4 * h.div_ceil(BAND))],
-            errors: vec![0.0; bands],
-            turned: vec![0.0; 9 * c * c],
+            room: Mutex::default(),
+            sums: vec![0.0; most * (Strip::weights(&network) + TAPS)],
+            errors: vec![0.0; strips.count],
+            own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
             network,
             sizes,
-            own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
+            strips,
         }
     }
 
@@ -101,48 +87,47 @@ impl SynthModel {
     pub fn forward(&mut self, level: Level, weights: &[f32], grids: &[View], out: &mut [f32]) {
         self.coarse(level, weights, grids);
         let (w, h) = self.sizes[0];
-        for own in self.strips() {
-            self.strip_forward(level, grids, &own);
-            let last = &self.layers[self.layers.len() - 1];
-            for (c, plane) in out.chunks_exact_mut(w * h).enumerate() {
-                let rows = plane[own.start * w..own.end * w].par_chunks_mut(w).with_min_len(BAND).enumerate();
-                rows.for_each(|(n, row)| {
-                    let from = &last.row(own.start + n, c)[PAD..];
-                    row.iter_mut().zip(from).for_each(|(o, v)| *o = v.clamp(0.0, 1.0));
-                });
-            }
+        let mut share = Share::default();
+        for (rows, plane) in share.planes.iter_mut().zip(out.chunks_exact_mut(w * h)) {
+            *rows = Rows::new(w, plane);
         }
+        self.strips.each(share, &|own, mut share| {
+            self.with_strip(|strip| {
+                self.strip_forward(level, strip, grids, &own);
+                for (y, c, row) in strip.output() {
+                    share.planes[c].row(y).iter_mut().zip(row).for_each(|(o, v)| *o = v.clamp(0.0, 1.0));
+                }
+            });
+        });
     }
 
     /// Sum of squared errors of the picture rounded to 8 bits.
     pub fn rounded_error(&mut self, level: Level, weights: &[f32], grids: &[View], target: &[f32]) -> f64 {
         self.coarse(level, weights, grids);
-        let ((w, h), c) = (self.sizes[0], self.channels);
+        let (w, h) = self.sizes[0];
         let square = |(v, t): (&f32, &f32)| (((v.clamp(0.0, 1.0) * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
-        let mut sum = 0.0;
-        for own in self.strips() {
-            self.strip_forward(level, grids, &own);
-            let (last, stride) = (self.layers.len() - 1, self.spare.stride);
-            self.errors.fill(0.0);
-            self.layers[last].bands(BAND).zip(&mut self.errors).for_each(|((y0, band), error)| {
-                for (n, row) in band.chunks_exact(stride).enumerate().filter(|(n, _)| own.contains(&(y0 + n / c))) {
-                    let target = &target[(n % c * h + y0 + n / c) * w..][..w];
-                    *error += row[PAD..].iter().zip(target).map(square).sum::<f64>();
-                }
+        let mut errors = std::mem::take(&mut self.errors);
+        self.strips.each(Share { errors: &mut errors, ..Share::default() }, &|own, share| {
+            self.with_strip(|strip| {
+                self.strip_forward(level, strip, grids, &own);
+                let error = |(y, c, row): (usize, usize, &[f32])| -> f64 {
+                    row.iter().zip(&target[(c * h + y) * w..]).map(square).sum()
+                };
+                share.errors[0] = strip.output().map(error).sum();
             });
-            sum += self.errors.iter().sum::<f64>();
-        }
-        sum
+        });
+        self.errors = errors;
+        self.errors.iter().sum()
     }
 
-    /// Rows `own` of the picture, clamped to `[0, 1]`, one after the other; `coarse` says that weights of the upsampling
-    /// have changed since the last call, or grids.
+    /// Each of `strips` of the picture's rows, clamped to `[0, 1]`, one after the other; `coarse` says that weights of the
+    /// upsampling have changed since the last call, or grids.
     pub fn rows(
         &mut self,
         level: Level,
         weights: &[f32],
         grids: &[View],
-        own: &Range<usize>,
+        strips: &[Range<usize>],
         coarse: bool,
         out: &mut Vec<f32>,
     ) {
@@ -150,11 +135,14 @@ impl SynthModel {
             true => self.coarse(level, weights, grids),
             false => self.network.load(weights),
         }
-        self.strip_forward(level, grids, own);
-        let (last, w) = (&self.layers[self.layers.len() - 1], self.sizes[0].0);
-        for (y, c) in own.clone().flat_map(|y| (0..self.channels).map(move |c| (y, c))) {
-            out.extend(last.row(y, c)[PAD..][..w].iter().map(|v| v.clamp(0.0, 1.0)));
-        }
+        let of = |own: &Range<usize>| {
+            self.with_strip(|strip| {
+                self.strip_forward(level, strip, grids, own);
+                strip.output().flat_map(|(_, _, row)| row.iter().map(|v| v.clamp(0.0, 1.0))).collect::<Vec<_>>()
+            })
+        };
+        let rows: Vec<_> = strips.par_iter().map(of).collect();
+        rows.iter().for_each(|rows| out.extend(rows));
     }
 
     /// Adds the gradients of a loss, given `dout = d loss / d out`; the forward pass is made again. Where the output was
@@ -168,7 +156,8 @@ impl SynthModel {
         dgrids: &mut [ViewMut],
         dweights: &mut [f32],
     ) {
-        self.both(level, weights, grids, dgrids, dweights, |y, c, (w, h), row| {
+        let (w, h) = self.sizes[0];
+        self.both(level, weights, grids, dgrids, dweights, |y, c, row| {
             let dout = &dout[(c * h + y) * w..][..w];
             row.iter_mut().zip(dout).for_each(|(v, d)| *v = if (0.0..=1.0).contains(v) { *d } else { 0.0 });
             0.0
@@ -186,14 +175,14 @@ impl SynthModel {
         dweights: &mut [f32],
         scale: f32,
     ) -> f64 {
-        self.both(level, weights, grids, dgrids, dweights, |y, c, (w, h), row| {
-            let target = &target[(c * h + y) * w..][..w];
-            squared_error(level, row, target, 2.0 * scale)
+        let (w, h) = self.sizes[0];
+        self.both(level, weights, grids, dgrids, dweights, |y, c, row| {
+            squared_error(level, row, &target[(c * h + y) * w..][..w], 2.0 * scale)
         })
     }
 
-    /// Forward and backward; `f(y, channel, size, row)` replaces a row of outputs by the gradient towards it and returns
-    /// its share of the loss.
+    /// Forward and backward; `f(y, channel, row)` replaces a row of outputs by the gradient towards it and returns its share
+    /// of the loss.
     fn both(
         &mut self,
         level: Level,
@@ -201,236 +190,155 @@ impl SynthModel {
         grids: &[View],
         dgrids: &mut [ViewMut],
         dweights: &mut [f32],
-        f: impl Fn(usize, usize, (usize, usize), &mut [f32]) -> f64 + Sync,
+        f: impl Fn(usize, usize, &mut [f32]) -> f64 + Sync,
     ) -> f64 {
         self.coarse(level, weights, grids);
         self.dmaps.iter_mut().for_each(Planes::clear);
-        let mut error = 0.0;
-        for own in self.strips() {
-            self.strip_forward(level, grids, &own);
-            error += self.start(&own, &f);
-            self.strip_back(level, &own, dweights);
-            self.level_back(level, 0, grids, dgrids, dweights);
+        let mut dmaps = std::mem::take(&mut self.dmaps);
+        let (mut sums, mut errors) = (std::mem::take(&mut self.sums), std::mem::take(&mut self.errors));
+        let layers = Strip::weights(&self.network);
+        let count = layers + TAPS;
+        let (h, mut error) = (self.sizes[0].1, 0.0);
+        // Strips add to the rows of grids beside their own: first the even ones, then the odd ones.
+        for strips in [0, 1].map(|odd| self.strips.every_second(odd)) {
+            let mut share = shared(&mut dgrids[self.own[0].clone()], dmaps.first_mut());
+            (share.sums, share.errors) = (&mut sums[..strips.count * count], &mut errors[..strips.count]);
+            strips.each(share, &|own, mut share| {
+                self.with_strip(|strip| {
+                    self.strip_forward(level, strip, grids, &own);
+                    let (layers, taps) = share.sums.split_at_mut(layers);
+                    share.errors[0] = strip.back(level, &self.network, layers, &f);
+                    let seen = strip.seen();
+                    let reached = seen.start.saturating_sub(3)..(seen.end + 3).min(h);
+                    let below = (seen.start / 2).saturating_sub(2)..seen.end.div_ceil(2) + 2;
+                    let g = strip.gradient();
+                    self.filters_back(level, 0, grids, g, (reached, below), &mut share.planes, &mut share.below, taps);
+                });
+            });
+            for sums in sums.chunks_exact(count).take(strips.count) {
+                self.network.scatter_layers(&sums[..layers], dweights);
+                self.scatter_taps(0, &sums[layers..], dweights);
+            }
+            error += errors[..strips.count].iter().sum::<f64>();
         }
-        for s in 1..self.maps.len() {
-            self.level_back(level, s, grids, dgrids, dweights);
+        for s in 1..self.sizes.len() {
+            let (finer, coarser) = dmaps.split_at_mut(s);
+            let g = &finer[s - 1];
+            let strips = coarse(self.sizes[s]);
+            let h = self.sizes[s].1;
+            let mut share = shared(&mut dgrids[self.own[s].clone()], coarser.first_mut());
+            share.sums = &mut sums[..strips.count * TAPS];
+            strips.each(share, &|own, mut share| {
+                let rows = (own.start..own.end.min(h), own.start / 2..own.end / 2);
+                self.filters_back(level, s, grids, g, rows, &mut share.planes, &mut share.below, share.sums);
+            });
+            sums.chunks_exact(TAPS).take(strips.count).for_each(|sums| self.scatter_taps(s, sums, dweights));
         }
+        (self.dmaps, self.sums, self.errors) = (dmaps, sums, errors);
         error
     }
 
-    /// The strips' own rows.
-    fn strips(&self) -> impl Iterator<Item = Range<usize>> {
-        let (h, strip) = (self.sizes[0].1, self.strip);
-        (0..h).step_by(strip).map(move |y| y..h.min(y + strip))
+    /// Runs `f` with room for a strip, this thread's own for the time.
+    fn with_strip<R>(&self, f: impl FnOnce(&mut Strip) -> R) -> R {
+        let kept = self.room.lock().expect("no panic holds it").pop();
+        let maps = self.own.iter().map(Range::len).sum();
+        let mut strip =
+            kept.unwrap_or_else(|| Strip::new(&self.network, self.channels, maps, self.sizes[0], self.strips.rows));
+        let result = f(&mut strip);
+        self.room.lock().expect("no panic holds it").push(strip);
+        result
     }
 
     /// The maps of all scales but the first.
     fn coarse(&mut self, level: Level, weights: &[f32], grids: &[View]) {
         self.network.load(weights);
-        for s in (1..self.maps.len()).rev() {
-            self.level(level, s, grids);
-        }
-    }
-
-    /// The maps of one scale from those of the next coarser one.
-    fn level(&mut self, level: Level, s: usize, grids: &[View]) {
-        let grids = &grids[self.own[s].clone()];
-        let (fine, coarse) = self.maps.split_at_mut(s + 1);
-        let Some(below) = coarse.first() else { return fine[s].copy_from(grids) };
-        let scale = s + self.network.finest;
-        upsampling::forward(level, self.network.up[scale], self.network.pre[scale], grids, below, &mut fine[s]);
-    }
-
-    /// The forward pass of a strip up to the last layer, not clamped.
-    fn strip_forward(&mut self, level: Level, grids: &[View], own: &Range<usize>) {
-        let reach = halo(self.network.convs.len());
-        let rows = own.start.saturating_sub(reach)..(own.end + reach).min(self.sizes[0].1);
-        let planes = self.maps.iter_mut().take(1).chain(&mut self.layers).chain(std::iter::once(&mut self.spare));
-        planes.for_each(|p| p.move_to(&rows));
-        self.level(level, 0, grids);
-        let maps = &self.maps[0];
-        let net = &self.network.pixels;
-        self.layers[0].bands(BAND).for_each(|(y0, band)| {
-            with_scratch(net.scratch(), |scratch| {
-                for (n, out) in band.chunks_exact_mut(self.channels * maps.stride).enumerate() {
-                    let x = maps.row(y0 + n, 0);
-                    let n = maps.w.next_multiple_of(16);
-                    pointwise::pointwise(level, net, &x[PAD..], maps.stride, &mut out[PAD..], maps.stride, n, scratch);
+        for s in (1..self.sizes.len()).rev() {
+            let grids = &grids[self.own[s].clone()];
+            let (fine, coarser) = self.maps.split_at_mut(s);
+            let maps = &mut fine[s - 1];
+            match coarser.first() {
+                Some(below) => {
+                    let (size, filters) = (self.sizes[s], filters(&self.network, s));
+                    maps.bands(coarse(size).rows).for_each(|(y0, band)| {
+                        upsampling::forward(level, &filters, grids, below, size, y0, band);
+                    });
                 }
-            });
-            maps.repeat_edges(band);
-        });
-        for (n, conv) in self.network.convs.iter().enumerate() {
-            let (before, after) = self.layers.split_at_mut(n + 1);
-            let x = &before[n];
-            after[0].bands(BAND).for_each(|(y0, band)| {
-                for (n, out) in band.chunks_exact_mut(self.channels * x.stride).enumerate() {
-                    let rows = x.around(y0 + n);
-                    let n = x.w.next_multiple_of(16);
-                    let out = &mut out[PAD..];
-                    conv3x3::conv3x3(level, &conv.weights, &conv.bias, rows, x.stride, out, x.stride, n, conv.relu);
-                }
-                x.repeat_edges(band);
-            });
-        }
-    }
-
-    /// Turns the last layer into the gradient towards it, which is zero but in the strip's own rows.
-    fn start(
-        &mut self,
-        own: &Range<usize>,
-        f: &(impl Fn(usize, usize, (usize, usize), &mut [f32]) -> f64 + Sync),
-    ) -> f64 {
-        let last = self.layers.len() - 1;
-        let relu = self.network.convs.last().is_some_and(|c| c.relu);
-        let (w, h, stride, c) = (self.sizes[0].0, self.sizes[0].1, self.spare.stride, self.channels);
-        self.errors.fill(0.0);
-        self.layers[last].bands(BAND).zip(&mut self.errors).for_each(|((y0, band), error)| {
-            for (n, row) in band.chunks_exact_mut(stride).enumerate() {
-                if !own.contains(&(y0 + n / c)) {
-                    row.fill(0.0);
-                    continue;
-                }
-                let inner = &mut row[PAD..PAD + w];
-                if relu {
-                    // An output that is not positive carries no gradient: moved out of the clamp's range.
-                    inner.iter_mut().filter(|v| **v <= 0.0).for_each(|v| *v = -f32::MIN_POSITIVE);
-                }
-                *error += f(y0 + n / c, n % c, (w, h), inner);
-                zero_edges(row, w);
+                None => maps.copy_from(grids),
             }
-        });
-        self.errors.iter().sum()
+        }
     }
 
-    /// From the gradient in the last layer of a strip to the one in its maps.
-    fn strip_back(&mut self, level: Level, own: &Range<usize>, dweights: &mut [f32]) {
-        let convs = self.network.convs.len();
-        for n in (0..convs).rev() {
-            self.conv_back(level, n, dweights);
-        }
-        let net = &self.network.pixels;
-        let g = &self.layers[0];
-        let count = self.sums[0].weights();
-        let maps = &mut self.maps[0];
-        let reached = own.start.saturating_sub(convs)..own.end + convs;
-        let (w, stride, row_len) = (maps.w, maps.stride, maps.stride * maps.maps);
-        let bands = maps.rows.len().div_ceil(BAND);
-        maps.bands(BAND).zip(&mut self.sums).zip(self.partials.par_chunks_mut(count)).for_each(
-            |(((y0, band), sums), partial)| {
-                sums.clear();
-                with_scratch(net.scratch(), |scratch| {
-                    for (n, x) in band.chunks_exact_mut(row_len).enumerate() {
-                        if !reached.contains(&(y0 + n)) {
-                            x.fill(0.0);
-                            continue;
-                        }
-                        let g = &g.row(y0 + n, 0)[PAD..];
-                        let x = &mut x[PAD..];
-                        let n = w.next_multiple_of(16);
-                        pointwise::pointwise_back(level, net, x, stride, g, stride, n, sums, scratch);
-                    }
-                });
-                band.chunks_exact_mut(stride).for_each(|row| zero_edges(row, w));
-                sums.finish(partial);
-            },
-        );
-        for b in 1..bands {
-            let (total, rest) = self.partials.split_at_mut(b * count);
-            total[..count].iter_mut().zip(rest).for_each(|(t, p)| *t += *p);
-        }
-        self.network.scatter_pixels(&self.partials[..count], dweights);
+    fn strip_forward(&self, level: Level, strip: &mut Strip, grids: &[View], own: &Range<usize>) {
+        let below = self.maps.first().map(|below| (filters(&self.network, 0), below));
+        strip.forward(level, &self.network, below, &grids[self.own[0].clone()], own);
     }
 
-    /// From the gradient in the maps of a scale to those in its grids and in the maps of the next coarser scale.
-    fn level_back(&mut self, level: Level, s: usize, grids: &[View], dgrids: &mut [ViewMut], dweights: &mut [f32]) {
-        let (finer, coarser) = self.dmaps.split_at_mut(s);
-        let g = if s == 0 { &self.maps[0] } else { &finer[s - 1] };
+    /// From the gradient `g` in the maps of scale `s` (of some rows, the others are zero) to those in its grids, `planes`, and
+    /// in the maps of the next coarser scale, `below`, in as many rows of both; `taps` become the sums of the filters.
+    fn filters_back(
+        &self,
+        level: Level,
+        s: usize,
+        grids: &[View],
+        g: &Planes,
+        (rows, below_rows): (Range<usize>, Range<usize>),
+        planes: &mut [Rows],
+        dbelow: &mut Rows,
+        taps: &mut [f32],
+    ) {
         let own = self.own[s].clone();
-        let (Some(below), Some(dbelow)) = (self.maps.get(s + 1), coarser.first_mut()) else {
-            for (map, grid) in dgrids[own].iter_mut().enumerate() {
-                for y in g.rows.clone() {
-                    let to = grid.row(y, g.w);
+        let Some(below) = self.maps.get(s) else {
+            for (map, y) in (0..own.len()).flat_map(|map| rows.clone().map(move |y| (map, y))) {
+                if g.rows.contains(&y) {
+                    let to = &mut planes[map].row(y)[..g.w];
                     to.iter_mut().zip(&g.row(y, map)[PAD..]).for_each(|(d, v)| *d += v);
                 }
             }
             return;
         };
-        let scale = s + self.network.finest;
-        let partials = &mut self.partials;
-        let mut add = |at: Range<usize>, d: [f32; 4]| dweights[at].iter_mut().zip(d).for_each(|(w, d)| *w += d);
+        let filters = filters(&self.network, s);
         for (map, n) in own.enumerate() {
-            let taps = self.network.pre[scale];
-            let d = upsampling::pre_back(level, taps, &grids[n], g, map, &mut dgrids[n], partials);
-            add(self.network.places.pre[scale].clone(), d);
+            let d = upsampling::pre_back(level, filters.pre, &grids[n], g, map, rows.clone(), &mut planes[map]);
+            taps[4 * map..][..4].copy_from_slice(&d);
         }
-        let d = upsampling::up_back(level, self.network.up[scale], g, below, dbelow, partials);
-        add(self.network.places.up[scale].clone(), d);
+        let reached = below_rows.start..below_rows.end.min(below.h);
+        let d = upsampling::up_back(level, filters.up, g, below, reached, dbelow);
+        taps[TAPS - 4..].copy_from_slice(&d);
     }
 
-    /// From the gradient in `layers[n + 1]` (before its relu) to the one in `layers[n]`.
-    fn conv_back(&mut self, level: Level, n: usize, dweights: &mut [f32]) {
-        let c = self.channels;
-        let conv = &self.network.convs[n];
-        for (o, i, k) in (0..9 * c * c).map(|t| (t / (9 * c), t / 9 % c, t % 9)) {
-            self.turned[(i * c + o) * 9 + 8 - k] = conv.weights[(o * c + i) * 9 + k];
+    /// Adds what [`filters_back`](Self::filters_back) gave for scale `s`.
+    fn scatter_taps(&self, s: usize, taps: &[f32], dweights: &mut [f32]) {
+        if s + 1 == self.sizes.len() {
+            return;
         }
-        let (turned, x, g) = (&self.turned, &self.layers[n], &self.layers[n + 1]);
-        let gate = n > 0 && self.network.convs[n - 1].relu;
-        let (w, h, stride) = (x.w, x.h, x.stride);
-        let count = 9 * c * c + c;
-        let bands = self.spare.rows.len().div_ceil(BAND);
-        self.spare.bands(BAND).zip(self.partials.par_chunks_mut(count)).for_each(|((y0, band), partial)| {
-            partial.fill(0.0);
-            let (dw, db) = partial.split_at_mut(9 * c * c);
-            with_scratch(3 * c * stride, |scratch| {
-                let (zeros, scratch) = scratch.split_at_mut(c * stride);
-                let (wide, more) = scratch.split_at_mut(c * stride);
-                zeros.fill(0.0);
-                let none = [0f32; 4];
-                let g_row = |y: isize| -> &[f32] {
-                    match usize::try_from(y) {
-                        Ok(y) if g.rows.contains(&y) => &g.row(y, 0)[PAD - 2..],
-                        _ => zeros,
-                    }
-                };
-                for (r, out) in band.chunks_exact_mut(c * stride).enumerate() {
-                    let y = y0 + r;
-                    // Columns -1 ..= w: what replicated borders pass on is folded back.
-                    let n = (w + 2).next_multiple_of(16);
-                    let convolve = |y: isize, to: &mut [f32]| {
-                        let rows = [g_row(y - 1), g_row(y), g_row(y + 1)];
-                        conv3x3::conv3x3(level, turned, &none[..c], rows, stride, to, stride, n, false);
-                    };
-                    convolve(y as isize, wide);
-                    let outside = [(y == 0).then_some(-1), (y + 1 == h).then_some(h as isize)];
-                    for v in outside.into_iter().flatten() {
-                        convolve(v, more);
-                        wide.iter_mut().zip(more.iter()).for_each(|(a, b)| *a += b);
-                    }
-                    for (i, row) in out.chunks_exact_mut(stride).enumerate() {
-                        let d = &mut wide[i * stride..][..w + 2];
-                        d[1] += d[0];
-                        d[w] += d[w + 1];
-                        row[PAD..][..w].copy_from_slice(&d[1..=w]);
-                        if gate {
-                            let x = &x.row(y, i)[PAD..];
-                            row[PAD..][..w].iter_mut().zip(x).for_each(|(d, x)| *d = if *x > 0.0 { *d } else { 0.0 });
-                        }
-                        zero_edges(row, w);
-                    }
-                    let g = &g.row(y, 0)[PAD..];
-                    conv3x3::conv3x3_weights(level, g, stride, x.around(y), stride, dw, db, w.next_multiple_of(16));
-                }
-            });
-        });
-        let (wr, br) = &self.network.places.layers[self.network.pixels.layers.len() + n];
-        for partial in self.partials.chunks_exact(count).take(bands) {
-            dweights[wr.clone()].iter_mut().zip(partial).for_each(|(d, v)| *d += v);
-            dweights[br.clone()].iter_mut().zip(&partial[9 * c * c..]).for_each(|(d, v)| *d += v);
-        }
-        std::mem::swap(&mut self.layers[n], &mut self.spare);
+        let scale = s + self.network.finest;
+        let mut add = |at: &Range<usize>, d: &[f32]| dweights[at.clone()].iter_mut().zip(d).for_each(|(w, d)| *w += d);
+        (0..self.own[s].len()).for_each(|map| add(&self.network.places.pre[scale], &taps[4 * map..][..4]));
+        add(&self.network.places.up[scale], &taps[TAPS - 4..]);
     }
+}
+
+/// The filters of the step to scale `s`, counted from the finest.
+fn filters(network: &Network, s: usize) -> Filters {
+    let scale = s + network.finest;
+    Filters { up: network.up[scale], pre: network.pre[scale] }
+}
+
+/// Strips of a coarse scale of so many columns and rows.
+fn coarse((w, h): (usize, usize)) -> Strips {
+    Strips::all(h, ROWS.max(PIXELS.div_ceil(w).next_multiple_of(4)))
+}
+
+/// The gradients towards the grids of a scale and towards the maps of the next coarser one.
+fn shared<'a>(dgrids: &'a mut [ViewMut], dbelow: Option<&'a mut Planes>) -> Share<'a> {
+    let mut share = Share::default();
+    for (rows, grid) in share.planes.iter_mut().zip(dgrids) {
+        *rows = Rows::new(grid.stride, grid.data);
+    }
+    if let Some(below) = dbelow {
+        share.below = Rows::new(below.maps * below.stride, below.all());
+    }
+    share
 }
 
 #[cfg(test)]
@@ -466,7 +374,7 @@ mod tests {
             }
             let level = levels[round % levels.len()];
             let weights = random_weights(&spec, &mut noise);
-            let strip = [STRIP, 2, 14, 64][round % 4];
+            let strip = [STRIP, 16, 48, 32][round % 4];
             let mut model = SynthModel::in_strips(&spec, width, height, finest, strip);
             let of_scale = |(size, s): (&(usize, usize), u32)| vec![*size; spec.synthesised_at(s)];
             let sizes: Vec<_> = model.sizes().iter().zip(finest..).flat_map(of_scale).collect();

@@ -130,10 +130,10 @@ impl Network {
         }
     }
 
-    /// Adds gradients in the kernels' order (weights and bias of each 1x1 layer, then the bypass) to those of the
-    /// flat weights.
+    /// Adds gradients in the kernels' order (weights and bias of each 1x1 layer, the bypass, weights and bias of each 3x3
+    /// layer) to those of the flat weights.
     #[cfg(feature = "fit")]
-    pub fn scatter_pixels(&self, from: &[f32], dweights: &mut [f32]) {
+    pub fn scatter_layers(&self, from: &[f32], dweights: &mut [f32]) {
         let mut at = 0;
         let mut add = |to: Range<usize>, inputs: usize, skip: usize, dweights: &mut [f32]| {
             for row in dweights[to].chunks_exact_mut(inputs + skip) {
@@ -152,5 +152,11 @@ impl Network {
         add(w.clone(), self.spec.maps() - self.absent(), self.absent(), dweights);
         let c = self.spec.channels;
         dweights[b.clone()].iter_mut().zip(&from[bias_at - c..]).for_each(|(d, v)| *d += v);
+        for (w, b) in &self.places.layers[self.pixels.layers.len()..self.spec.trunk.len()] {
+            for to in [w, b] {
+                dweights[to.clone()].iter_mut().zip(&from[at..]).for_each(|(d, v)| *d += v);
+                at += to.len();
+            }
+        }
     }
 }
