@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Rows of a strip of the picture. Rows beside it are computed twice, those of two strips do not fit in the cache.
+/// Rows of a strip of the picture: the fewer, the more of them stay in the cache, but those beside a strip are computed twice.
 const STRIP: usize = 32;
 
 /// Rows and pixels of a strip of a coarser scale, at least: less is done before another thread wakes up.
