@@ -123,10 +123,8 @@ mod tests {
             run(all.every_second(1), rows / 2);
             // Once from the strips side by side, then once or twice: the even ones reach half into the odd ones, and back.
             let counted = |y: usize| plane[y * WIDTH + WIDTH - 1];
-            let reaches = |y: usize, n: usize| {
-                let own = n * rows..(n + 1) * rows;
-                n < all.count && (own.start.saturating_sub(rows / 2)..own.end + rows / 2).contains(&y)
-            };
+            let reaches =
+                |y: usize, n: usize| ((n * rows).saturating_sub(rows / 2)..(n + 1) * rows + rows / 2).contains(&y);
             for y in 0..h {
                 let want = 1 + (0..all.count).filter(|n| reaches(y, *n)).count();
                 assert_eq!(counted(y), want as f32, "row {y} of {h} in strips of {rows}");

@@ -63,7 +63,7 @@ impl SynthModel {
         assert!(network.convs.len() <= 2 && strip.is_multiple_of(16) && spec.channels <= PLANES);
         let strips = Strips::all(sizes[0].1, strip);
         let planes = |s: usize| Planes::new(spec.maps_at(finest + s as u32), sizes[s].0, sizes[s].1);
-        let most = (1..sizes.len()).map(|s| coarse(sizes[s]).count).fold(strips.count, usize::max);
+        let most = (1..sizes.len()).map(|s| coarse_strips(sizes[s]).count).fold(strips.count, usize::max);
         SynthModel {
             channels: spec.channels,
             maps: (1..sizes.len()).map(planes).collect(),
@@ -224,7 +224,7 @@ impl SynthModel {
         for s in 1..self.sizes.len() {
             let (finer, coarser) = dmaps.split_at_mut(s);
             let g = &finer[s - 1];
-            let strips = coarse(self.sizes[s]);
+            let strips = coarse_strips(self.sizes[s]);
             let h = self.sizes[s].1;
             let mut share = shared(&mut dgrids[self.own[s].clone()], coarser.first_mut());
             share.sums = &mut sums[..strips.count * TAPS];
@@ -259,7 +259,7 @@ impl SynthModel {
             match coarser.first() {
                 Some(below) => {
                     let (size, filters) = (self.sizes[s], filters(&self.network, s));
-                    maps.bands(coarse(size).rows).for_each(|(y0, band)| {
+                    maps.bands(coarse_strips(size).rows).for_each(|(y0, band)| {
                         upsampling::forward(level, &filters, grids, below, size, y0, band);
                     });
                 }
@@ -325,7 +325,7 @@ fn filters(network: &Network, s: usize) -> Filters {
 }
 
 /// Strips of a coarse scale of so many columns and rows.
-fn coarse((w, h): (usize, usize)) -> Strips {
+fn coarse_strips((w, h): (usize, usize)) -> Strips {
     Strips::all(h, ROWS.max(PIXELS.div_ceil(w).next_multiple_of(4)))
 }
 
