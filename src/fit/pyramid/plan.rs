@@ -106,7 +106,7 @@ impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
         let Effort { spatial, features, hidden, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
-        let wanted = hidden;
+        let usual = speed(hidden);
         let (spatial, features, hidden) = affordable(lambda / pixels as f64, (spatial, features, hidden));
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
         spec.trunk = usual_trunk(channels, hidden, residuals);
@@ -121,7 +121,7 @@ impl Plan {
         spec.feature_scales = spec.feature_scales.min(spec.depth);
         let passes = passes(pixels);
         // A smaller network's time goes into more steps.
-        let full = ((steps as f64 * passes * speed(hidden) / speed(wanted)) as u32).max(100);
+        let full = ((steps as f64 * passes * speed(hidden) / usual) as u32).max(100);
         let coarse_steps = full.min((COARSE_STEPS * passes) as u32).max(50);
         let stages = (0..=3.min(spec.depth))
             .rev()

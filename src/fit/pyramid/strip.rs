@@ -229,7 +229,7 @@ impl Strip {
     /// From the gradient in the first layer to the one in the maps.
     fn pixels_back(&mut self, level: Level, network: &Network, sums: &mut [f32]) {
         let net = &network.pixels;
-        let (w, stride, seen, g) = (self.maps.w, self.maps.stride, self.reached(0), &self.layers[0]);
+        let (w, stride, seen, g) = (self.maps.w, self.maps.stride, self.seen(), &self.layers[0]);
         self.sums.clear();
         with_scratch(net.scratch(), |scratch| {
             for (y, x) in self.maps.rows.clone().zip(self.maps.rows_mut()) {
