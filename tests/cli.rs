@@ -446,13 +446,18 @@ fn resume_passes_over_finished_files() {
     assert_eq!(fs::read(f.path("one.tfit")).unwrap(), before);
 }
 
+/// A time limit lowers the effort to one whose networks it can fit, and says so.
 #[test]
-fn a_starved_fit_says_so() {
+fn a_short_time_limit_lowers_the_effort() {
     let f = Folder::new("starved");
     let picture = f.fixture("text.png");
-    let o = run(&["encode", "-e", "9", "--time-limit", "1s", "--progress", "never", &picture]);
+    let o = run(&["encode", "-e", "9", "--time-limit", "1s", "--json", "--progress", "never", &picture]);
     done(&o);
-    assert!(stderr(&o).lines().any(|l| l.contains("time limit") && l.contains("effort 9")), "{}", stderr(&o));
+    assert!(value(&stdout(&o), "effort").parse::<u32>().unwrap() < 9, "{}", stdout(&o));
+    assert!(stderr(&o).lines().any(|l| l.contains("the time limit is too short for 9")), "{}", stderr(&o));
+    let o = run(&["encode", "-f", "-e", "1", "--time-limit", "0", "--progress", "never", &picture]);
+    done(&o);
+    assert!(stderr(&o).lines().any(|l| l.contains("the time limit left 0 of the")), "{}", stderr(&o));
 }
 
 /// Ctrl-C keeps a checkpoint and no output; `--resume --time-limit 0` makes the best file of it.
@@ -462,7 +467,8 @@ fn ctrl_c_and_resume() {
     use std::io::{BufRead, BufReader};
     let f = Folder::new("interrupt");
     let picture = f.fixture("text.png");
-    let words = ["encode", "-e", "9", "--progress", "json", &picture];
+    // The effort that this leaves is the checkpoint's, whatever the limit of the run that goes on from it.
+    let words = ["encode", "-e", "9", "--time-limit", "15s", "--progress", "json", &picture];
     let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     // After the opening line and one of progress the fit is under way.

@@ -7,6 +7,8 @@ mod enlarged;
 use enlarged::enlarged;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 use tilefit::decoder::Decoder;
 use tilefit::Limits;
 
@@ -94,18 +96,34 @@ fn gdn() {
     Large::of("fixtures/golden/gdn-tiles.tfit").check();
 }
 
-/// A fit of 0.9 megapixels, cut short: memory is taken from the first full-size step on.
+/// Fits of 0.9 megapixels, cut short in this process, as the command would lower the effort: memory is taken from the first
+/// full-size step on, the more the higher the effort.
 #[test]
 fn fit() {
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("memory.tfit");
+    use tilefit::fit::{pyramid, FitOptions, Monitor, Target, Tune, WeightCoding};
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
+    let pictures = [tilefit::cli::png_io::read_file(&path, &Default::default()).unwrap().picture];
+    let pixels = pictures[0].pixels();
     for effort in [1, 5] {
-        let effort_text = effort.to_string();
-        let peak = peak_of("encode", &picture, &file, &["-e", &effort_text, "--time-limit", "6s", "--quiet"]);
-        let pixels = 948 * 940;
+        let options = FitOptions {
+            target: Target::Quality(75.0),
+            tune: Tune::Psnr,
+            effort,
+            deadline: Some(Instant::now() + Duration::from_secs(6)),
+            threads: 2,
+            max_memory: 1 << 30,
+            seed: 0,
+            tile: None,
+            weights: WeightCoding::Coded,
+            channels: None,
+        };
+        let stop = AtomicBool::new(false);
+        let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
+        pyramid::fit(&pictures, &options, &mut monitor).unwrap();
+        let peak = tilefit::cli::report::peak_memory().unwrap();
         eprintln!("effort {effort}: {:.1} MB, {:.1} bytes a pixel", peak as f64 / 1e6, peak as f64 / pixels as f64);
-        assert!(peak < 200 * pixels, "{peak} bytes for {pixels} pixels at effort {effort}");
-        let promised = tilefit::fit::pyramid::memory(effort, pixels as usize);
+        assert!(peak < 200 * pixels as u64, "{peak} bytes for {pixels} pixels at effort {effort}");
+        let promised = pyramid::memory(effort, pixels);
         assert!(peak < promised, "{peak} bytes at effort {effort}, where {promised} are promised");
     }
 }

@@ -114,7 +114,8 @@ Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
             flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim"]), "what quality means (default psnr)")
                 .more("ssim is of the gdn family alone."),
             flag("effort", Some('e'), Value::Integer(1, 9), "1 fast to 9 small (default 5)"),
-            flag("time-limit", None, Value::Duration, "write the best file that this time allows (90s, 10m, 1h)"),
+            flag("time-limit", None, Value::Duration, "write the best file that this time allows (90s, 10m, 1h)")
+                .more("Lowers an effort whose estimate is more than twice as long."),
             THREADS.more("The file does not depend on it."),
             flag("max-memory", None, Value::Size, "memory that the fit may use (default 4Gi)"),
             MAX_PIXELS,

@@ -1,7 +1,7 @@
 //! `tilefit encode`: fit, write, decode what was written, put it in place.
 
 use super::args::{usage, Args};
-use super::estimate::estimate;
+use super::estimate::{affordable, estimate};
 use super::output::{self, Output};
 use super::png_io::{self, Source};
 use super::progress::Progress;
@@ -122,13 +122,29 @@ impl Job<'_> {
         let (pixels, channels) = (pictures.iter().map(|p| p.pixels() as u64).sum(), pictures[0].channels);
         let promise = options.target;
         options.target = without(promise, metadata.len() as u64, pixels);
+        let place = checkpoint::place(output);
+        let key = checkpoint::key(self.model, &options, &pictures);
+        let resume = match (self.args.has("resume"), &place) {
+            (false, _) => None,
+            (true, Some(place)) => Some(checkpoint::read(place, key)?),
+            (true, None) => return Err(usage("--resume needs an output file: its checkpoint lies beside it")),
+        };
+        let asked = options.effort;
+        options.effort = match &resume {
+            Some((effort, _)) => *effort,
+            None => affordable(self.model, pixels, channels, &options),
+        };
         let cost = estimate(self.model, pixels, channels, &options);
         let first = &pictures[0];
         let size = match pictures.len() {
             1 => format!("{}x{} {}", first.width, first.height, if channels == 1 { "grey" } else { "RGB" }),
             n => format!("{n} pictures, {:.2} megapixels", pixels as f64 / 1e6),
         };
-        let opening = format!("{name}: {size}, {} at effort {}: {}", self.model, options.effort, cost.words());
+        let effort = match options.effort {
+            effort if effort < asked => format!("{effort} (the time limit is too short for {asked})"),
+            effort => effort.to_string(),
+        };
+        let opening = format!("{name}: {size}, {} at effort {effort}: {}", self.model, cost.words());
         if self.args.has("dry-run") {
             if self.args.has("json") {
                 let json = input(Json::new(), inputs)
@@ -152,17 +168,10 @@ impl Job<'_> {
             .ok_or_else(|| usage(format!("--model {} is not part of this build", self.model)))?;
         let mut planned = 0;
         let fitted = {
-            let place = checkpoint::place(output);
-            let key = checkpoint::key(self.model, &options, &pictures);
             let mut progress = Progress::new(self.args, options.deadline);
-            let resume = match (self.args.has("resume"), &place) {
-                (false, _) => None,
-                (true, Some(place)) => Some(checkpoint::read(place, key)?),
-                (true, None) => return Err(usage("--resume needs an output file: its checkpoint lies beside it")),
-            };
             let mut saved = None;
             let mut save = |state: &[u8]| {
-                saved = place.as_ref().map(|place| checkpoint::write(place, key, state));
+                saved = place.as_ref().map(|place| checkpoint::write(place, key, options.effort, state));
             };
             let mut monitor = Monitor {
                 report: &mut |m| {
@@ -171,7 +180,7 @@ impl Job<'_> {
                 },
                 stop: &STOP,
                 save: &mut save,
-                resume,
+                resume: resume.map(|(_, state)| state),
             };
             let fitted = fit(&pictures, &options, &mut monitor);
             drop(progress);
@@ -204,7 +213,7 @@ impl Job<'_> {
         let quality = Quality::of(&pictures, &written);
         meets(&promise, &written, &quality, pixels).map_err(|e| e.at(&name))?;
         output::write_bytes(output, &written.bytes)?;
-        if let Some(place) = checkpoint::place(output) {
+        if let Some(place) = place {
             let _ = std::fs::remove_file(place);
         }
         self.told(inputs, output, &sources, &written, &quality, &options, fitted.steps, started, pixels, first);

@@ -25,6 +25,18 @@ const GDN_SECONDS_A_MEGAPIXEL: f64 = 2.0;
 /// Its memory, measured at 32 channels.
 const GDN_BYTES_A_PIXEL: f64 = 33.0;
 
+/// A fit may be cut to this part of its estimate: its networks still learn, and the next lower effort would hardly make a
+/// smaller file. Cut further, networks that are made for long fits stay raw.
+const CUT: f64 = 0.5;
+
+/// The effort to fit with: the one asked for, or the highest below it that the time allows.
+pub fn affordable(model: &str, pixels: u64, channels: usize, options: &FitOptions) -> u32 {
+    let Some(deadline) = options.deadline else { return options.effort };
+    let time = deadline.saturating_duration_since(Instant::now());
+    let whole = |effort| estimate(model, pixels, channels, &FitOptions { effort, deadline: None, ..options.clone() });
+    (2..=options.effort).rev().find(|e| whole(*e).time.mul_f64(CUT) <= time).unwrap_or(1)
+}
+
 /// `pixels` of all pictures that are fitted together, `channels` of one.
 pub fn estimate(model: &str, pixels: u64, channels: usize, options: &FitOptions) -> Estimate {
     let megapixels = pixels as f64 / 1e6;
@@ -51,5 +63,35 @@ pub fn estimate(model: &str, pixels: u64, channels: usize, options: &FitOptions)
 impl Estimate {
     pub fn words(&self) -> String {
         format!("about {}, {} of memory", report::time(self.time), report::size(self.memory as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::{Target, Tune, WeightCoding};
+
+    #[test]
+    fn time_limits_lower_the_effort() {
+        let options = |effort, limit: Option<f64>| FitOptions {
+            target: Target::Quality(75.0),
+            tune: Tune::Psnr,
+            effort,
+            deadline: limit.map(|s| Instant::now() + Duration::from_secs_f64(s)),
+            threads: 2,
+            max_memory: 1 << 30,
+            seed: 0,
+            tile: None,
+            weights: WeightCoding::Coded,
+            channels: None,
+        };
+        for model in ["pyramid", "gdn"] {
+            let effort = |asked, limit| affordable(model, 4 << 20, 3, &options(asked, limit));
+            assert_eq!([1, 5, 9].map(|asked| effort(asked, None)), [1, 5, 9]);
+            assert_eq!([1, 5, 9].map(|asked| effort(asked, Some(0.0))), [1, 1, 1]);
+            assert_eq!([1, 5, 9].map(|asked| effort(asked, Some(1e6))), [1, 5, 9]);
+            let limits = [1.0, 30.0, 100.0, 300.0, 1000.0, 3000.0].map(|limit| effort(9, Some(limit)));
+            assert!(limits.is_sorted() && limits[1] < limits[5], "{limits:?}");
+        }
     }
 }
