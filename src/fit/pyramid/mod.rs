@@ -12,6 +12,7 @@ pub mod plan;
 mod planes;
 mod probes;
 pub mod rate;
+mod room;
 mod shares;
 pub mod steps;
 mod strip;

@@ -17,37 +17,56 @@ pub struct Plan {
     pub stages: Vec<Stage>,
 }
 
-/// What an effort buys.
-struct Effort {
+/// Sizes of networks that go together.
+struct Size {
     /// Inputs of the context network: codes of the grid itself, features of coarser grids.
     spatial: usize,
     features: usize,
-    /// Width of the synthesis, and its residual 3x3 layers: a layer costs 8 % of a step and pays only in long fits.
+    /// Width of the synthesis.
     hidden: usize,
+    /// They pay up to this price of a bit, which is lambda over the pixels of all pictures: weights are a larger part of a
+    /// smaller file. For a picture of 0.4 megapixels the bounds are lambda 0.016 and 0.08. Below them the larger ones make
+    /// 2 % less J at lambda 0.005 and 0.01, 3 to 6 % at 0.003; 16 makes 2.6 % less than 8 at 0.03.
+    dearest: f64,
+    /// Steps that they make in the time of twenty of width 32.
+    speed: f64,
+}
+
+const SIZES: [Size; 3] = [
+    Size { spatial: 6, features: 2, hidden: 8, dearest: f64::INFINITY, speed: 35.0 },
+    Size { spatial: 10, features: 4, hidden: 16, dearest: 2e-7, speed: 28.0 },
+    Size { spatial: 14, features: 6, hidden: 32, dearest: 4e-8, speed: 20.0 },
+];
+
+/// What an effort buys.
+struct Effort {
+    /// The largest of [`SIZES`].
+    size: usize,
+    /// Residual 3x3 layers of the synthesis: a layer costs 8 % of a step and pays only in long fits.
     residuals: usize,
-    /// Full-size steps.
+    /// Full-size steps with these networks; what smaller ones leave of their time goes into more steps.
     steps: u32,
 }
 
-const fn effort(spatial: usize, features: usize, hidden: usize, residuals: usize, steps: u32) -> Effort {
-    Effort { spatial, features, hidden, residuals, steps }
+const fn effort(size: usize, residuals: usize, steps: u32) -> Effort {
+    Effort { size, residuals, steps }
 }
 
 const EFFORTS: [Effort; 9] = [
-    effort(6, 2, 8, 0, 280),
-    effort(6, 2, 8, 0, 600),
-    effort(10, 4, 16, 1, 600),
-    effort(10, 4, 16, 1, 1000),
-    effort(10, 4, 16, 1, 1500),
-    effort(14, 6, 32, 2, 2200),
-    effort(14, 6, 32, 2, 4000),
-    effort(14, 6, 32, 2, 6500),
-    effort(14, 6, 32, 2, 11000),
+    effort(0, 0, 280),
+    effort(0, 0, 600),
+    effort(1, 1, 600),
+    effort(1, 1, 1000),
+    effort(1, 1, 1500),
+    effort(2, 2, 2200),
+    effort(2, 2, 4000),
+    effort(2, 2, 6500),
+    effort(2, 2, 11000),
 ];
 
 /// Features of coarser grids at an effort.
 pub(super) fn features(effort: u32) -> usize {
-    EFFORTS[effort.clamp(1, 9) as usize - 1].features
+    SIZES[EFFORTS[effort.clamp(1, 9) as usize - 1].size].features
 }
 
 /// Beyond a megapixel each doubling of the pixels needs fewer passes, as the networks are learned once; by this power.
@@ -77,37 +96,13 @@ fn warmth(full: u32) -> f64 {
     (0.5 - 0.1 * (f64::from(full) / 1500.0).ln()).clamp(0.35, 0.6)
 }
 
-/// Where bits are dear, weights are a larger part of the file: a smaller network is a smaller file. `price` is the lambda
-/// of a bit: for a picture of 0.4 megapixels the bounds are lambda 0.016 and 0.08. Below them the larger network pays: 2 % of
-/// J at lambda 0.005 and 0.01, 3 to 6 % at 0.003; 16 makes 2.6 % less than 8 at 0.03.
-fn affordable(price: f64, (spatial, features, hidden): (usize, usize, usize)) -> (usize, usize, usize) {
-    let largest = match price {
-        p if p > 2e-7 => 8,
-        p if p > 4e-8 => 16,
-        _ => 32,
-    };
-    match hidden.min(largest) {
-        8 => (spatial.min(6), features.min(2), 8),
-        16 => (spatial.min(10), features.min(4), 16),
-        _ => (spatial, features, hidden),
-    }
-}
-
-/// Steps with a synthesis of this width, and the contexts that go with it, in the time of twenty with the largest networks.
-fn speed(hidden: usize) -> f64 {
-    match hidden {
-        ..9 => 35.0,
-        9..17 => 28.0,
-        _ => 20.0,
-    }
-}
-
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
-        let Effort { spatial, features, hidden, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
-        let usual = speed(hidden);
-        let (spatial, features, hidden) = affordable(lambda / pixels as f64, (spatial, features, hidden));
+        let Effort { size, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
+        let price = lambda / pixels as f64;
+        let affordable = SIZES.iter().take(size + 1).rfind(|n| price <= n.dearest);
+        let Size { spatial, features, hidden, speed, .. } = *affordable.unwrap_or(&SIZES[0]);
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
         spec.trunk = usual_trunk(channels, hidden, residuals);
         if channels > 1 {
@@ -120,8 +115,7 @@ impl Plan {
         // Features are of coarser grids.
         spec.feature_scales = spec.feature_scales.min(spec.depth);
         let passes = passes(pixels);
-        // A smaller network's time goes into more steps.
-        let full = ((steps as f64 * passes * speed(hidden) / usual) as u32).max(100);
+        let full = ((steps as f64 * passes * speed / SIZES[size].speed) as u32).max(100);
         let coarse_steps = full.min((COARSE_STEPS * passes) as u32).max(50);
         let stages = (0..=3.min(spec.depth))
             .rev()

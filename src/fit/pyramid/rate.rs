@@ -5,6 +5,7 @@
 use super::features::FeatureLayer;
 use super::grid_buf::GridBuf;
 use super::latents::grid_sizes;
+use super::room::Room;
 use crate::models::pyramid::spec::{Module, PyramidSpec, NEIGHBOURS};
 use kernels::fast::context::{
     context, feature_stride, ContextBand, ContextGradients, ContextNet, ContextScratch, PAD, SLACK,
@@ -13,7 +14,6 @@ use kernels::fast::features::narrow;
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Latents of a band, at least about; an even number of rows, and no fewer than `PAD` of them so that what a
 /// band adds above itself stays within its neighbour.
@@ -33,7 +33,7 @@ pub struct RateModel {
     net: Option<(Level, ContextNet)>,
     context_weights: Range<usize>,
     bits: Vec<f64>,
-    scratch: Mutex<Vec<ContextScratch>>,
+    room: Room<ContextScratch>,
 }
 
 /// Rows of one grid, and what they add to gradients.
@@ -80,7 +80,7 @@ impl RateModel {
             features,
             net: None,
             context_weights: 0..context,
-            scratch: Mutex::default(),
+            room: Room::new(),
         }
     }
 
@@ -166,10 +166,9 @@ impl RateModel {
             layer.forward(level, weights, q);
         }
 
-        let (features, scratch, gradients) = (&self.features, &self.scratch, dq.is_some());
+        let (features, room, gradients) = (&self.features, &self.room, dq.is_some());
         let with_weights = dweights.is_some();
         self.bands.par_iter_mut().for_each(|band| {
-            let mut own = scratch.lock().expect("no panic holds it").pop().unwrap_or_default();
             let grid = &q[band.grid];
             let maps = features[band.grid].as_ref().map(|f| f.maps());
             let job = ContextBand {
@@ -190,12 +189,11 @@ impl RateModel {
                     dfeatures: maps.map(|_| &mut band.dfeatures[..]),
                     dweights: with_weights.then_some(&mut band.dweights[..]),
                 };
-                band.bits = context(level, &job, Some(&mut g), &mut own);
+                band.bits = room.lend(ContextScratch::default, |room| context(level, &job, Some(&mut g), room));
                 narrow(level, &mut band.dfeatures);
             } else {
-                band.bits = context(level, &job, None, &mut own);
+                band.bits = room.lend(ContextScratch::default, |room| context(level, &job, None, room));
             }
-            scratch.lock().expect("no panic holds it").push(own);
         });
 
         self.bits.fill(0.0);

@@ -5,6 +5,7 @@
 
 use super::grid::{View, ViewMut};
 use super::planes::{Planes, PAD};
+use super::room::Room;
 use super::shares::{Rows, Share, Strips, PLANES};
 use super::strip::Strip;
 use super::upsampling::{self, Filters};
@@ -14,7 +15,6 @@ use kernels::fast::squared_error::squared_error;
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Rows of a strip of the picture: the fewer, the more of them stay in the cache, but those beside a strip are computed twice.
 const STRIP: usize = 32;
@@ -43,8 +43,7 @@ pub struct SynthModel {
     maps: Vec<Planes>,
     /// Their gradients.
     dmaps: Vec<Planes>,
-    /// One a thread.
-    room: Mutex<Vec<Strip>>,
+    room: Room<Strip>,
     /// Weight gradients of one strip after the other: [`Strip::weights`] and [`TAPS`].
     sums: Vec<f32>,
     errors: Vec<f64>,
@@ -68,7 +67,7 @@ impl SynthModel {
             channels: spec.channels,
             maps: (1..sizes.len()).map(planes).collect(),
             dmaps: (1..sizes.len()).map(planes).collect(),
-            room: Mutex::default(),
+            room: Room::new(),
             sums: vec![0.0; most * (Strip::weights(&network) + TAPS)],
             errors: vec![0.0; strips.count],
             own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
@@ -240,13 +239,9 @@ impl SynthModel {
 
     /// Runs `f` with room for a strip, this thread's own for the time.
     fn with_strip<R>(&self, f: impl FnOnce(&mut Strip) -> R) -> R {
-        let kept = self.room.lock().expect("no panic holds it").pop();
         let maps = self.own.iter().map(Range::len).sum();
-        let mut strip =
-            kept.unwrap_or_else(|| Strip::new(&self.network, self.channels, maps, self.sizes[0], self.strips.rows));
-        let result = f(&mut strip);
-        self.room.lock().expect("no panic holds it").push(strip);
-        result
+        let make = || Strip::new(&self.network, self.channels, maps, self.sizes[0], self.strips.rows);
+        self.room.lend(make, f)
     }
 
     /// The maps of all scales but the first.
