@@ -71,7 +71,7 @@ const BYTES_FIXED: u64 = 24 << 20;
 
 /// Memory of a fit of so many pixels, in bytes.
 pub fn memory(effort: u32, pixels: usize) -> u64 {
-    (BYTES_A_PIXEL + BYTES_A_FEATURE * plan::features(effort) as u64) * pixels as u64 + BYTES_FIXED
+    (BYTES_A_PIXEL + BYTES_A_FEATURE * plan::features(effort, pixels) as u64) * pixels as u64 + BYTES_FIXED
 }
 
 /// Fits a pyramid to `pictures` (all of the same channel count; they share the networks).

@@ -17,57 +17,33 @@ pub struct Plan {
     pub stages: Vec<Stage>,
 }
 
-/// Sizes of networks that go together.
+/// A size of the networks.
 struct Size {
     /// Inputs of the context network: codes of the grid itself, features of coarser grids.
     spatial: usize,
     features: usize,
-    /// Width of the synthesis.
+    /// Width of the synthesis, and its residual 3x3 layers.
     hidden: usize,
-    /// They pay up to this price of a bit, which is lambda over the pixels of all pictures: weights are a larger part of a
-    /// smaller file. For a picture of 0.4 megapixels the bounds are lambda 0.016 and 0.08. Below them the larger ones make
+    residuals: usize,
+    /// It pays up to this price of a bit, which is lambda over the pixels of all pictures: weights are a larger part of a
+    /// smaller file. For a picture of 0.4 megapixels the bounds are lambda 0.016 and 0.08. Below them the larger networks make
     /// 2 % less J at lambda 0.005 and 0.01, 3 to 6 % at 0.003; 16 makes 2.6 % less than 8 at 0.03.
     dearest: f64,
-    /// Steps that they make in the time of twenty of width 32.
+    /// It pays in fits of this many full-size steps: more weights take longer to learn.
+    least: f64,
+    /// Steps that it makes in the time of one of the largest.
     speed: f64,
 }
 
-const SIZES: [Size; 3] = [
-    Size { spatial: 6, features: 2, hidden: 8, dearest: f64::INFINITY, speed: 35.0 },
-    Size { spatial: 10, features: 4, hidden: 16, dearest: 2e-7, speed: 28.0 },
-    Size { spatial: 14, features: 6, hidden: 32, dearest: 4e-8, speed: 20.0 },
+const SIZES: [Size; 4] = [
+    Size { spatial: 6, features: 2, hidden: 8, residuals: 0, dearest: f64::INFINITY, least: 0.0, speed: 2.8 },
+    Size { spatial: 10, features: 4, hidden: 16, residuals: 0, dearest: 2e-7, least: 150.0, speed: 1.95 },
+    Size { spatial: 10, features: 4, hidden: 16, residuals: 1, dearest: 2e-7, least: 300.0, speed: 1.7 },
+    Size { spatial: 14, features: 6, hidden: 32, residuals: 2, dearest: 4e-8, least: 550.0, speed: 1.0 },
 ];
 
-/// What an effort buys.
-struct Effort {
-    /// The largest of [`SIZES`].
-    size: usize,
-    /// Residual 3x3 layers of the synthesis: a layer costs 8 % of a step and pays only in long fits.
-    residuals: usize,
-    /// Full-size steps with these networks; what smaller ones leave of their time goes into more steps.
-    steps: u32,
-}
-
-const fn effort(size: usize, residuals: usize, steps: u32) -> Effort {
-    Effort { size, residuals, steps }
-}
-
-const EFFORTS: [Effort; 9] = [
-    effort(0, 0, 280),
-    effort(0, 0, 600),
-    effort(1, 1, 600),
-    effort(1, 1, 1000),
-    effort(1, 1, 1500),
-    effort(2, 2, 2200),
-    effort(2, 2, 4000),
-    effort(2, 2, 6500),
-    effort(2, 2, 11000),
-];
-
-/// Features of coarser grids at an effort.
-pub(super) fn features(effort: u32) -> usize {
-    SIZES[EFFORTS[effort.clamp(1, 9) as usize - 1].size].features
-}
+/// What efforts 1 to 9 buy, in full-size steps of the largest networks.
+const STEPS: [f64; 9] = [100.0, 210.0, 353.0, 588.0, 820.0, 2200.0, 4000.0, 6500.0, 11000.0];
 
 /// Beyond a megapixel each doubling of the pixels needs fewer passes, as the networks are learned once; by this power.
 /// (A picture of 4 megapixels makes 0.55 of the steps, one of 16 makes 0.29.)
@@ -76,6 +52,18 @@ const LEARNED_ONCE: f64 = 0.45;
 /// Part of the steps of an effort that a picture of so many pixels needs.
 pub fn passes(pixels: usize) -> f64 {
     (pixels as f64 / (1 << 20) as f64).max(1.0).powf(-LEARNED_ONCE)
+}
+
+/// The largest size that pays, and its full-size steps: what smaller networks leave of an effort's time goes into more steps.
+fn size(effort: u32, pixels: usize, price: f64) -> (&'static Size, f64) {
+    let time = STEPS[effort.clamp(1, 9) as usize - 1] * passes(pixels);
+    let pays = |(size, steps): &(&Size, f64)| price <= size.dearest && *steps >= size.least;
+    SIZES.iter().map(|size| (size, time * size.speed)).rfind(pays).expect("the smallest always pays")
+}
+
+/// Features of coarser grids at an effort, at most.
+pub(super) fn features(effort: u32, pixels: usize) -> usize {
+    size(effort, pixels, 0.0).0.features
 }
 
 /// Scales of colour pictures that have a second grid: 1/4 and 1/8. kodim23 makes 8 % less J with them, kodim08 1 %;
@@ -99,10 +87,8 @@ fn warmth(full: u32) -> f64 {
 impl Plan {
     /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
-        let Effort { size, residuals, steps } = EFFORTS[effort.clamp(1, 9) as usize - 1];
-        let price = lambda / pixels as f64;
-        let affordable = SIZES.iter().take(size + 1).rfind(|n| price <= n.dearest);
-        let Size { spatial, features, hidden, speed, .. } = *affordable.unwrap_or(&SIZES[0]);
+        let (size, steps) = size(effort, pixels, lambda / pixels as f64);
+        let Size { spatial, features, hidden, residuals, .. } = *size;
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
         spec.trunk = usual_trunk(channels, hidden, residuals);
         if channels > 1 {
@@ -114,9 +100,8 @@ impl Plan {
         spec.second &= ((2u32 << spec.depth) - 1) as u8;
         // Features are of coarser grids.
         spec.feature_scales = spec.feature_scales.min(spec.depth);
-        let passes = passes(pixels);
-        let full = ((steps as f64 * passes * speed / SIZES[size].speed) as u32).max(100);
-        let coarse_steps = full.min((COARSE_STEPS * passes) as u32).max(50);
+        let full = (steps.round() as u32).max(100);
+        let coarse_steps = full.min((COARSE_STEPS * passes(pixels)) as u32).max(50);
         let stages = (0..=3.min(spec.depth))
             .rev()
             .map(|finest| Stage { finest, steps: if finest == 0 { full } else { coarse_steps } })
@@ -253,9 +238,21 @@ mod tests {
             let plan = Plan::new(effort, 3, 1 << 19, 512, lambda);
             (plan.spec.trunk[0].outputs, plan.spec.spatial, plan.stages[3].steps)
         };
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(9, l)), [(32, 14, 11000), (16, 10, 15400), (8, 6, 19250)]);
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(5, l)), [(16, 10, 1500), (16, 10, 1500), (8, 6, 1875)]);
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(1, l)), [(8, 6, 280); 3]);
+        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(9, l)), [(32, 14, 11000), (16, 10, 18700), (8, 6, 30800)]);
+        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(5, l)), [(32, 14, 820), (16, 10, 1394), (8, 6, 2296)]);
+        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(1, l)), [(16, 10, 195), (16, 10, 195), (8, 6, 280)]);
+    }
+
+    /// Large networks take many steps to learn; large pictures make few.
+    #[test]
+    fn short_fits_have_smaller_networks() {
+        let full = |effort, megapixels: usize| {
+            let plan = Plan::new(effort, 3, megapixels << 20, 1024, 1e-4);
+            (plan.spec.trunk[0].outputs, plan.stages[3].steps)
+        };
+        assert_eq!([1, 2, 3, 4, 5].map(|e| full(e, 1)), [(16, 195), (16, 357), (16, 600), (32, 588), (32, 820)]);
+        assert_eq!([1, 4, 16].map(|m| full(5, m)), [(32, 820), (16, 747), (16, 400)]);
+        assert_eq!([1, 4, 16].map(|m| full(2, m)), [(16, 357), (16, 219), (8, 169)]);
     }
 
     /// The smallest and the thinnest pictures go all the way to a file and back.
