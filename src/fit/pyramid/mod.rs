@@ -31,6 +31,7 @@ use crate::models::pyramid::quantised::Quantised;
 use crate::models::Codes;
 use kernels::Level;
 use plan::{Anneal, Plan};
+use rayon::prelude::*;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use train::Trainer;
@@ -114,10 +115,10 @@ fn package(pictures: &[Picture], options: &FitOptions, learned: Learned) -> Fitt
 fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut Monitor) -> Result<Learned> {
     let control = LambdaControl::new(options, pictures);
     let trainer = start(pictures, options, &plan, 0);
-    let total = plan.stages.iter().map(|s| s.steps as u64).sum::<u64>() + (STARTS - 1) * plan.stages[0].steps as u64;
+    let total = plan.stages.iter().map(|s| s.steps as u64).sum();
     let clock = options.deadline.map(|d| Clock::new(d, &plan));
-    let saved = Instant::now();
-    let mut run = Run { pictures, options, plan, trainer, control, clock, leg: 0, done: 0, total, saved };
+    let (others, saved) = (Vec::new(), Instant::now());
+    let mut run = Run { pictures, options, plan, trainer, others, control, clock, done: 0, total, saved };
     let (first, step) = run.resume(monitor.resume.take())?;
     match run.done {
         0 => run.starts(monitor)?,
@@ -146,24 +147,23 @@ struct Run<'a> {
     options: &'a FitOptions,
     plan: Plan,
     trainer: Trainer,
+    /// Other starts, which make the same steps.
+    others: Vec<Trainer>,
     control: LambdaControl,
     clock: Option<Clock>,
-    /// Of the clock: each start and each later stage is one.
-    leg: usize,
     done: u64,
     total: u64,
     saved: Instant,
 }
 
 impl Run<'_> {
-    /// Runs the first stage from several starts and goes on with the one of least loss.
+    /// Runs the first stage from several starts side by side and goes on with the one of least loss.
     fn starts(&mut self, monitor: &mut Monitor) -> Result<()> {
+        self.others = (1..STARTS).map(|n| start(self.pictures, self.options, &self.plan, n)).collect();
         self.stage(0, 0, monitor)?;
         let mut lowest = self.loss();
-        for n in 1..STARTS {
-            let other = start(self.pictures, self.options, &self.plan, n);
+        for other in std::mem::take(&mut self.others) {
             let best = std::mem::replace(&mut self.trainer, other);
-            self.stage(0, 0, monitor)?;
             let loss = self.loss();
             if loss < lowest {
                 lowest = loss;
@@ -172,6 +172,13 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    fn step(&mut self, anneal: &Anneal) {
+        let lambda = self.control.lambda();
+        // Small pictures keep few threads busy, several of them side by side more.
+        self.others.par_iter_mut().chain([&mut self.trainer]).for_each(|t| t.step(lambda, anneal));
+        self.done += 1;
     }
 
     fn loss(&mut self) -> f64 {
@@ -190,16 +197,14 @@ impl Run<'_> {
         let course = self.plan.course(i);
         loop {
             if let Some(clock) = &self.clock {
-                progress = progress.max(clock.progress(self.leg, started, step - before));
+                progress = progress.max(clock.progress(i, started, step - before));
             }
             if progress >= 1.0 {
-                self.leg += 1;
                 return Ok(());
             }
             self.check(monitor, i, step)?;
-            self.trainer.step(self.control.lambda(), &course(progress));
+            self.step(&course(progress));
             step += 1;
-            self.done += 1;
             progress = step as f64 / steps as f64;
             if step.is_multiple_of(between) || step == steps {
                 let measured = self.measure();
@@ -258,9 +263,7 @@ impl Run<'_> {
         }
         self.done = long(8);
         self.control.set_lambda(f64::from_bits(long(16)));
-        let stage = word(0) as usize;
-        self.leg = if stage == 0 { 0 } else { STARTS as usize - 1 + stage };
-        Ok((stage, word(4)))
+        Ok((word(0) as usize, word(4)))
     }
 
     /// Quantises the weights; while a target is missed, moves lambda and touches the fit up.
@@ -296,8 +299,7 @@ impl Run<'_> {
             self.control.lean(SAFETY * (1.0 + round as f64));
             for k in 0..steps {
                 self.check(monitor, self.plan.stages.len() - 1, u32::MAX)?;
-                self.trainer.step(self.control.lambda(), &Anneal::touch_up(k as f64 / steps as f64));
-                self.done += 1;
+                self.step(&Anneal::touch_up(k as f64 / steps as f64));
             }
         }
         best.map(|(_, codes, quantised)| (codes, quantised))
@@ -336,7 +338,7 @@ const CLOSE: f64 = 0.015;
 /// What each touch-up aims beyond the target, in `ln lambda`.
 const SAFETY: f64 = 0.006;
 
-/// When each leg of a fit has to end so that it keeps its deadline: the starts, then the stages after the first.
+/// When each stage of a fit has to end so that it keeps its deadline.
 struct Clock {
     ends: Vec<Instant>,
 }
@@ -346,11 +348,11 @@ const RESERVE: f64 = 0.06;
 const FINISH: f64 = 40.0;
 
 impl Clock {
-    /// Shares the time by the legs' cost; a coarse step costs more than its pixels.
+    /// Shares the time by the stages' cost; a coarse step costs more than its pixels.
     fn new(deadline: Instant, plan: &Plan) -> Clock {
-        let starts = (1..STARTS).map(|_| &plan.stages[0]);
         let cost = |s: &plan::Stage| s.steps as f64 * (0.02 + 1.0 / 4f64.powi(s.finest as i32));
-        let costs: Vec<f64> = starts.chain(&plan.stages).map(cost).collect();
+        let mut costs: Vec<f64> = plan.stages.iter().map(cost).collect();
+        costs[0] *= STARTS as f64;
         let now = Instant::now();
         let time = deadline.saturating_duration_since(now).mul_f64((1.0 - RESERVE) / costs.iter().sum::<f64>());
         let mut spent = 0.0;
@@ -361,11 +363,11 @@ impl Clock {
         Clock { ends: ends.collect() }
     }
 
-    /// The part of a leg, begun at `started` and `steps` long since, that has passed.
-    fn progress(&self, leg: usize, started: Instant, steps: u32) -> f64 {
+    /// The part of a stage, begun at `started` and `steps` long since, that has passed.
+    fn progress(&self, stage: usize, started: Instant, steps: u32) -> f64 {
         let passed = started.elapsed().as_secs_f64();
-        let finish = if leg + 1 == self.ends.len() { FINISH * passed / f64::from(steps.max(1)) } else { 0.0 };
-        let length = self.ends[leg].saturating_duration_since(started).as_secs_f64() - finish;
+        let finish = if stage + 1 == self.ends.len() { FINISH * passed / f64::from(steps.max(1)) } else { 0.0 };
+        let length = self.ends[stage].saturating_duration_since(started).as_secs_f64() - finish;
         if length <= 0.0 {
             1.0
         } else {
