@@ -17,7 +17,7 @@ use tilefit::entropy::bottleneck;
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::range_coder::{RangeDecoder, RangeEncoder};
 use tilefit::fit::rng::Rng;
-use tilefit::fit::{gdn, FitOptions, Monitor, Target, Tune, WeightCoding};
+use tilefit::fit::{gdn, FitOptions, Monitor, Target};
 use tilefit::Picture;
 
 const SYMBOLS: usize = 1 << 18;
@@ -47,18 +47,7 @@ fn contexts_beside_tables() {
     let (side, stride) = (512, 3 * whole.width);
     let samples = (200..200 + side).flat_map(|y| &whole.samples[y * stride + 600..][..3 * side]);
     let pictures = [Picture { width: side, height: side, channels: 3, samples: samples.copied().collect() }];
-    let options = FitOptions {
-        target: Target::Lambda(8e-4),
-        tune: Tune::Psnr,
-        effort: 1,
-        deadline: None,
-        threads: rayon::current_num_threads(),
-        max_memory: 1 << 30,
-        seed: 0,
-        tile: None,
-        weights: WeightCoding::Coded,
-        channels: None,
-    };
+    let options = FitOptions { target: Target::Lambda(8e-4), effort: 1, ..FitOptions::default() };
     let stop = AtomicBool::new(false);
     let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
     let fitted = gdn::fit(&pictures, &options, &mut monitor).expect("a fit");

@@ -22,18 +22,7 @@ fn picture(width: usize, height: usize, channels: usize) -> Picture {
 }
 
 fn options(target: Target) -> FitOptions {
-    FitOptions {
-        target,
-        tune: Tune::Psnr,
-        effort: 1,
-        deadline: None,
-        threads: 2,
-        max_memory: 1 << 30,
-        seed: 5,
-        tile: None,
-        weights: WeightCoding::Coded,
-        channels: Some(4),
-    }
+    FitOptions { target, effort: 1, threads: 2, seed: 5, channels: Some(4), ..FitOptions::default() }
 }
 
 /// A fit that stops after `stop_after` reports, what it saved last, from `resume` if there is a state.

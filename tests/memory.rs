@@ -100,22 +100,16 @@ fn gdn() {
 /// full-size step on, the more the higher the effort.
 #[test]
 fn fit() {
-    use tilefit::fit::{pyramid, FitOptions, Monitor, Target, Tune, WeightCoding};
+    use tilefit::fit::{pyramid, FitOptions, Monitor};
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
     let pictures = [tilefit::cli::png_io::read_file(&path, &Default::default()).unwrap().picture];
     let pixels = pictures[0].pixels();
     for effort in [1, 5] {
         let options = FitOptions {
-            target: Target::Quality(75.0),
-            tune: Tune::Psnr,
             effort,
             deadline: Some(Instant::now() + Duration::from_secs(6)),
             threads: 2,
-            max_memory: 1 << 30,
-            seed: 0,
-            tile: None,
-            weights: WeightCoding::Coded,
-            channels: None,
+            ..FitOptions::default()
         };
         let stop = AtomicBool::new(false);
         let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };

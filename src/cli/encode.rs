@@ -20,9 +20,6 @@ use std::time::{Duration, Instant};
 /// The family with the smallest files.
 const DEFAULT_MODEL: &str = "pyramid";
 
-/// What a fit may use unless it is told: enough for 28 megapixels at effort 5.
-const MAX_MEMORY: u64 = 4 << 30;
-
 /// A fit that did less than this share of its steps is said to be cut short.
 const STARVED: u64 = 4;
 
@@ -72,9 +69,10 @@ pub fn run(args: &Args) -> Result<u8> {
 }
 
 fn options(args: &Args) -> Result<FitOptions> {
+    let usual = FitOptions::default();
     let number = |name| args.number(name).unwrap_or(0.0);
     let target = match args.one_of(&TARGETS)? {
-        None => Target::Quality(75.0),
+        None => usual.target,
         Some("quality") => Target::Quality(number("quality")),
         Some("lambda") => Target::Lambda(number("lambda")),
         Some("target-psnr") => Target::Psnr(number("target-psnr")),
@@ -96,14 +94,13 @@ fn options(args: &Args) -> Result<FitOptions> {
             Some("ssim") => Tune::Ssim,
             _ => Tune::Psnr,
         },
-        effort: args.integer("effort").unwrap_or(5) as u32,
-        deadline: None,
-        threads: rayon::current_num_threads(),
-        max_memory: args.size("max-memory").unwrap_or(MAX_MEMORY),
-        seed: args.integer("seed").unwrap_or(0),
+        effort: args.integer("effort").map_or(usual.effort, |e| e as u32),
+        max_memory: args.size("max-memory").unwrap_or(usual.max_memory),
+        seed: args.integer("seed").unwrap_or(usual.seed),
         tile,
         weights: if args.text("weights") == Some("f16") { WeightCoding::F16 } else { WeightCoding::Coded },
         channels: args.integer("channels").map(|c| c as usize),
+        ..usual
     })
 }
 

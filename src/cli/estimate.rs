@@ -69,21 +69,14 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::{Target, Tune, WeightCoding};
 
     #[test]
     fn time_limits_lower_the_effort() {
         let options = |effort, limit: Option<f64>| FitOptions {
-            target: Target::Quality(75.0),
-            tune: Tune::Psnr,
             effort,
             deadline: limit.map(|s| Instant::now() + Duration::from_secs_f64(s)),
             threads: 2,
-            max_memory: 1 << 30,
-            seed: 0,
-            tile: None,
-            weights: WeightCoding::Coded,
-            channels: None,
+            ..FitOptions::default()
         };
         for model in ["pyramid", "gdn"] {
             let effort = |asked, limit| affordable(model, 4 << 20, 3, &options(asked, limit));

@@ -75,6 +75,24 @@ pub struct FitOptions {
     pub channels: Option<usize>,
 }
 
+impl Default for FitOptions {
+    /// Quality 75 at effort 5, 4 GiB of memory (enough for 28 megapixels there), and the threads that there are.
+    fn default() -> Self {
+        FitOptions {
+            target: Target::Quality(75.0),
+            tune: Tune::Psnr,
+            effort: 5,
+            deadline: None,
+            threads: rayon::current_num_threads(),
+            max_memory: 4 << 30,
+            seed: 0,
+            tile: None,
+            weights: WeightCoding::Coded,
+            channels: None,
+        }
+    }
+}
+
 /// A moment of a fit, for the progress display.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {

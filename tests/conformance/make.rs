@@ -8,7 +8,7 @@ use tilefit::cli::png_io::{read_file, ReadLimits};
 use tilefit::codec::write_file;
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
-use tilefit::fit::{family, FitOptions, Fitted, Monitor, Target, Tune, WeightCoding};
+use tilefit::fit::{family, FitOptions, Fitted, Monitor, Target, WeightCoding};
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
@@ -32,15 +32,13 @@ fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: Weigh
     let (quality, channels) = if model == "gdn" { (120.0, Some(12)) } else { (60.0, None) };
     let options = FitOptions {
         target: Target::Quality(quality),
-        tune: Tune::Psnr,
         effort: 1,
-        deadline: None,
         threads: 1,
-        max_memory: 1 << 30,
         seed: 1,
         tile,
         weights,
         channels,
+        ..FitOptions::default()
     };
     let mut monitor = Monitor { report: &mut |_| (), stop: &AtomicBool::new(false), save: &mut |_| (), resume: None };
     let fitted = family(model).unwrap()(pictures, &options, &mut monitor).unwrap();

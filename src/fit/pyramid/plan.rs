@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::fit::pyramid::train::Trainer;
     use crate::fit::rng::Rng;
-    use crate::fit::{pyramid, FitOptions, Monitor, Target, Tune, WeightCoding};
+    use crate::fit::{pyramid, FitOptions, Monitor, Tune};
     use crate::image::Picture;
     use std::sync::atomic::AtomicBool;
 
@@ -261,18 +261,7 @@ mod tests {
         for (width, height, channels) in [(1, 1, 3), (1, 200, 3), (3, 2, 1), (17, 5, 3)] {
             let samples = (0..width * height * channels).map(|i| (i * 37 % 251) as u8).collect();
             let pictures = [Picture { width, height, channels, samples }];
-            let options = FitOptions {
-                target: Target::Quality(75.0),
-                tune: Tune::Psnr,
-                effort: 1,
-                deadline: None,
-                threads: 1,
-                max_memory: 1 << 30,
-                seed: 1,
-                tile: None,
-                weights: WeightCoding::Coded,
-                channels: None,
-            };
+            let options = FitOptions { effort: 1, threads: 1, seed: 1, ..FitOptions::default() };
             let stop = AtomicBool::new(false);
             let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
             let fitted = pyramid::fit(&pictures, &options, &mut monitor).unwrap();
