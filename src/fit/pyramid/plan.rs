@@ -43,7 +43,7 @@ const SIZES: [Size; 4] = [
 ];
 
 /// What efforts 1 to 9 buy, in full-size steps of the largest networks.
-const STEPS: [f64; 9] = [100.0, 210.0, 353.0, 588.0, 820.0, 2200.0, 4000.0, 6500.0, 11000.0];
+const STEPS: [f64; 9] = [92.0, 210.0, 353.0, 588.0, 820.0, 2200.0, 4000.0, 6500.0, 11000.0];
 
 /// Beyond a megapixel each doubling of the pixels needs fewer passes, as the networks are learned once; by this power.
 /// (A picture of 4 megapixels makes 0.55 of the steps, one of 16 makes 0.29.)
@@ -240,7 +240,7 @@ mod tests {
         };
         assert_eq!([1e-4, 0.03, 0.2].map(|l| full(9, l)), [(32, 14, 11000), (16, 10, 18700), (8, 6, 30800)]);
         assert_eq!([1e-4, 0.03, 0.2].map(|l| full(5, l)), [(32, 14, 820), (16, 10, 1394), (8, 6, 2296)]);
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(1, l)), [(16, 10, 195), (16, 10, 195), (8, 6, 280)]);
+        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(1, l)), [(16, 10, 179), (16, 10, 179), (8, 6, 258)]);
     }
 
     /// Large networks take many steps to learn; large pictures make few.
@@ -250,7 +250,7 @@ mod tests {
             let plan = Plan::new(effort, 3, megapixels << 20, 1024, 1e-4);
             (plan.spec.trunk[0].outputs, plan.stages[3].steps)
         };
-        assert_eq!([1, 2, 3, 4, 5].map(|e| full(e, 1)), [(16, 195), (16, 357), (16, 600), (32, 588), (32, 820)]);
+        assert_eq!([1, 2, 3, 4, 5].map(|e| full(e, 1)), [(16, 179), (16, 357), (16, 600), (32, 588), (32, 820)]);
         assert_eq!([1, 4, 16].map(|m| full(5, m)), [(32, 820), (16, 747), (16, 400)]);
         assert_eq!([1, 4, 16].map(|m| full(2, m)), [(16, 357), (16, 219), (8, 169)]);
     }

@@ -180,19 +180,19 @@ impl RateModel {
                 rows: band.rows.clone(),
                 features: maps,
             };
-            if gradients {
+            let mut g = gradients.then(|| {
                 band.dq.fill(0.0);
                 band.dfeatures.fill(0.0);
                 band.dweights.fill(0.0);
-                let mut g = ContextGradients {
+                ContextGradients {
                     dq: &mut band.dq,
                     dfeatures: maps.map(|_| &mut band.dfeatures[..]),
                     dweights: with_weights.then_some(&mut band.dweights[..]),
-                };
-                band.bits = room.lend(ContextScratch::default, |room| context(level, &job, Some(&mut g), room));
+                }
+            });
+            band.bits = room.lend(ContextScratch::default, |room| context(level, &job, g.as_mut(), room));
+            if gradients {
                 narrow(level, &mut band.dfeatures);
-            } else {
-                band.bits = room.lend(ContextScratch::default, |room| context(level, &job, None, room));
             }
         });
 
