@@ -57,7 +57,7 @@ impl Half<'_> {
         Half { trainer, lambda, of_codes, places, groups, curvature }
     }
 
-    /// Up and down from the usual steps, all groups together, then twice one after the other, as long as it pays.
+    /// Up and down from the steps of `best`, all groups together, then twice one after the other, as long as it pays.
     fn search(&mut self, best: &mut Quantised) {
         let mut exponents = best.exponents;
         for group in self.each_group() {
