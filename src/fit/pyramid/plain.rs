@@ -3,6 +3,8 @@
 //! Every layer is linear in its input and in its weights, so that a layer is a list of terms
 //! `out[t] += weight[k] * in[i]`, and its gradients run over the same list.
 
+use crate::fit::rng::Rng;
+use crate::image::Picture;
 use crate::models::pyramid::spec::{Module, PyramidSpec};
 
 #[derive(Clone, Debug)]
@@ -269,6 +271,17 @@ pub fn backward(
     }
     dgrids.extend(dcur);
     dgrids
+}
+
+/// A square colour picture of waves, with noise of this deviation.
+pub(crate) fn waves(side: usize, noise: f32) -> Picture {
+    let mut random = Rng::stream(3, 0, 0);
+    let sample = |i: usize| {
+        let (x, y) = (i / 3 % side, i / 3 / side);
+        let wave = (x as f32 * 0.4).sin() + (y as f32 * 0.23 + x as f32 * 0.1).cos();
+        (128.0 + 40.0 * wave + noise * random.normal()) as u8
+    };
+    Picture { width: side, height: side, channels: 3, samples: (0..side * side * 3).map(sample).collect() }
 }
 
 #[cfg(test)]

@@ -187,8 +187,8 @@ impl Anneal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fit::pyramid::plain::waves;
     use crate::fit::pyramid::train::Trainer;
-    use crate::fit::rng::Rng;
     use crate::fit::{pyramid, FitOptions, Monitor, Tune};
     use crate::image::Picture;
     use std::sync::atomic::AtomicBool;
@@ -197,14 +197,7 @@ mod tests {
     #[test]
     fn touch_ups_do_not_spoil_a_fit() {
         let (side, lambda, steps) = (64, 1e-3, 150);
-        let mut random = Rng::stream(3, 0, 0);
-        let sample = |i: usize| {
-            let (x, y) = (i / 3 % side, i / 3 / side);
-            let wave = (x as f32 * 0.4).sin() + (y as f32 * 0.23 + x as f32 * 0.1).cos();
-            (128.0 + 40.0 * wave + 10.0 * random.normal()) as u8
-        };
-        let samples = (0..side * side * 3).map(sample).collect();
-        let pictures = [Picture { width: side, height: side, channels: 3, samples }];
+        let pictures = [waves(side, 10.0)];
         let plan = Plan::new(1, 3, side * side, side, lambda);
         let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
         let loss = |trainer: &mut Trainer| {

@@ -158,24 +158,16 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fit::pyramid::plain::waves;
     use crate::fit::pyramid::plan::Plan;
-    use crate::fit::rng::Rng;
     use crate::fit::Tune;
-    use crate::image::Picture;
     use kernels::Level;
 
     /// Steps that are all four times too coarse: a finer one alone need not pay, all together do.
     #[test]
     fn too_coarse_steps_are_left() {
         let (side, lambda, steps) = (64, 1e-4, 200);
-        let mut random = Rng::stream(3, 0, 0);
-        let sample = |i: usize| {
-            let (x, y) = (i / 3 % side, i / 3 / side);
-            let wave = (x as f32 * 0.4).sin() + (y as f32 * 0.23 + x as f32 * 0.1).cos();
-            (128.0 + 40.0 * wave + 4.0 * random.normal()) as u8
-        };
-        let samples = (0..side * side * 3).map(sample).collect();
-        let pictures = [Picture { width: side, height: side, channels: 3, samples }];
+        let pictures = [waves(side, 4.0)];
         let plan = Plan::new(1, 3, side * side, side, lambda);
         let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, Level::best(), 1, Tune::Psnr);
         let course = plan.course(plan.stages.len() - 1);
