@@ -4,7 +4,7 @@ use tilefit::codec::{write_file, Written};
 use tilefit::fit::Fitted;
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
-use tilefit::models::pyramid::spec::PyramidSpec;
+use tilefit::models::pyramid::spec::{Group, PyramidSpec};
 use tilefit::models::Grid;
 use tilefit::{Picture, Rect};
 
@@ -30,7 +30,7 @@ pub fn file(
     let mut noise = Noise(seed);
     let weights: Vec<f32> =
         (0..spec.weights_count()).map(|_| noise.bits() as f32 / (1u32 << 31) as f32 - 0.5).collect();
-    let model = PyramidModel::from_quantised(spec.clone(), Quantised::new(spec, &weights, [4; 7]), split);
+    let model = PyramidModel::from_quantised(spec.clone(), Quantised::new(spec, &weights, [4; Group::COUNT]), split);
     let codes = (0..count)
         .map(|_| {
             let mut grid = |shift| {

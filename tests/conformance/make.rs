@@ -62,6 +62,7 @@ fn unusual(second: u8) -> Vec<u8> {
         spatial: 26,
         features: 3,
         feature_scales: 4,
+        outputs_apart: false,
         trunk: vec![
             layer(6 + second.count_ones() as usize, 1, true, true),
             layer(9, 1, false, true),
@@ -81,7 +82,7 @@ fn unusual(second: u8) -> Vec<u8> {
             weights[at] = start[i % start.len()] * (1.0 + 0.2 * noise());
         }
     }
-    let quantised = Quantised::new(&spec, &weights, [9, 11, 8, 6, 10, 10, 12]);
+    let quantised = Quantised::new(&spec, &weights, [9, 11, 7, 8, 6, 10, 10, 12]);
     let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(true);
     let pictures =
         [(75, 66), (9, 70)].map(|(width, height)| Picture { width, height, channels: 3, samples: Vec::new() });
@@ -137,6 +138,7 @@ fn make() {
     write("pyramid-unusual.tfit", &|| unusual(0));
     write("pyramid-second.tfit", &|| unusual(0b10_1110));
     write("pyramid-chroma.tfit", &|| fitted("pyramid", &[colour()], None, coded));
+    write("pyramid-outputs.tfit", &|| fitted("pyramid", &[colour()], None, coded));
     write("gdn-colour.tfit", &|| fitted("gdn", &[colour()], None, coded));
     write("gdn-grey-group.tfit", &|| fitted("gdn", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));

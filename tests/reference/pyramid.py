@@ -40,8 +40,9 @@ class Model:
         self.channels = 3 if b[0] & 0x40 else 1
         self.split, self.depth = bool(b[0] & 0x20), b[0] & 31
         self.feature_scales, self.spatial = b[1] >> 5, b[1] & 31
-        self.features, self.hyper_from = b[2] & 31, b[4] & 127
+        self.features, self.hyper_from = b[2] & 31, b[4] & 63
         self.second = r.byte() if b[4] & 128 else 0
+        self.outputs_apart = bool(b[4] & 64)
         need((self.second > 0) == (b[4] >= 128) and self.second >> (self.depth + 1) == 0, "second grids")
         tail = b[2] >> 5
         if b[0] & 0x80:
@@ -94,27 +95,28 @@ class Model:
     def read_weights(self, section):
         d, k = self.spatial + self.features, self.features
         tensors = []  # name, group, shape
-        for w, b, n in (("W1", "b1", d), ("W2", "b2", d), ("W3", "b3", 2), ("Ws", "bs", 2)):
-            tensors += [(w, 0, (n, d)), (b, 1, (n,))]
+        last = 2 if self.outputs_apart else 0
+        for w, b, g, n in (("W1", "b1", 0, d), ("W2", "b2", 0, d), ("W3", "b3", last, 2), ("Ws", "bs", last, 2)):
+            tensors += [(w, g, (n, d)), (b, 1, (n,))]
         if k > 0:
             for s in reversed(range(min(self.feature_scales, self.depth))):
-                tensors += [(f"fw{s}", 2, (k, len(self.feature_inputs(s)))), (f"fb{s}", 3, (k,))]
+                tensors += [(f"fw{s}", 3, (k, len(self.feature_inputs(s)))), (f"fb{s}", 4, (k,))]
         for s in reversed(range(self.depth)):
-            tensors += [(f"up{s}", 4, (4,)), (f"pre{s}", 4, (4,))]
+            tensors += [(f"up{s}", 5, (4,)), (f"pre{s}", 5, (4,))]
         inputs = self.maps(0)
         for n, layer in enumerate(self.trunk):
             shape = (layer.outputs, inputs) + ((3, 3) if layer.kernel == 3 else ())
-            tensors += [(f"layer_w{n}", 5, shape), (f"layer_b{n}", 6, (layer.outputs,))]
+            tensors += [(f"layer_w{n}", 6, shape), (f"layer_b{n}", 7, (layer.outputs,))]
             inputs = layer.outputs
-        tensors += [("stab_w", 5, (self.channels, self.maps(0))), ("stab_b", 6, (self.channels,))]
+        tensors += [("stab_w", 6, (self.channels, self.maps(0))), ("stab_b", 7, (self.channels,))]
 
-        sizes = [sum(int(np.prod(t[2])) for t in tensors if t[1] == g) for g in range(7)]
-        present = [g for g in range(7) if sizes[g] > 0]
+        sizes = [sum(int(np.prod(t[2])) for t in tensors if t[1] == g) for g in range(8)]
+        present = [g for g in range(8) if sizes[g] > 0]
         coded = dict(zip(present, decode_groups(section, [sizes[g] for g in present])))
         self.exponent = {g: -coded[g][0] for g in present}
         need(all(0 <= e <= 15 for e in self.exponent.values()), "a step that no pyramid has")
         self.integers, self.weights = {}, {}
-        at = [0] * 7
+        at = [0] * 8
         for name, g, shape in tensors:
             n = int(np.prod(shape))
             e = self.exponent[g]
@@ -129,10 +131,11 @@ class Model:
 
     def prepare_context(self, d):
         e, eb = self.exponent[0], self.exponent[1]
-        self.shift = n = max(e, 1)
+        eo = self.exponent.get(2, e)
+        self.shift = n = max(e, eo, 1)
 
         def matrix(name):
-            return sat16(rescale(self.integers[name], e, n))
+            return sat16(rescale(self.integers[name], eo, n))
 
         identity = np.eye(d, dtype=np.int64) << n
         w1 = sat16(rescale(self.integers["W1"], e, n) + identity)
@@ -155,7 +158,7 @@ class Model:
         half = ceil_div(height, 2), ceil_div(width, 2)
         if self.features == 0 or scale >= min(self.feature_scales, self.depth):
             return np.zeros((self.features,) + half, np.int64)
-        e, eb = self.exponent[2], self.exponent[3]
+        e, eb = self.exponent[3], self.exponent[4]
         y, x = np.arange(half[0])[:, None], np.arange(half[1])[None, :]
         maps = []
         for row, b in zip(self.integers[f"fw{scale}"], self.integers[f"fb{scale}"]):

@@ -2,7 +2,7 @@
 
 use super::grid_buf::GridBuf;
 use super::planes::clear;
-use crate::models::pyramid::spec::{Module, PyramidSpec, TensorSpec};
+use crate::models::pyramid::spec::{Group, PyramidSpec, TensorSpec};
 use kernels::fast::context::{feature_stride, PAD};
 use kernels::fast::features::{features_backward, features_forward, widen, FeatureRow, FeatureRowGradients};
 use kernels::Level;
@@ -43,11 +43,11 @@ impl FeatureLayer {
     /// `None` where the context network sees zeros.
     pub fn new(spec: &PyramidSpec, scale: u32, width: usize, height: usize) -> Option<Self> {
         let tensors = spec.tensors();
-        let find = |bias| {
-            let mine = |t: &&TensorSpec| t.module == Module::Features && t.index == scale as usize && t.bias == bias;
+        let find = |group| {
+            let mine = |t: &&TensorSpec| t.group == group && t.index == scale as usize;
             tensors.iter().find(mine).map(|t| t.range.clone())
         };
-        let (weights, bias) = (find(false)?, find(true)?);
+        let (weights, bias) = (find(Group::Features)?, find(Group::FeatureBiases)?);
         let (maps, inputs) = (spec.features, spec.feature_inputs(scale));
         let order = spec.coding_order();
         let step = |at: u32| {

@@ -63,6 +63,7 @@ pub fn decoded(model: &PyramidModel, picture: &Picture, codes: &Codes) -> Pictur
 mod tests {
     use super::*;
     use crate::fit::pyramid::plan::Plan;
+    use crate::models::pyramid::spec::Group;
     use crate::models::Grid;
 
     /// A single code that nobody asked for goes with its grid; codes that make the picture stay.
@@ -81,7 +82,7 @@ mod tests {
                 _ => {}
             }
         }
-        let quantised = Quantised::new(&spec, &weights, [8; 7]);
+        let quantised = Quantised::new(&spec, &weights, [8; Group::COUNT]);
         let mut codes: Codes =
             spec.grids().iter().map(|g| Grid::new(Rect::whole(side, side).shrunk(g.shift), 1)).collect();
         let coarse = codes.iter().position(|g| g.codes.len() >= SPARSE).unwrap();

@@ -170,7 +170,7 @@ mod tests {
     use crate::fit::rng::Rng;
     use crate::fit::Tune;
     use crate::image::Picture;
-    use crate::models::pyramid::quantised::{group_of, Quantised};
+    use crate::models::pyramid::quantised::Quantised;
 
     const LAMBDA: f64 = 3e-5;
 
@@ -215,10 +215,10 @@ mod tests {
             let (mut excess_together, mut excess_alone) = (0.0, 0.0);
             // One rounding has luck, good or bad: the sum over several steps.
             for coarser in 0..4 {
-                let exponents = [5, 5, 5, 5, 8, 8, 8].map(|e| e - coarser);
+                let exponents = [5, 5, 5, 5, 5, 8, 8, 8].map(|e| e - coarser);
                 let mut steps: Vec<f64> = Vec::new();
                 for t in spec.tensors().iter().filter(|t| modules.contains(&t.module)) {
-                    steps.resize(steps.len() + t.range.len(), 0.5f64.powi(exponents[group_of(t)] as i32));
+                    steps.resize(steps.len() + t.range.len(), 0.5f64.powi(exponents[t.group as usize] as i32));
                 }
                 let mut together = weights.clone();
                 places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| together[*p] = w as f32);

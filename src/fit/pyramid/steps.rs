@@ -3,14 +3,14 @@
 use super::curvature::Curvature;
 use super::train::Trainer;
 use crate::models::pyramid::model::PyramidModel;
-use crate::models::pyramid::quantised::{group_of, Quantised, GROUPS};
-use crate::models::pyramid::spec::Module;
+use crate::models::pyramid::quantised::Quantised;
+use crate::models::pyramid::spec::{Group, Module};
 use crate::models::Codes;
 use std::ops::RangeInclusive;
 
 /// Where the search starts: networks of codes as many fits end with; upsampling and synthesis two finer, because from steps
 /// that are far too coarse (bits were cheap) the next finer ones need not look better.
-const START: [u32; 7] = [5, 4, 5, 5, 10, 9, 10];
+const START: [u32; Group::COUNT] = [5, 4, 5, 5, 5, 10, 9, 10];
 
 const EXPONENTS: RangeInclusive<u32> = 2..=12;
 
@@ -26,7 +26,7 @@ struct Half<'a> {
     of_codes: bool,
     /// In the flat list of weights.
     places: Vec<usize>,
-    /// Of each place, one of [`GROUPS`].
+    /// Of each place, its [`Group`].
     groups: Vec<usize>,
     curvature: Curvature,
 }
@@ -49,7 +49,7 @@ impl Half<'_> {
         let is_mine = |module| of_codes == matches!(module, Module::Context | Module::Features);
         let tensors: Vec<_> = trainer.spec.tensors().into_iter().filter(|t| is_mine(t.module)).collect();
         let places: Vec<usize> = tensors.iter().flat_map(|t| t.range.clone()).collect();
-        let groups = tensors.iter().flat_map(|t| vec![group_of(t); t.range.len()]).collect();
+        let groups = tensors.iter().flat_map(|t| vec![t.group as usize; t.range.len()]).collect();
         let curvature = match of_codes {
             true => trainer.curvature_of_bits(&places),
             false => trainer.curvature_of_error(&places, lambda),
@@ -100,7 +100,7 @@ impl Half<'_> {
 
     /// The groups that have weights here, in the order of the search.
     fn each_group(&self) -> Vec<usize> {
-        [4, 5, 6, 0, 1, 2, 3].into_iter().filter(|g| self.groups.contains(g)).collect()
+        [5, 6, 7, 0, 1, 2, 3, 4].into_iter().filter(|g| self.groups.contains(g)).collect()
     }
 
     /// Integers beyond 2047 are not exactly f16, and would saturate.
@@ -110,7 +110,7 @@ impl Half<'_> {
     }
 
     /// Rounds these weights in `q`, the steps being `2^-exponents`.
-    fn round(&self, q: &mut Quantised, exponents: [u32; 7]) {
+    fn round(&self, q: &mut Quantised, exponents: [u32; Group::COUNT]) {
         let mut weights = self.trainer.weights.clone();
         let mine: Vec<f64> = self.places.iter().map(|p| f64::from(weights[*p])).collect();
         let steps: Vec<f64> = self.groups.iter().map(|g| 0.5f64.powi(exponents[*g] as i32)).collect();
@@ -123,7 +123,7 @@ impl Half<'_> {
     /// What the file costs with the weights of `q`, in bits, but for what the other half decides.
     fn cost(&mut self, q: &Quantised) -> f64 {
         let spec = &self.trainer.spec;
-        let bits: f64 = (0..GROUPS.len()).map(|g| q.group_bits(spec, g)).sum();
+        let bits: f64 = (0..Group::COUNT).map(|g| q.group_bits(spec, g)).sum();
         let weights = q.dequantise(spec);
         bits + match self.of_codes {
             true => self.trainer.code_bits_with(&weights),
@@ -173,7 +173,7 @@ mod tests {
         let course = plan.course(plan.stages.len() - 1);
         (0..steps).for_each(|k| trainer.step(lambda, &course(f64::from(k) / f64::from(steps))));
 
-        let mut q = Quantised::new(&trainer.spec, &trainer.weights, [5, 4, 5, 5, 6, 5, 6]);
+        let mut q = Quantised::new(&trainer.spec, &trainer.weights, [5, 4, 5, 5, 5, 6, 5, 6]);
         Half::new(&mut trainer, lambda, false).search(&mut q);
         let fitted = trainer.mse_with(&trainer.weights.clone());
         let rounded = trainer.mse_with(&q.dequantise(&trainer.spec));

@@ -4,8 +4,8 @@
 //! that a group of `n` costs about `n log2(mean |d|)` bits and a constant:
 //! `d bits / d w = sign(d) / (ln 2 * mean |d|)`.
 
-use crate::models::pyramid::quantised::{group_of, start_256, GROUPS};
-use crate::models::pyramid::spec::PyramidSpec;
+use crate::models::pyramid::quantised::start_256;
+use crate::models::pyramid::spec::{Group, PyramidSpec};
 
 /// Of the true gradient: as errors of weights are made good by others, less of it than of those rounded each by itself
 /// (0.8 costs 1.0 % of J on crops and 0.2 % on whole pictures at effort 1).
@@ -25,14 +25,14 @@ impl WeightRate {
         let mut rate = WeightRate { start: Vec::new(), group: Vec::new() };
         for t in spec.tensors() {
             rate.start.extend((0..t.range.len()).map(|i| start_256(&t, i) as f32 / 256.0));
-            rate.group.resize(t.range.end, group_of(&t) as u8);
+            rate.group.resize(t.range.end, t.group as u8);
         }
         rate
     }
 
     /// Adds the gradient of the bits of `weights`.
     pub fn add_gradient(&self, weights: &[f32], grad: &mut [f32]) {
-        let mut sums = [(0f64, 0f64); GROUPS.len()];
+        let mut sums = [(0f64, 0f64); Group::COUNT];
         for ((w, start), group) in weights.iter().zip(&self.start).zip(&self.group) {
             let (sum, count) = &mut sums[*group as usize];
             *sum += f64::from((w - start).abs());
@@ -67,7 +67,7 @@ mod tests {
                     mine.fold((0.0, 0.0), |(n, s), ((w, start), _)| (n + 1.0, s + f64::from((w - start).abs())));
                 n * f64::log2(sum)
             };
-            STRENGTH * (0..GROUPS.len()).map(group).sum::<f64>()
+            STRENGTH * (0..Group::COUNT).map(group).sum::<f64>()
         };
         let mut grad = vec![1f32; weights.len()];
         rate.add_gradient(&weights, &mut grad);

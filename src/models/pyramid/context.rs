@@ -1,6 +1,6 @@
 //! The context network in integers, and the order in which it codes a grid.
 
-use super::spec::{Module, PyramidSpec, NEIGHBOURS};
+use super::spec::{Group, Module, PyramidSpec, NEIGHBOURS};
 use crate::entropy::laplace::Laplace;
 use crate::error::Result;
 use crate::limits::try_vec;
@@ -97,26 +97,23 @@ pub fn skew(spatial: usize) -> usize {
 }
 
 impl ContextModel {
-    /// `weights` are the integers of all tensors of `spec`, flat; `exponents` gives the fraction bits of a
-    /// module's weights (`false`) or biases (`true`).
-    pub fn new(spec: &PyramidSpec, weights: &[i16], exponents: impl Fn(Module, bool) -> u32) -> Self {
+    /// `weights` are the integers of all tensors of `spec`, flat; `exponents` gives the fraction bits of a group's.
+    pub fn new(spec: &PyramidSpec, weights: &[i16], exponents: impl Fn(Group) -> u32) -> Self {
         let tensors = spec.tensors();
-        let find = |module: Module, bias: bool, name: &str| {
-            let t = tensors.iter().find(|t| t.module == module && t.bias == bias && t.name == name);
-            &weights[t.expect("every context tensor is in the spec").range.clone()]
+        let find = |name: &str, index: usize| {
+            let t = tensors.iter().find(|t| t.name == name && t.index == index && t.module != Module::Synthesis);
+            let t = t.expect("every tensor of context and features is in the spec");
+            (&weights[t.range.clone()], exponents(t.group))
         };
-        // The kernel shifts by 1 to 15.
-        let exponent = exponents(Module::Context, false);
-        let shift = exponent.clamp(1, 15);
-        let w = |name| -> Vec<i32> {
-            let v = find(Module::Context, false, name).iter();
-            v.map(|&v| sat32(rescale(v.into(), exponent, shift))).collect()
+        // The kernel has one shift for all layers, 1 to 15: that of the finest.
+        let finest = ["w1", "w3"].map(|name| find(name, 0).1).into_iter().max();
+        let shift = finest.unwrap_or(0).clamp(1, 15);
+        let scaled = |name, to| -> Vec<i64> {
+            let (values, from) = find(name, 0);
+            values.iter().map(|&v| rescale(v.into(), from, to)).collect()
         };
-        let bias_exponent = exponents(Module::Context, true);
-        let b = |name| -> Vec<i64> {
-            let v = find(Module::Context, true, name).iter();
-            v.map(|&v| rescale(v.into(), bias_exponent, shift + FRACTION)).collect()
-        };
+        let w = |name| -> Vec<i32> { scaled(name, shift).into_iter().map(sat32).collect() };
+        let b = |name| scaled(name, shift + FRACTION);
         let b32 = |name| -> Vec<i32> { b(name).into_iter().map(sat32).collect() };
         let (b3, bs) = (b("b3"), b("bs"));
         let parts = Parts {
@@ -129,16 +126,12 @@ impl ContextModel {
             b3: [sat32(b3[0] + bs[0]), sat32(b3[1] + bs[1])],
         };
         let net = IntContext::new(spec.width(), shift, &parts);
-        let feature_shift = exponents(Module::Features, false);
+        let feature_shift = exponents(Group::Features);
         let layers = (0..spec.feature_scales.min(spec.depth) as usize).filter(|_| spec.features > 0).map(|scale| {
-            let find = |bias| {
-                let t = tensors.iter().find(|t| t.module == Module::Features && t.bias == bias && t.index == scale);
-                &weights[t.expect("every feature layer is in the spec").range.clone()]
-            };
-            let bias_exponent = exponents(Module::Features, true);
+            let (biases, from) = find("feature_b", scale);
             FeatureLayer {
-                w: find(false).iter().map(|&v| sat16(v.into())).collect(),
-                b: find(true).iter().map(|&v| sat32(rescale(v.into(), bias_exponent, feature_shift))).collect(),
+                w: find("feature_w", scale).0.iter().map(|&v| sat16(v.into())).collect(),
+                b: biases.iter().map(|&v| sat32(rescale(v.into(), from, feature_shift))).collect(),
             }
         });
         ContextModel {
@@ -422,9 +415,9 @@ mod tests {
                     weights[t.range.start + 1] = 4.0 + log_b;
                 }
             }
-            let q = Quantised::new(&spec, &weights, [7, 8, 7, 8, 8, 8, 8]);
+            let q = Quantised::new(&spec, &weights, [7, 8, 7, 7, 8, 8, 8, 8]);
             let weights = q.dequantise(&spec);
-            let model = ContextModel::new(&spec, &q.values, |m, b| q.exponent(m, b));
+            let model = ContextModel::new(&spec, &q.values, |g| q.exponent(g));
             let (width, height) = (300usize, 190usize);
             let sizes: Vec<_> = spec
                 .coding_order()

@@ -10,8 +10,9 @@ use alloc::format;
 const USUAL: u8 = 0x80;
 const COLOUR: u8 = 0x40;
 const SPLIT: u8 = 0x20;
-/// In the last byte: a byte with the scales of second grids follows.
+/// In the last byte: a byte with the scales of second grids follows; the context network's outputs have a step of their own.
 const SECOND: u8 = 0x80;
+const OUTPUTS_APART: u8 = 0x40;
 
 impl PyramidSpec {
     /// Bytes: flags and depth; neighbours and feature scales; features and layers after the second;
@@ -26,7 +27,7 @@ impl PyramidSpec {
         out.push(((self.feature_scales as u8) << 5) | self.spatial as u8);
         out.push(((tail as u8) << 5) | self.features as u8);
         out.push(self.trunk[0].outputs as u8);
-        out.push(flag(self.second != 0, SECOND) | self.hyper_from as u8);
+        out.push(flag(self.second != 0, SECOND) | flag(self.outputs_apart, OUTPUTS_APART) | self.hyper_from as u8);
         if self.second != 0 {
             out.push(self.second);
         }
@@ -69,7 +70,8 @@ impl PyramidSpec {
         let spec = PyramidSpec {
             channels,
             depth: (flags & 0x1f).into(),
-            hyper_from: (hyper & !SECOND).into(),
+            hyper_from: (hyper & !(SECOND | OUTPUTS_APART)).into(),
+            outputs_apart: hyper & OUTPUTS_APART != 0,
             second,
             spatial: (neighbours & 0x1f).into(),
             features: (features & 0x1f).into(),
@@ -105,13 +107,14 @@ pub mod tests {
 
     /// Specs of all shapes.
     pub fn specs() -> impl Strategy<Value = PyramidSpec> {
-        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<bool>(), 0usize..4, any::<u8>())
-            .prop_map(|(depth, hyper, spatial, features, scales, hidden, colour, odd, second)| {
+        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<[bool; 2]>(), 0usize..4, any::<u8>())
+            .prop_map(|(depth, hyper, spatial, features, scales, hidden, [colour, apart], odd, second)| {
                 let mut spec = PyramidSpec::preset(if colour { 3 } else { 1 }, 1, spatial, features, hidden);
                 spec.depth = depth;
                 spec.hyper_from = hyper.min(depth + 1);
                 spec.second = second & ((2u32 << depth) - 1) as u8;
                 spec.feature_scales = scales.min(depth);
+                spec.outputs_apart = apart;
                 if odd == 3 {
                     spec.trunk.insert(1, SynthLayer { outputs: hidden, kernel: 1, residual: true, relu: true });
                 }

@@ -42,7 +42,7 @@ impl PyramidModel {
     /// A model from weights as the file has them. `split`: the coarse grids of a tile are a segment of their
     /// own, which a preview needs; costs some bytes a tile.
     pub fn from_quantised(spec: PyramidSpec, quantised: Quantised, split: bool) -> Self {
-        let context = ContextModel::new(&spec, &quantised.values, |module, bias| quantised.exponent(module, bias));
+        let context = ContextModel::new(&spec, &quantised.values, |group| quantised.exponent(group));
         let weights = quantised.dequantise(&spec);
         PyramidModel {
             grids: spec.grids(),
@@ -309,7 +309,7 @@ mod bits {
 mod tests {
     use super::*;
     use crate::image::Rect;
-    use crate::models::pyramid::quantised::GROUPS;
+    use crate::models::pyramid::spec::Group;
     use proptest::prelude::*;
 
     /// Repeatable noise.
@@ -336,7 +336,7 @@ mod tests {
 
     fn small_model(noise: &mut Noise, spec: PyramidSpec, size: f32, split: bool) -> PyramidModel {
         let weights: Vec<f32> = (0..spec.weights_count()).map(|_| noise.unit() * size).collect();
-        let exponents = [0; GROUPS.len()].map(|_| noise.next() % 16);
+        let exponents = [0; Group::COUNT].map(|_| noise.next() % 16);
         PyramidModel::from_quantised(spec.clone(), Quantised::new(&spec, &weights, exponents), split)
     }
 

@@ -1,22 +1,11 @@
 //! Weights as the file has them: integers and power-of-two steps.
 
-use super::spec::{Module, PyramidSpec, TensorSpec};
+use super::spec::{Group, PyramidSpec, TensorSpec};
 use crate::entropy::weights::decode_weights;
 #[cfg(feature = "fit")]
 use crate::entropy::weights::{encode_weights, encode_weights_f16, WeightGroup, MAX_VALUE};
 use crate::error::{Error, Result};
 use alloc::{format, vec, vec::Vec};
-
-/// Groups in file order: the weights or the biases (`true`) of a module share a step.
-pub const GROUPS: [(Module, bool); 7] = [
-    (Module::Context, false),
-    (Module::Context, true),
-    (Module::Features, false),
-    (Module::Features, true),
-    (Module::Upsampling, false),
-    (Module::Synthesis, false),
-    (Module::Synthesis, true),
-];
 
 /// Steps are `2^-exponent`, `exponent <= MAX_EXPONENT`.
 pub const MAX_EXPONENT: u32 = 15;
@@ -25,15 +14,9 @@ pub const MAX_EXPONENT: u32 = 15;
 /// 2047 steps from its start value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quantised {
-    /// One for each of [`GROUPS`].
-    pub exponents: [u32; 7],
+    /// One for each [`Group`].
+    pub exponents: [u32; Group::COUNT],
     pub values: Vec<i16>,
-}
-
-/// Index into [`GROUPS`] of a tensor.
-pub fn group_of(tensor: &TensorSpec) -> usize {
-    let group = GROUPS.iter().position(|g| *g == (tensor.module, tensor.bias));
-    group.expect("upsampling has no biases, and all else is listed")
 }
 
 /// The value, in 256ths, from which weight `i` of a tensor is coded: bicubic upsampling and a Dirac before
@@ -54,15 +37,15 @@ fn start(tensor: &TensorSpec, i: usize, exponent: u32) -> i16 {
 }
 
 impl Quantised {
-    pub fn exponent(&self, module: Module, bias: bool) -> u32 {
-        GROUPS.iter().position(|g| *g == (module, bias)).map_or(0, |g| self.exponents[g])
+    pub fn exponent(&self, group: Group) -> u32 {
+        self.exponents[group as usize]
     }
 
     /// The weights as numbers; all of them are exact in f32.
     pub fn dequantise(&self, spec: &PyramidSpec) -> Vec<f32> {
         let mut weights = vec![0f32; self.values.len()];
         for t in spec.tensors() {
-            let step = 1.0 / (1u32 << self.exponents[group_of(&t)]) as f32;
+            let step = 1.0 / (1u32 << self.exponents[t.group as usize]) as f32;
             for i in t.range {
                 weights[i] = f32::from(self.values[i]) * step;
             }
@@ -72,9 +55,9 @@ impl Quantised {
 
     /// Reads a weights section of `spec`.
     pub fn read(spec: &PyramidSpec, section: &[u8]) -> Result<Self> {
-        let mut q = Quantised { exponents: [0; 7], values: vec![0; spec.weights_count()] };
+        let mut q = Quantised { exponents: [0; Group::COUNT], values: vec![0; spec.weights_count()] };
         let lists: Vec<_> =
-            (0..GROUPS.len()).map(|g| (g, group_list(spec, g))).filter(|(_, l)| !l.is_empty()).collect();
+            (0..Group::COUNT).map(|g| (g, group_list(spec, g))).filter(|(_, l)| !l.is_empty()).collect();
         let lengths: Vec<usize> = lists.iter().map(|(_, list)| list.len()).collect();
         for ((group, list), coded) in lists.iter().zip(decode_weights(section, &lengths)?) {
             let exponent = u32::try_from(-coded.exponent).ok().filter(|e| *e <= MAX_EXPONENT);
@@ -93,10 +76,10 @@ impl Quantised {
 
     /// Rounds `weights` (flat, in the spec's order) to steps of `2^-exponents[group]`; saturates.
     #[cfg(feature = "fit")]
-    pub fn new(spec: &PyramidSpec, weights: &[f32], exponents: [u32; 7]) -> Self {
+    pub fn new(spec: &PyramidSpec, weights: &[f32], exponents: [u32; Group::COUNT]) -> Self {
         assert!(exponents.iter().all(|&e| e <= MAX_EXPONENT) && weights.len() == spec.weights_count());
         let mut q = Quantised { exponents, values: vec![0; weights.len()] };
-        for group in 0..GROUPS.len() {
+        for group in 0..Group::COUNT {
             q.requantise(spec, weights, group, exponents[group]);
         }
         q
@@ -107,7 +90,7 @@ impl Quantised {
     pub fn requantise(&mut self, spec: &PyramidSpec, weights: &[f32], group: usize, exponent: u32) {
         self.exponents[group] = exponent;
         let scale = (1u32 << exponent) as f32;
-        for t in spec.tensors().iter().filter(|t| group_of(t) == group) {
+        for t in spec.tensors().iter().filter(|t| t.group as usize == group) {
             for (i, at) in t.range.clone().enumerate() {
                 let start = start(t, i, exponent);
                 // `as` saturates and turns NaN into 0.
@@ -136,7 +119,7 @@ impl Quantised {
     /// The weights section, in plain f16 on demand.
     #[cfg(feature = "fit")]
     pub fn write(&self, spec: &PyramidSpec, f16: bool) -> Vec<u8> {
-        let groups: Vec<WeightGroup> = (0..GROUPS.len()).filter_map(|g| self.coded(spec, g)).collect();
+        let groups: Vec<WeightGroup> = (0..Group::COUNT).filter_map(|g| self.coded(spec, g)).collect();
         if f16 {
             encode_weights_f16(&groups)
         } else {
@@ -147,7 +130,7 @@ impl Quantised {
 
 /// Weights of a group: place in the flat list, tensor, index in it.
 fn group_list(spec: &PyramidSpec, group: usize) -> Vec<(usize, TensorSpec, usize)> {
-    let tensors = spec.tensors().into_iter().filter(|t| group_of(t) == group);
+    let tensors = spec.tensors().into_iter().filter(|t| t.group as usize == group);
     tensors
         .flat_map(|t| t.range.clone().enumerate().map(move |(i, at)| (at, t.clone(), i)).collect::<Vec<_>>())
         .collect()
@@ -161,27 +144,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn weights_come_back_at_their_price(spec in specs(), seed: u64, f16: bool, exponents in prop::array::uniform7(0u32..=15)) {
+        fn weights_come_back_at_their_price(spec in specs(), seed: u64, f16: bool, exponents in prop::array::uniform8(0u32..=15)) {
             let mut state = seed;
             let weights: Vec<f32> = (0..spec.weights_count()).map(|_| {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 (state >> 40) as f32 / (1 << 23) as f32 - 1.0
             }).collect();
             let mut q = Quantised::new(&spec, &weights, exponents);
-            for t in spec.tensors().iter().filter(|t| exponents[group_of(t)] <= 9) {
+            for t in spec.tensors().iter().filter(|t| exponents[t.group as usize] <= 9) {
                 for i in t.range.clone() {
-                    let step = 1.0 / (1u32 << exponents[group_of(t)]) as f32;
+                    let step = 1.0 / (1u32 << exponents[t.group as usize]) as f32;
                     prop_assert!((weights[i] - q.dequantise(&spec)[i]).abs() <= 0.5 * step);
                 }
             }
-            for group in 0..GROUPS.len() {
-                if spec.tensors().iter().all(|t| group_of(t) != group) {
+            for group in 0..Group::COUNT {
+                if spec.tensors().iter().all(|t| t.group as usize != group) {
                     q.exponents[group] = 0;
                 }
             }
             let bytes = q.write(&spec, f16);
             prop_assert_eq!(Quantised::read(&spec, &bytes).unwrap(), q.clone());
-            let bits: f64 = (0..GROUPS.len()).map(|g| q.group_bits(&spec, g)).sum();
+            let bits: f64 = (0..Group::COUNT).map(|g| q.group_bits(&spec, g)).sum();
             prop_assert!(f16 || (bytes.len() as f64 - bits / 8.0).abs() < 4.0);
         }
     }
@@ -196,7 +179,7 @@ mod tests {
             }
         }
         for exponent in 5..=12 {
-            let q = Quantised::new(&spec, &weights, [exponent; 7]);
+            let q = Quantised::new(&spec, &weights, [exponent; Group::COUNT]);
             assert!(q.write(&spec, false).len() < 24, "{exponent}: {} bytes", q.write(&spec, false).len());
         }
     }

@@ -70,11 +70,13 @@ pub struct PyramidSpec {
     pub features: usize,
     /// Grids at scales `0 .. feature_scales` get features; the others see zeros.
     pub feature_scales: u32,
+    /// Whether the context network's outputs have a step of their own.
+    pub outputs_apart: bool,
     /// The trunk: 1x1 layers first (the last of them with `channels` outputs), then 3x3 layers.
     pub trunk: Vec<SynthLayer>,
 }
 
-/// Modules: the weights of one share their quantisation step, weights and biases apart.
+/// Parts of the model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Module {
     /// Context network: `h1 = relu(W1 c + b1 + c)`, `h2 = relu(W2 h1 + b2 + h1)`,
@@ -86,12 +88,31 @@ pub enum Module {
     Synthesis,
 }
 
+/// Weights that share a quantisation step and a law, in file order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    Context,
+    ContextBiases,
+    /// `W3` and `Ws`, where they are apart: an error in the location or the scale costs several times what one in a hidden
+    /// unit does.
+    Outputs,
+    Features,
+    FeatureBiases,
+    Upsampling,
+    Synthesis,
+    SynthesisBiases,
+}
+
+impl Group {
+    pub const COUNT: usize = 8;
+}
+
 /// One tensor of weights.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TensorSpec {
     pub name: &'static str,
     pub module: Module,
-    pub bias: bool,
+    pub group: Group,
     /// Scale (features, upsampling) or layer (synthesis) that it belongs to.
     pub index: usize,
     /// Outputs, inputs per output (`inputs * kernel * kernel`, input-major).
@@ -172,34 +193,42 @@ impl PyramidSpec {
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut list: Vec<TensorSpec> = Vec::new();
         let mut at = 0;
-        let mut add = |name, module, bias, index, outputs: usize, inputs: usize| {
+        let mut add = |name, module, group, index, outputs: usize, inputs: usize| {
             let n = outputs * inputs;
-            list.push(TensorSpec { name, module, bias, index, shape: (outputs, inputs), range: at..at + n });
+            list.push(TensorSpec { name, module, group, index, shape: (outputs, inputs), range: at..at + n });
             at += n;
         };
         let d = self.width();
-        for (name, bias_name, outputs) in [("w1", "b1", d), ("w2", "b2", d), ("w3", "b3", 2), ("ws", "bs", 2)] {
-            add(name, Module::Context, false, 0, outputs, d);
-            add(bias_name, Module::Context, true, 0, outputs, 1);
+        let last = if self.outputs_apart { Group::Outputs } else { Group::Context };
+        for (name, bias_name, group, outputs) in [
+            ("w1", "b1", Group::Context, d),
+            ("w2", "b2", Group::Context, d),
+            ("w3", "b3", last, 2),
+            ("ws", "bs", last, 2),
+        ] {
+            add(name, Module::Context, group, 0, outputs, d);
+            add(bias_name, Module::Context, Group::ContextBiases, 0, outputs, 1);
         }
         if self.features > 0 {
             for scale in (0..self.feature_scales.min(self.depth)).rev() {
-                add("feature_w", Module::Features, false, scale as usize, self.features, self.feature_inputs(scale));
-                add("feature_b", Module::Features, true, scale as usize, self.features, 1);
+                let (index, inputs) = (scale as usize, self.feature_inputs(scale));
+                add("feature_w", Module::Features, Group::Features, index, self.features, inputs);
+                add("feature_b", Module::Features, Group::FeatureBiases, index, self.features, 1);
             }
         }
         for step in (0..self.depth as usize).rev() {
-            add("up", Module::Upsampling, false, step, 1, 4);
-            add("pre", Module::Upsampling, false, step, 1, 4);
+            add("up", Module::Upsampling, Group::Upsampling, step, 1, 4);
+            add("pre", Module::Upsampling, Group::Upsampling, step, 1, 4);
         }
         let mut inputs = self.maps();
         for (index, layer) in self.trunk.iter().enumerate() {
-            add("synth_w", Module::Synthesis, false, index, layer.outputs, inputs * layer.kernel * layer.kernel);
-            add("synth_b", Module::Synthesis, true, index, layer.outputs, 1);
+            let area = layer.kernel * layer.kernel;
+            add("synth_w", Module::Synthesis, Group::Synthesis, index, layer.outputs, inputs * area);
+            add("synth_b", Module::Synthesis, Group::SynthesisBiases, index, layer.outputs, 1);
             inputs = layer.outputs;
         }
-        add("stab_w", Module::Synthesis, false, self.trunk.len(), self.channels, self.maps());
-        add("stab_b", Module::Synthesis, true, self.trunk.len(), self.channels, 1);
+        add("stab_w", Module::Synthesis, Group::Synthesis, self.trunk.len(), self.channels, self.maps());
+        add("stab_b", Module::Synthesis, Group::SynthesisBiases, self.trunk.len(), self.channels, 1);
         list
     }
 
@@ -224,6 +253,7 @@ impl PyramidSpec {
             spatial,
             features,
             feature_scales: 3,
+            outputs_apart: true,
             trunk: usual_trunk(channels, hidden, 2),
         }
     }
