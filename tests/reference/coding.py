@@ -156,12 +156,25 @@ def decode_groups(section, lengths):
     need(section, "no weights")
     coding, data = section[0], section[1:]
     groups = []
-    if coding == 0:
+    if coding in (0, 2):
         coder = RangeDecoder(data)
         for n in lengths:
             exponent = coder.bits(5) - 24
             s = 16 * coder.bits(5) + 128
-            groups.append((exponent, [decode_laplace(coder, 0, s) for _ in range(n)]))
+            zeros = coder.bits(4) if coding == 2 and n >= 64 else 0
+
+            def value():
+                if zeros == 0:
+                    return decode_laplace(coder, 0, s)
+                edge = zeros << 12
+                if coder.target() < edge:
+                    coder.consume(0, edge)
+                    return 0
+                coder.consume(edge, (1 << 16) - edge)
+                u = decode_laplace(coder, -32, s)
+                return u + 1 if u >= 0 else u
+
+            groups.append((exponent, [value() for _ in range(n)]))
         coder.finish()
     else:
         need(coding == 1, "unknown coding of weights")
