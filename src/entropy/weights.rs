@@ -159,8 +159,8 @@ fn half_to_f32(h: u16) -> f32 {
 /// Bits of a scale's index.
 const SCALE_BITS: u32 = 5;
 
-/// Groups of this size say what share of them is zero, in 16ths: weights that do not pay for their bits are drawn to zero by the
-/// fit, and the others then follow a wider law. 28 % of the context network's bits where bits are dear.
+/// Groups of this size say what share of them is zero, in 16ths: the fit draws weights to zero that do not pay for their bits, and
+/// the others then follow a wider law.
 const ZEROS_FROM: usize = 64;
 const ZEROS_BITS: u32 = 4;
 

@@ -46,8 +46,8 @@ fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: Weigh
 }
 
 /// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere but where `second` grids are, weights as f16,
-/// sums that saturate, codes that need escapes, two pictures, tiles in two layers.
-fn unusual(second: u8) -> Vec<u8> {
+/// sums that saturate, codes that need escapes, two pictures, tiles in two layers. Or weights of far apart steps, coded.
+fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
     let mut state = 7u64;
     let mut noise = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -62,7 +62,7 @@ fn unusual(second: u8) -> Vec<u8> {
         spatial: 26,
         features: 3,
         feature_scales: 4,
-        outputs_apart: false,
+        outputs_apart: far_apart,
         trunk: vec![
             layer(6 + second.count_ones() as usize, 1, true, true),
             layer(9, 1, false, true),
@@ -82,8 +82,9 @@ fn unusual(second: u8) -> Vec<u8> {
             weights[at] = start[i % start.len()] * (1.0 + 0.2 * noise());
         }
     }
-    let quantised = Quantised::new(&spec, &weights, [9, 11, 7, 8, 6, 10, 10, 12]);
-    let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(true);
+    let exponents = if far_apart { [1, 15, 3, 9, 2, 10, 5, 12] } else { [9, 11, 0, 8, 6, 10, 10, 12] };
+    let quantised = Quantised::new(&spec, &weights, exponents);
+    let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(!far_apart);
     let pictures =
         [(75, 66), (9, 70)].map(|(width, height)| Picture { width, height, channels: 3, samples: Vec::new() });
     let mut codes_of = |p: &Picture| -> Codes {
@@ -135,8 +136,9 @@ fn make() {
     write("pyramid-colour.tfit", &|| fitted("pyramid", &[colour()], None, coded));
     write("pyramid-grey.tfit", &|| fitted("pyramid", &[grey()], None, coded));
     write("pyramid-tiles.tfit", &|| fitted("pyramid", &[wide()], Some(64), coded));
-    write("pyramid-unusual.tfit", &|| unusual(0));
-    write("pyramid-second.tfit", &|| unusual(0b10_1110));
+    write("pyramid-unusual.tfit", &|| unusual(0, false));
+    write("pyramid-second.tfit", &|| unusual(0b10_1110, false));
+    write("pyramid-apart.tfit", &|| unusual(0b10_1110, true));
     write("pyramid-chroma.tfit", &|| fitted("pyramid", &[colour()], None, coded));
     write("pyramid-outputs.tfit", &|| fitted("pyramid", &[colour()], None, coded));
     write("gdn-colour.tfit", &|| fitted("gdn", &[colour()], None, coded));

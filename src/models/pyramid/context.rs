@@ -113,17 +113,17 @@ impl ContextModel {
             values.iter().map(|&v| rescale(v.into(), from, to)).collect()
         };
         let w = |name| -> Vec<i32> { scaled(name, shift).into_iter().map(sat32).collect() };
-        let b = |name| scaled(name, shift + FRACTION);
-        let b32 = |name| -> Vec<i32> { b(name).into_iter().map(sat32).collect() };
-        let (b3, bs) = (b("b3"), b("bs"));
+        let b = |name| -> Vec<i32> { scaled(name, shift + FRACTION).into_iter().map(sat32).collect() };
+        let ((b3, from), (bs, _)) = (find("b3", 0), find("bs", 0));
+        let b3 = |i: usize| sat32(rescale(i64::from(b3[i]) + i64::from(bs[i]), from, shift + FRACTION));
         let parts = Parts {
             w1: &w("w1"),
             w2: &w("w2"),
             w3: &w("w3"),
             ws: &w("ws"),
-            b1: &b32("b1"),
-            b2: &b32("b2"),
-            b3: [sat32(b3[0] + bs[0]), sat32(b3[1] + bs[1])],
+            b1: &b("b1"),
+            b2: &b("b2"),
+            b3: [b3(0), b3(1)],
         };
         let net = IntContext::new(spec.width(), shift, &parts);
         let feature_shift = exponents(Group::Features);
