@@ -45,7 +45,7 @@ fn model(noise: &mut Noise, log_b: f32) -> PyramidModel {
             weights[t.range.start + 1] = 4.0 + log_b;
         }
     }
-    let quantised = Quantised::new(&spec, &weights, [7, 8, 7, 8, 8, 8, 8]);
+    let quantised = Quantised::new(&spec, &weights, [7, 8, 7, 7, 8, 8, 8, 8]);
     PyramidModel::from_quantised(spec, quantised, false)
 }
 
