@@ -467,8 +467,9 @@ fn ctrl_c_and_resume() {
     use std::io::{BufRead, BufReader};
     let f = Folder::new("interrupt");
     let picture = f.fixture("text.png");
-    // The effort that this leaves is the checkpoint's, whatever the limit of the run that goes on from it.
-    let words = ["encode", "-e", "9", "--time-limit", "15s", "--progress", "json", &picture];
+    // The effort that this leaves is the checkpoint's, whatever the limit of the run that goes on from it. It is as long as lowers
+    // the effort still: on a busy machine, too, it must not pass before the interruption.
+    let words = ["encode", "-e", "9", "--time-limit", "20s", "--progress", "json", &picture];
     let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     // After the opening line and one of progress the fit is under way.
