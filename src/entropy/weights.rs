@@ -164,6 +164,10 @@ const SCALE_BITS: u32 = 5;
 const ZEROS_FROM: usize = 64;
 const ZEROS_BITS: u32 = 4;
 
+fn tells_zeros(values: &[i16]) -> bool {
+    values.len() >= ZEROS_FROM
+}
+
 /// The law of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Law {
@@ -205,7 +209,7 @@ impl Law {
 #[cfg(feature = "fit")]
 fn best_law(values: &[i16]) -> (Law, f64) {
     let zero = values.iter().filter(|v| **v == 0).count();
-    let told = values.len() >= ZEROS_FROM;
+    let told = tells_zeros(values);
     let nearest = (zero << ZEROS_BITS).div_ceil(values.len().max(1)).clamp(1, (1 << ZEROS_BITS) - 1) as u32;
     let shares = [0, nearest, nearest.saturating_sub(1)].into_iter().filter(|z| told || *z == 0);
     let all = shares.flat_map(|zeros| (0..1 << SCALE_BITS).map(move |scale| Law { scale, zeros }));
@@ -218,7 +222,7 @@ fn best_law(values: &[i16]) -> (Law, f64) {
 fn encode_group(encoder: &mut RangeEncoder, values: &[i16]) {
     let (law, _) = best_law(values);
     encoder.encode_bits(law.scale, SCALE_BITS);
-    if values.len() >= ZEROS_FROM {
+    if tells_zeros(values) {
         encoder.encode_bits(law.zeros, ZEROS_BITS);
     }
     let (laplace, edge) = (law.laplace(), law.edge());
@@ -236,7 +240,7 @@ fn encode_group(encoder: &mut RangeEncoder, values: &[i16]) {
 
 fn decode_group(decoder: &mut RangeDecoder, with_zeros: bool, values: &mut [i16]) {
     let scale = decoder.decode_bits(SCALE_BITS);
-    let told = with_zeros && values.len() >= ZEROS_FROM;
+    let told = with_zeros && tells_zeros(values);
     let law = Law { scale, zeros: if told { decoder.decode_bits(ZEROS_BITS) } else { 0 } };
     let (laplace, edge) = (law.laplace(), law.edge());
     for v in values {

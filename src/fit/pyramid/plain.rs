@@ -3,9 +3,13 @@
 //! Every layer is linear in its input and in its weights, so that a layer is a list of terms
 //! `out[t] += weight[k] * in[i]`, and its gradients run over the same list.
 
+use super::plan::Plan;
+use super::train::Trainer;
 use crate::fit::rng::Rng;
+use crate::fit::Tune;
 use crate::image::Picture;
 use crate::models::pyramid::spec::{Module, PyramidSpec};
+use kernels::Level;
 
 #[derive(Clone, Debug)]
 pub struct Map {
@@ -271,6 +275,16 @@ pub fn backward(
     }
     dgrids.extend(dcur);
     dgrids
+}
+
+/// A trainer after the last stage of `effort` in so many `steps`, without the coarse ones.
+pub(crate) fn fitted(pictures: &[Picture], effort: u32, lambda: f64, steps: u32) -> Trainer {
+    let (width, height) = (pictures[0].width, pictures[0].height);
+    let plan = Plan::new(effort, pictures[0].channels, width * height, width.min(height), lambda);
+    let course = plan.course(plan.stages.len() - 1);
+    let mut trainer = Trainer::new(plan.spec.clone(), pictures, 0, Level::best(), 1, Tune::Psnr);
+    (0..steps).for_each(|k| trainer.step(lambda, &course(f64::from(k) / f64::from(steps))));
+    trainer
 }
 
 /// A square colour picture of waves, with noise of this deviation.

@@ -187,9 +187,9 @@ impl Anneal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::waves;
+    use crate::fit::pyramid::plain::{fitted, waves};
     use crate::fit::pyramid::train::Trainer;
-    use crate::fit::{pyramid, FitOptions, Monitor, Tune};
+    use crate::fit::{pyramid, FitOptions, Monitor};
     use crate::image::Picture;
     use std::sync::atomic::AtomicBool;
 
@@ -198,15 +198,11 @@ mod tests {
     fn touch_ups_do_not_spoil_a_fit() {
         let (side, lambda, steps) = (64, 1e-3, 150);
         let pictures = [waves(side, 10.0)];
-        let plan = Plan::new(1, 3, side * side, side, lambda);
-        let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
+        let mut trainer = fitted(&pictures, 1, lambda, steps);
         let loss = |trainer: &mut Trainer| {
             let m = trainer.measure(&pictures, false);
             m.mse() + m.rate(lambda, (side * side) as f64)
         };
-        for k in 0..steps {
-            trainer.step(lambda, &plan.course(plan.stages.len() - 1)(k as f64 / steps as f64));
-        }
         let fitted = loss(&mut trainer);
         for k in 0..30 {
             trainer.step(lambda, &Anneal::touch_up(k as f64 / 30.0));

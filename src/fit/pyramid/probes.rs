@@ -165,10 +165,9 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plan::Plan;
+    use crate::fit::pyramid::plain;
     use crate::fit::pyramid::train::GAIN;
     use crate::fit::rng::Rng;
-    use crate::fit::Tune;
     use crate::image::Picture;
     use crate::models::pyramid::quantised::Quantised;
 
@@ -183,12 +182,7 @@ mod tests {
             (128.0 + 50.0 * (x * 0.3).sin() * (y * 0.2).cos() + 8.0 * random.normal()) as u8
         };
         let samples = (0..width * height * 3).map(sample).collect();
-        let pictures = [Picture { width, height, channels: 3, samples }];
-        let plan = Plan::new(3, 3, width * height, height, LAMBDA);
-        let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, kernels::Level::best(), 1, Tune::Psnr);
-        let course = plan.course(plan.stages.len() - 1);
-        (0..300).for_each(|k| trainer.step(LAMBDA, &course(f64::from(k) / 300.0)));
-        trainer
+        plain::fitted(&[Picture { width, height, channels: 3, samples }], 3, LAMBDA, 300)
     }
 
     fn places(trainer: &Trainer, modules: &[Module]) -> Vec<usize> {

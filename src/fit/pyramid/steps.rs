@@ -158,21 +158,13 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::waves;
-    use crate::fit::pyramid::plan::Plan;
-    use crate::fit::Tune;
-    use kernels::Level;
+    use crate::fit::pyramid::plain::{fitted, waves};
 
     /// Steps that are all four times too coarse: a finer one alone need not pay, all together do.
     #[test]
     fn too_coarse_steps_are_left() {
         let (side, lambda, steps) = (64, 1e-4, 200);
-        let pictures = [waves(side, 4.0)];
-        let plan = Plan::new(1, 3, side * side, side, lambda);
-        let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, Level::best(), 1, Tune::Psnr);
-        let course = plan.course(plan.stages.len() - 1);
-        (0..steps).for_each(|k| trainer.step(lambda, &course(f64::from(k) / f64::from(steps))));
-
+        let mut trainer = fitted(&[waves(side, 4.0)], 1, lambda, steps);
         let mut q = Quantised::new(&trainer.spec, &trainer.weights, [5, 4, 5, 5, 5, 6, 5, 6]);
         Half::new(&mut trainer, lambda, false).search(&mut q);
         let fitted = trainer.mse_with(&trainer.weights.clone());

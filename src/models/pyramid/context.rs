@@ -1,5 +1,6 @@
 //! The context network in integers, and the order in which it codes a grid.
 
+use super::quantised::Quantised;
 use super::spec::{Group, Module, PyramidSpec, NEIGHBOURS};
 use crate::entropy::laplace::Laplace;
 use crate::error::Result;
@@ -97,13 +98,13 @@ pub fn skew(spatial: usize) -> usize {
 }
 
 impl ContextModel {
-    /// `weights` are the integers of all tensors of `spec`, flat; `exponents` gives the fraction bits of a group's.
-    pub fn new(spec: &PyramidSpec, weights: &[i16], exponents: impl Fn(Group) -> u32) -> Self {
+    /// `quantised` has all weights of `spec`.
+    pub fn new(spec: &PyramidSpec, quantised: &Quantised) -> Self {
         let tensors = spec.tensors();
         let find = |name: &str, index: usize| {
             let t = tensors.iter().find(|t| t.name == name && t.index == index && t.module != Module::Synthesis);
             let t = t.expect("every tensor of context and features is in the spec");
-            (&weights[t.range.clone()], exponents(t.group))
+            (&quantised.values[t.range.clone()], quantised.exponent(t.group))
         };
         // The kernel has one shift for all layers, 1 to 15: that of the finest.
         let finest = ["w1", "w3"].map(|name| find(name, 0).1).into_iter().max();
@@ -126,7 +127,7 @@ impl ContextModel {
             b3: [b3(0), b3(1)],
         };
         let net = IntContext::new(spec.width(), shift, &parts);
-        let feature_shift = exponents(Group::Features);
+        let feature_shift = quantised.exponent(Group::Features);
         let layers = (0..spec.feature_scales.min(spec.depth) as usize).filter(|_| spec.features > 0).map(|scale| {
             let (biases, from) = find("feature_b", scale);
             FeatureLayer {
@@ -417,7 +418,7 @@ mod tests {
             }
             let q = Quantised::new(&spec, &weights, [7, 8, 7, 7, 8, 8, 8, 8]);
             let weights = q.dequantise(&spec);
-            let model = ContextModel::new(&spec, &q.values, |g| q.exponent(g));
+            let model = ContextModel::new(&spec, &q);
             let (width, height) = (300usize, 190usize);
             let sizes: Vec<_> = spec
                 .coding_order()

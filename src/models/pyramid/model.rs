@@ -42,7 +42,7 @@ impl PyramidModel {
     /// A model from weights as the file has them. `split`: the coarse grids of a tile are a segment of their
     /// own, which a preview needs; costs some bytes a tile.
     pub fn from_quantised(spec: PyramidSpec, quantised: Quantised, split: bool) -> Self {
-        let context = ContextModel::new(&spec, &quantised.values, |group| quantised.exponent(group));
+        let context = ContextModel::new(&spec, &quantised);
         let weights = quantised.dequantise(&spec);
         PyramidModel {
             grids: spec.grids(),
