@@ -57,6 +57,11 @@ impl Spectrum {
         self.channels * bits / self.energies.len() as f64
     }
 
+    /// `bpp + MSE / lambda`, in bits a pixel.
+    pub fn cost(&self, lambda: f64) -> f64 {
+        self.bpp(lambda) + self.mse(lambda) / lambda
+    }
+
     fn level(&self, lambda: f64) -> (f64, usize) {
         let level = LEVEL * lambda;
         (level, self.energies.partition_point(|e| *e < level))

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_code_that_does_not_pay_goes_with_its_grid() {
         let (side, lambda) = (96, 1e-2);
-        let spec = Plan::new(1, 1, side * side, side, lambda).spec;
+        let spec = Plan::new(1, 1, side * side, side, 0.0).spec;
         // The start values of the filters, and a picture that is its coarsest grid.
         let mut weights = vec![0.0; spec.weights_count()];
         for t in spec.tensors() {

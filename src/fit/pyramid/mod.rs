@@ -81,7 +81,6 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         return Err(Error::new(Class::Usage, "grey and colour pictures cannot share a model: encode them apart"));
     }
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
-    let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
     let need = memory(options.effort, pixels);
     if need > options.max_memory {
         let need = need.div_ceil(1 << 20);
@@ -90,7 +89,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         return Err(Error::new(Class::Limit, what));
     }
     let lambda = LambdaControl::new(options, pictures).lambda();
-    let plan = Plan::new(options.effort, pictures[0].channels, pixels, smallest, lambda);
+    let plan = Plan::of(pictures, options.effort, lambda);
     Ok(package(pictures, options, learn(pictures, options, plan, monitor)?))
 }
 

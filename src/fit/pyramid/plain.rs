@@ -277,10 +277,10 @@ pub fn backward(
     dgrids
 }
 
-/// A trainer after the last stage of `effort` in so many `steps`, without the coarse ones.
-pub(crate) fn fitted(pictures: &[Picture], effort: u32, lambda: f64, steps: u32) -> Trainer {
+/// A trainer after the last stage of `effort` in so many `steps`, without the coarse ones, whatever its networks cost.
+pub(crate) fn short_fit(pictures: &[Picture], effort: u32, lambda: f64, steps: u32) -> Trainer {
     let (width, height) = (pictures[0].width, pictures[0].height);
-    let plan = Plan::new(effort, pictures[0].channels, width * height, width.min(height), lambda);
+    let plan = Plan::new(effort, pictures[0].channels, width * height, width.min(height), f64::INFINITY);
     let course = plan.course(plan.stages.len() - 1);
     let mut trainer = Trainer::new(plan.spec.clone(), pictures, 0, Level::best(), 1, Tune::Psnr);
     (0..steps).for_each(|k| trainer.step(lambda, &course(f64::from(k) / f64::from(steps))));

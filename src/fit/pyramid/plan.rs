@@ -1,5 +1,7 @@
 //! What an effort buys: the size of the networks and the number of steps.
 
+use crate::fit::water_filling::Spectrum;
+use crate::image::Picture;
 use crate::models::pyramid::spec::{usual_trunk, PyramidSpec};
 
 /// Fitting at `1/2^finest` of the picture for `steps` steps.
@@ -25,10 +27,11 @@ struct Size {
     /// Width of the synthesis, and its residual 3x3 layers.
     hidden: usize,
     residuals: usize,
-    /// It pays up to this price of a bit, which is lambda over the pixels of all pictures: weights are a larger part of a
-    /// smaller file. For a picture of 0.4 megapixels the bounds are lambda 0.004, 0.016 and 0.08. 48 makes 0.7 % less J than 32 at
-    /// 0.003, 32 makes 2 % less than 16 at 0.005 and 0.01, 3 to 6 % at 0.003, and 16 makes 2.6 % less than 8 at 0.03.
-    dearest: f64,
+    /// It pays where codes and errors together cost this many bits by reverse water-filling: what larger networks save is a
+    /// share of it, their weights cost about the same everywhere. A smooth picture of 0.4 megapixels reaches the bounds at lambda
+    /// 0.004, 0.016 and 0.08, a detailed one at three to five times as much. 48 makes 0.7 % less J than 32 at 0.003, 32 makes 2 %
+    /// less than 16 at 0.005 and 0.01, 3 to 6 % at 0.003, and 16 makes 2.6 % less than 8 at 0.03.
+    cost: f64,
     /// It pays in fits of this many full-size steps: more weights take longer to learn.
     least: f64,
     /// Steps that it makes in the time of one of width 32.
@@ -36,11 +39,11 @@ struct Size {
 }
 
 const SIZES: [Size; 5] = [
-    Size { spatial: 6, features: 2, hidden: 8, residuals: 0, dearest: f64::INFINITY, least: 0.0, speed: 2.8 },
-    Size { spatial: 10, features: 4, hidden: 16, residuals: 0, dearest: 2e-7, least: 150.0, speed: 1.95 },
-    Size { spatial: 10, features: 4, hidden: 16, residuals: 1, dearest: 2e-7, least: 300.0, speed: 1.7 },
-    Size { spatial: 14, features: 6, hidden: 32, residuals: 2, dearest: 4e-8, least: 550.0, speed: 1.0 },
-    Size { spatial: 14, features: 6, hidden: 48, residuals: 2, dearest: 1e-8, least: 3000.0, speed: 0.8 },
+    Size { spatial: 6, features: 2, hidden: 8, residuals: 0, cost: 0.0, least: 0.0, speed: 2.8 },
+    Size { spatial: 10, features: 4, hidden: 16, residuals: 0, cost: 2.8e4, least: 150.0, speed: 1.95 },
+    Size { spatial: 10, features: 4, hidden: 16, residuals: 1, cost: 2.8e4, least: 300.0, speed: 1.7 },
+    Size { spatial: 14, features: 6, hidden: 32, residuals: 2, cost: 5.5e4, least: 550.0, speed: 1.0 },
+    Size { spatial: 14, features: 6, hidden: 48, residuals: 2, cost: 1e5, least: 3000.0, speed: 0.8 },
 ];
 
 /// What efforts 1 to 9 buy, in full-size steps of the networks of width 32.
@@ -56,15 +59,15 @@ pub fn passes(pixels: usize) -> f64 {
 }
 
 /// The largest size that pays, and its full-size steps: what smaller networks leave of an effort's time goes into more steps.
-fn size(effort: u32, pixels: usize, price: f64) -> (&'static Size, f64) {
+fn size(effort: u32, pixels: usize, cost: f64) -> (&'static Size, f64) {
     let time = STEPS[effort.clamp(1, 9) as usize - 1] * passes(pixels);
-    let pays = |(size, steps): &(&Size, f64)| price <= size.dearest && *steps >= size.least;
+    let pays = |(size, steps): &(&Size, f64)| cost >= size.cost && *steps >= size.least;
     SIZES.iter().map(|size| (size, time * size.speed)).rfind(pays).expect("the smallest always pays")
 }
 
 /// Features of coarser grids at an effort, at most.
 pub(super) fn features(effort: u32, pixels: usize) -> usize {
-    size(effort, pixels, 0.0).0.features
+    size(effort, pixels, f64::INFINITY).0.features
 }
 
 /// Scales of colour pictures that have a second grid: 1/4 and 1/8. kodim23 makes 8 % less J with them, kodim08 1 %;
@@ -86,9 +89,18 @@ fn warmth(full: u32) -> f64 {
 }
 
 impl Plan {
-    /// `pixels` of all pictures together; `smallest` is the shortest side of any.
-    pub fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, lambda: f64) -> Plan {
-        let (size, steps) = size(effort, pixels, lambda / pixels as f64);
+    /// How to fit pictures that share their networks.
+    pub fn of(pictures: &[Picture], effort: u32, lambda: f64) -> Plan {
+        let pixels = pictures.iter().map(Picture::pixels).sum();
+        let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
+        let cost = Spectrum::new(pictures).cost(lambda) * pixels as f64;
+        Plan::new(effort, pictures[0].channels, pixels, smallest, cost)
+    }
+
+    /// `pixels` of all pictures together; `smallest` is the shortest side of any. `cost` is what the fit is expected to end
+    /// with, `bits + (P / lambda) MSE`.
+    pub(super) fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, cost: f64) -> Plan {
+        let (size, steps) = size(effort, pixels, cost);
         let Size { spatial, features, hidden, residuals, .. } = *size;
         let mut spec = PyramidSpec::preset(channels, pixels, spatial, features, hidden);
         spec.trunk = usual_trunk(channels, hidden, residuals);
@@ -188,10 +200,9 @@ impl Anneal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::{fitted, waves};
+    use crate::fit::pyramid::plain::{short_fit, waves};
     use crate::fit::pyramid::train::Trainer;
     use crate::fit::{pyramid, FitOptions, Monitor};
-    use crate::image::Picture;
     use std::sync::atomic::AtomicBool;
 
     /// Steps of a touch-up at the lambda of the fit make no file dearer.
@@ -199,7 +210,7 @@ mod tests {
     fn touch_ups_do_not_spoil_a_fit() {
         let (side, lambda, steps) = (64, 1e-3, 150);
         let pictures = [waves(side, 10.0)];
-        let mut trainer = fitted(&pictures, 1, lambda, steps);
+        let mut trainer = short_fit(&pictures, 1, lambda, steps);
         let loss = |trainer: &mut Trainer| {
             let m = trainer.measure(&pictures, false);
             m.mse() + m.rate(lambda, (side * side) as f64)
@@ -217,28 +228,28 @@ mod tests {
         let starts = [100, 1500, 2200, 4000, 6500, 11000].map(warmth);
         assert_eq!((starts[0], starts[1], starts[5]), (0.6, 0.5, 0.35));
         assert!(starts.is_sorted_by(|a, b| a > b), "{starts:?}");
-        let temperatures = [0.0, 0.5, 1.0].map(|p| Plan::new(9, 3, 1 << 19, 512, 1e-3).course(3)(p).temperature);
+        let temperatures = [0.0, 0.5, 1.0].map(|p| Plan::new(9, 3, 1 << 19, 512, 1e6).course(3)(p).temperature);
         assert_eq!(temperatures, [0.35, 0.21, 0.07]);
     }
 
-    /// Where bits are dear the networks are smaller, and their steps more, in the same time.
+    /// Where there is little to save the networks are smaller, and their steps more, in the same time.
     #[test]
-    fn an_effort_takes_its_time_at_any_price() {
-        let full = |effort, lambda| {
-            let plan = Plan::new(effort, 3, 1 << 19, 512, lambda);
+    fn an_effort_takes_its_time_at_any_cost() {
+        let full = |effort, cost| {
+            let plan = Plan::new(effort, 3, 1 << 19, 512, cost);
             (plan.spec.trunk[0].outputs, plan.spec.spatial, plan.stages[3].steps)
         };
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(9, l)), [(48, 14, 8800), (16, 10, 18700), (8, 6, 30800)]);
-        assert_eq!(full(9, 0.008), (32, 14, 11000));
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(5, l)), [(32, 14, 820), (16, 10, 1394), (8, 6, 2296)]);
-        assert_eq!([1e-4, 0.03, 0.2].map(|l| full(1, l)), [(16, 10, 179), (16, 10, 179), (8, 6, 258)]);
+        assert_eq!([1e6, 4e4, 1e4].map(|c| full(9, c)), [(48, 14, 8800), (16, 10, 18700), (8, 6, 30800)]);
+        assert_eq!(full(9, 8e4), (32, 14, 11000));
+        assert_eq!([1e6, 4e4, 1e4].map(|c| full(5, c)), [(32, 14, 820), (16, 10, 1394), (8, 6, 2296)]);
+        assert_eq!([1e6, 4e4, 1e4].map(|c| full(1, c)), [(16, 10, 179), (16, 10, 179), (8, 6, 258)]);
     }
 
     /// Large networks take many steps to learn; large pictures make few.
     #[test]
     fn short_fits_have_smaller_networks() {
         let full = |effort, megapixels: usize| {
-            let plan = Plan::new(effort, 3, megapixels << 20, 1024, 1e-4);
+            let plan = Plan::new(effort, 3, megapixels << 20, 1024, 1e6);
             (plan.spec.trunk[0].outputs, plan.stages[3].steps)
         };
         assert_eq!([1, 2, 3, 4, 5].map(|e| full(e, 1)), [(16, 179), (16, 357), (16, 600), (32, 588), (32, 820)]);

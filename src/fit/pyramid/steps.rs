@@ -158,13 +158,13 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::{fitted, waves};
+    use crate::fit::pyramid::plain::{short_fit, waves};
 
     /// Steps that are all four times too coarse: a finer one alone need not pay, all together do.
     #[test]
     fn too_coarse_steps_are_left() {
         let (side, lambda, steps) = (64, 1e-4, 200);
-        let mut trainer = fitted(&[waves(side, 4.0)], 1, lambda, steps);
+        let mut trainer = short_fit(&[waves(side, 4.0)], 1, lambda, steps);
         let mut q = Quantised::new(&trainer.spec, &trainer.weights, [5, 4, 5, 5, 5, 6, 5, 6]);
         Half::new(&mut trainer, lambda, false).search(&mut q);
         let fitted = trainer.mse_with(&trainer.weights.clone());

@@ -483,7 +483,7 @@ mod tests {
     #[test]
     fn new_grids_inherit_their_place() {
         let pictures = [Picture { width: 64, height: 64, channels: 3, samples: vec![90; 3 * 64 * 64] }];
-        let plan = Plan::new(5, 3, 64 * 64, 64, 1e-3);
+        let plan = Plan::new(5, 3, 64 * 64, 64, 0.0);
         let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 3, Level::best(), 1, Tune::Psnr);
         let inputs = plan.spec.maps();
         let tensor = |name: &str| plan.spec.tensors().into_iter().find(|t| t.name == name).unwrap().range;
@@ -525,7 +525,7 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
         pool.install(|| {
             for tune in [Tune::Psnr, Tune::MsSsim] {
-                let plan = Plan::new(5, 3, width * height, height, 1e-3);
+                let plan = Plan::new(5, 3, width * height, height, 1e5);
                 let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, Level::best(), 1, tune);
                 let course = plan.course(plan.stages.len() - 1);
                 let mut count = |steps: Range<u32>| {
