@@ -76,7 +76,7 @@ pub struct FitOptions {
 }
 
 impl Default for FitOptions {
-    /// Quality 75 at effort 5, 4 GiB of memory (enough for 28 megapixels there), and the threads that there are.
+    /// Quality 75 at effort 5, 4 GiB of memory (enough for 31 megapixels there), and the threads that there are.
     fn default() -> Self {
         FitOptions {
             target: Target::Quality(75.0),

@@ -41,7 +41,7 @@ pub struct ContextBand<'a> {
     pub width: usize,
     /// The rows to run. An even start where there are features.
     pub rows: Range<usize>,
-    /// Maps of each pair of rows: `[ceil(height / 2)][features][feature_stride(width)]`. `None`: zeros.
+    /// Maps of each pair of the band's rows: `[ceil(rows / 2)][features][feature_stride(width)]`. `None`: zeros.
     pub features: Option<&'a [f32]>,
 }
 
@@ -50,7 +50,7 @@ pub struct ContextBand<'a> {
 pub struct ContextGradients<'a> {
     /// Padded like the grid, but holds rows `rows.start - PAD .. rows.end` only, and then [`SLACK`].
     pub dq: &'a mut [f32],
-    /// `[ceil(rows / 2)][features][feature_stride(width)]`: the rows of the band only.
+    /// As [`ContextBand::features`].
     pub dfeatures: Option<&'a mut [f32]>,
     /// `w1, b1, w2, b2, w3, b3, ws, bs`, flat.
     pub dweights: Option<&'a mut [f32]>,
@@ -228,7 +228,8 @@ fn gather<S: Bits>(s: S, band: &ContextBand, back: &[usize], places: &[Place; 2]
     let stride = feature_stride(band.width);
     for (k, c) in features.chunks_exact_mut(2 * lanes).enumerate() {
         for (half, place) in places.iter().enumerate() {
-            let from = &maps[(place.y / 2 * band.net.features + k) * stride + place.x..];
+            let row = (place.y - band.rows.start) / 2 * band.net.features + k;
+            let from = &maps[row * stride + place.x..];
             s.store(s.load(from), &mut c[half * lanes..]);
         }
     }

@@ -106,7 +106,7 @@ impl Case {
                 stride,
                 width: w,
                 rows: rows.clone(),
-                features: self.with_features.then_some(&maps),
+                features: self.with_features.then_some(&maps[start / 2 * k * fstride..]),
             };
             let mut g = ContextGradients {
                 dq: &mut own,

@@ -4,15 +4,13 @@ use super::grid_buf::GridBuf;
 use super::planes::clear;
 use crate::models::pyramid::spec::{Group, PyramidSpec, TensorSpec};
 use kernels::fast::context::{feature_stride, PAD};
-use kernels::fast::features::{features_backward, features_forward, widen, FeatureRow, FeatureRowGradients};
+use kernels::fast::features::{features_backward, features_forward, FeatureRow, FeatureRowGradients};
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of a parallel piece (even, so that pieces own the coarser rows under them).
 const ROWS: usize = 32;
-/// Values of a piece that is widened.
-const WIDE: usize = 1 << 14;
 
 /// The layer for grids of one scale, see [`kernels::fast::features`].
 pub(super) struct FeatureLayer {
@@ -22,8 +20,6 @@ pub(super) struct FeatureLayer {
     bias: Range<usize>,
     /// From the coarsest resolution to the one of the layer.
     steps: Vec<Step>,
-    /// The maps of the last step, each value twice.
-    wide: Vec<f32>,
 }
 
 /// One resolution.
@@ -34,6 +30,7 @@ struct Step {
     grids: [Option<usize>; 2],
     /// `[height][maps][stride]`
     values: Vec<f32>,
+    /// Empty for the last step, whose gradient comes from outside.
     gradient: Vec<f32>,
     /// For each piece: `[maps][inputs]`, then `[maps]`.
     dweights: Vec<f32>,
@@ -61,18 +58,28 @@ impl FeatureLayer {
                 stride,
                 grids: [numbers.next(), numbers.next()],
                 values: vec![0.0; len],
-                gradient: vec![0.0; len],
+                gradient: vec![0.0; if at > scale + 1 { len } else { 0 }],
                 dweights: vec![0.0; h.div_ceil(ROWS) * maps * (inputs + 1)],
             }
         };
         let steps: Vec<Step> = (scale + 1..=spec.depth).rev().map(step).collect();
-        let wide = vec![0.0; 2 * steps.last()?.values.len()];
-        Some(FeatureLayer { maps, inputs, weights, bias, steps, wide })
+        (!steps.is_empty()).then_some(FeatureLayer { maps, inputs, weights, bias, steps })
     }
 
-    /// Maps for each pair of the grid's rows, as wide as these: `[height][maps][feature_stride]`.
-    pub fn maps(&self) -> &[f32] {
-        &self.wide
+    fn last(&self) -> &Step {
+        self.steps.last().expect("at least one step")
+    }
+
+    /// Values of the maps.
+    pub fn len(&self) -> usize {
+        self.last().values.len()
+    }
+
+    /// The maps that these rows of the grid see: `[ceil(rows / 2)][maps][feature_stride / 2]`.
+    pub fn rows(&self, rows: Range<usize>) -> &[f32] {
+        let last = self.last();
+        let row = self.maps * last.stride;
+        &last.values[rows.start / 2 * row..rows.end.div_ceil(2) * row]
     }
 
     pub fn forward(&mut self, level: Level, weights: &[f32], q: &[GridBuf]) {
@@ -93,15 +100,12 @@ impl FeatureLayer {
                 }
             });
         }
-        let last = &self.steps.last().expect("at least one step").values;
-        let pieces = self.wide.par_chunks_mut(2 * WIDE).zip(last.par_chunks(WIDE));
-        pieces.for_each(|(wide, narrow)| widen(level, narrow, wide));
     }
 
     /// The features at a latent.
     pub fn at(&self, y: usize, x: usize) -> impl Iterator<Item = f32> + '_ {
-        let stride = 2 * self.steps.last().map_or(0, |s| s.stride);
-        (0..self.maps).map(move |map| self.wide[(y / 2 * self.maps + map) * stride + x])
+        let last = self.last();
+        (0..self.maps).map(move |map| last.values[(y / 2 * self.maps + map) * last.stride + x / 2])
     }
 
     /// Adds the gradients of the weights, given those of the features at one latent.
@@ -118,22 +122,13 @@ impl FeatureLayer {
         }
     }
 
-    /// Takes the gradient of [`maps`](Self::maps) from pieces that follow each other, with the two of each pair
-    /// of columns added up.
-    pub fn set_gradient<'a>(&mut self, pieces: impl Iterator<Item = &'a [f32]>) {
-        let mut to = &mut self.steps.last_mut().expect("at least one step").gradient[..];
-        for piece in pieces {
-            let (these, rest) = to.split_at_mut(piece.len());
-            these.copy_from_slice(piece);
-            to = rest;
-        }
-    }
-
+    /// From the gradient `dmaps` of the maps to those of the coarser grids and of the layer's weights.
     pub fn backward(
         &mut self,
         level: Level,
         weights: &[f32],
         q: &[GridBuf],
+        dmaps: &[f32],
         dq: &mut [GridBuf],
         mut dweights: Option<&mut [f32]>,
     ) {
@@ -141,10 +136,12 @@ impl FeatureLayer {
         let (maps, inputs) = (self.maps, self.inputs);
         let with_weights = dweights.is_some();
         for n in (0..self.steps.len()).rev() {
+            let last = n + 1 == self.steps.len();
             let (coarser, rest) = self.steps.split_at_mut(n);
             let step = &mut rest[0];
             step.dweights.fill(0.0);
             let Step { width, stride, gradient, dweights: partial, .. } = step;
+            let gradient = if last { dmaps } else { &gradient[..] };
             let (width, stride, dmaps_len) = (*width, *stride, maps * *stride);
             let row = |y, coarse_stride, grids| feature_row(q, w, inputs, y, width, stride, coarse_stride, grids);
             for (slot, grid) in step.grids.iter().enumerate() {

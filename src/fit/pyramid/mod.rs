@@ -66,8 +66,8 @@ const SETTLED: std::ops::Range<f64> = 0.3..0.9;
 const FOLLOW: f64 = 0.35;
 
 /// What a fit takes for each pixel, for each of them and feature of the context network, and besides, in bytes.
-const BYTES_A_PIXEL: u64 = 112;
-const BYTES_A_FEATURE: u64 = 9;
+const BYTES_A_PIXEL: u64 = 106;
+const BYTES_A_FEATURE: u64 = 5;
 const BYTES_FIXED: u64 = 24 << 20;
 
 /// Memory of a fit of so many pixels, in bytes.

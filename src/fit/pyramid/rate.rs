@@ -10,7 +10,7 @@ use crate::models::pyramid::spec::{Module, PyramidSpec, NEIGHBOURS};
 use kernels::fast::context::{
     context, feature_stride, ContextBand, ContextGradients, ContextNet, ContextScratch, PAD, SLACK,
 };
-use kernels::fast::features::narrow;
+use kernels::fast::features::{narrow, widen};
 use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -33,7 +33,9 @@ pub struct RateModel {
     net: Option<(Level, ContextNet)>,
     context_weights: Range<usize>,
     bits: Vec<f64>,
-    room: Room<ContextScratch>,
+    /// Gradients of the features of all bands, one after the other.
+    dmaps: Vec<f32>,
+    room: Room<BandScratch>,
 }
 
 /// Rows of one grid, and what they add to gradients.
@@ -43,8 +45,18 @@ struct Band {
     bits: f64,
     /// Rows `rows.start - PAD .. rows.end`, padded.
     dq: Vec<f32>,
-    dfeatures: Vec<f32>,
     dweights: Vec<f32>,
+    /// Values of its features, at their own resolution.
+    features: usize,
+}
+
+/// What a thread computes a band in.
+#[derive(Default)]
+struct BandScratch {
+    context: ContextScratch,
+    /// The features, each value twice, and their gradients.
+    maps: Vec<f32>,
+    dmaps: Vec<f32>,
 }
 
 impl RateModel {
@@ -59,15 +71,15 @@ impl RateModel {
         // The large grids first: the small bands fill the gaps at the end.
         for (grid, &(w, h)) in sizes.iter().enumerate().rev() {
             let rows = BAND.div_ceil(w).max(BAND_ROWS).next_multiple_of(2);
-            let maps = features[grid].is_some() as usize * spec.features * feature_stride(w);
+            let maps = features[grid].is_some() as usize * spec.features * feature_stride(w) / 2;
             for start in (0..h).step_by(rows) {
                 let rows = start..h.min(start + rows);
                 bands.push(Band {
                     grid,
                     bits: 0.0,
                     dq: vec![0.0; (rows.len() + PAD) * (w + 2 * PAD) + SLACK],
-                    dfeatures: vec![0.0; rows.len().div_ceil(2) * maps],
                     dweights: vec![0.0; context],
+                    features: rows.len().div_ceil(2) * maps,
                     rows,
                 });
             }
@@ -76,6 +88,7 @@ impl RateModel {
             spec: spec.clone(),
             bits: vec![0.0; sizes.len()],
             sizes,
+            dmaps: vec![0.0; bands.iter().map(|b| b.features).sum()],
             bands,
             features,
             net: None,
@@ -168,9 +181,14 @@ impl RateModel {
 
         let (features, room, gradients) = (&self.features, &self.room, dq.is_some());
         let with_weights = dweights.is_some();
-        self.bands.par_iter_mut().for_each(|band| {
+        let run = |band: &mut Band, dmaps: &mut [f32], scratch: &mut BandScratch| {
             let grid = &q[band.grid];
-            let maps = features[band.grid].as_ref().map(|f| f.maps());
+            let layer = features[band.grid].as_ref();
+            if let Some(layer) = layer {
+                scratch.maps.resize(2 * dmaps.len(), 0.0);
+                widen(level, layer.rows(band.rows.clone()), &mut scratch.maps);
+            }
+            let maps = layer.map(|_| &scratch.maps[..]);
             let job = ContextBand {
                 net,
                 neighbours: &NEIGHBOURS,
@@ -182,18 +200,23 @@ impl RateModel {
             };
             let mut g = gradients.then(|| {
                 band.dq.fill(0.0);
-                band.dfeatures.fill(0.0);
                 band.dweights.fill(0.0);
+                scratch.dmaps.clear();
+                scratch.dmaps.resize(2 * dmaps.len(), 0.0);
                 ContextGradients {
                     dq: &mut band.dq,
-                    dfeatures: maps.map(|_| &mut band.dfeatures[..]),
+                    dfeatures: maps.map(|_| &mut scratch.dmaps[..]),
                     dweights: with_weights.then_some(&mut band.dweights[..]),
                 }
             });
-            band.bits = room.lend(ContextScratch::default, |room| context(level, &job, g.as_mut(), room));
+            band.bits = context(level, &job, g.as_mut(), &mut scratch.context);
             if gradients {
-                narrow(level, &mut band.dfeatures);
+                narrow(level, &mut scratch.dmaps);
+                dmaps.copy_from_slice(&scratch.dmaps[..dmaps.len()]);
             }
+        };
+        each_band(&mut self.bands, &mut self.dmaps, &|band, dmaps| {
+            room.lend(BandScratch::default, |scratch| run(band, dmaps, scratch));
         });
 
         self.bits.fill(0.0);
@@ -206,15 +229,26 @@ impl RateModel {
         if let Some(dq) = dq {
             let bands = &self.bands;
             dq.par_iter_mut().enumerate().for_each(|(grid, dq)| gather_bands(bands, grid, dq));
-            for (grid, layer) in self.features.iter_mut().enumerate() {
-                let Some(layer) = layer else { continue };
-                let mine = self.bands.iter().filter(|b| b.grid == grid);
-                layer.set_gradient(mine.map(|b| &b.dfeatures[..b.dfeatures.len() / 2]));
-                layer.backward(level, weights, q, dq, dweights.as_deref_mut());
+            let mut rest = &self.dmaps[..];
+            for layer in self.features.iter_mut().flatten() {
+                // Bands are in the opposite order.
+                let (others, dmaps) = rest.split_at(rest.len() - layer.len());
+                layer.backward(level, weights, q, dmaps, dq, dweights.as_deref_mut());
+                rest = others;
             }
         }
         self.bits.iter().sum()
     }
+}
+
+/// Runs `f` on each band with its part of `dmaps`, in parallel.
+fn each_band(bands: &mut [Band], dmaps: &mut [f32], f: &(impl Fn(&mut Band, &mut [f32]) + Sync)) {
+    if let [band] = bands {
+        return f(band, dmaps);
+    }
+    let (first, second) = bands.split_at_mut(bands.len() / 2);
+    let (before, after) = dmaps.split_at_mut(first.iter().map(|b| b.features).sum());
+    rayon::join(|| each_band(first, before, f), || each_band(second, after, f));
 }
 
 /// Adds to one grid's gradient what its bands hold: each its own rows, and the rows above it.
