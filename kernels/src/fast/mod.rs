@@ -22,6 +22,7 @@ pub mod ssim;
 #[cfg(test)]
 mod testing;
 pub mod upsample;
+pub mod whole;
 
 pub use conv2d::PackedConv;
 pub use scratch::Scratch;

@@ -29,6 +29,11 @@ impl GridBuf {
     }
 
     /// The rows from the first latent's, padding and all: whole strides, the latents of each from `PAD` on.
+    pub fn rows(&self) -> &[f32] {
+        &self.data[PAD * self.stride..][..self.height * self.stride]
+    }
+
+    /// The same.
     pub fn rows_mut(&mut self) -> &mut [f32] {
         &mut self.data[PAD * self.stride..][..self.height * self.stride]
     }

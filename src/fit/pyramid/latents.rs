@@ -7,6 +7,7 @@ use crate::models::{Codes, Grid};
 use kernels::fast::adam::{adam, AdamStep};
 use kernels::fast::context::PAD;
 use kernels::fast::quantise::{quantise, round_to, Quantise};
+use kernels::fast::whole::add_part_slope;
 use kernels::Level;
 use rayon::prelude::*;
 
@@ -155,6 +156,14 @@ impl Latents {
             });
         });
     }
+}
+
+/// Adds to `dq` the gradient of `height` bits for each code of `q` halfway between two integers, see [`kernels::fast::whole`].
+pub fn draw_to_whole(level: Level, height: f32, q: &[GridBuf], dq: &mut [GridBuf]) {
+    q.par_iter().zip(dq).for_each(|(q, dq)| {
+        let pieces = q.rows().par_chunks(PIECE).zip(dq.rows_mut().par_chunks_mut(PIECE));
+        pieces.for_each(|(q, dq)| add_part_slope(level, height, q, dq));
+    });
 }
 
 #[cfg(test)]

@@ -173,10 +173,10 @@ mod tests {
 
     const LAMBDA: f64 = 3e-5;
 
-    /// A short fit of a picture whose rows are all looked at.
-    fn fitted() -> Trainer {
+    /// A short fit of a picture whose rows are all looked at; `noise` is the number of its noise.
+    fn fitted(noise: u64) -> Trainer {
         let (width, height) = (40, STRIPS * ROWS);
-        let mut random = Rng::stream(5, 0, 0);
+        let mut random = Rng::stream(noise, 0, 0);
         let sample = |i: usize| {
             let (x, y) = ((i / 3 % width) as f32, (i / 3 / width) as f32);
             (128.0 + 50.0 * (x * 0.3).sin() * (y * 0.2).cos() + 8.0 * random.normal()) as u8
@@ -190,49 +190,53 @@ mod tests {
         tensors.iter().filter(|t| modules.contains(&t.module)).flat_map(|t| t.range.clone()).collect()
     }
 
-    /// Where the rounding of each half leads, its own and that of each weight by itself, at the same steps.
+    /// What the rounding of one half costs, its own over that of each weight by itself at the same steps.
+    fn together_over_alone(trainer: &mut Trainer, modules: &[Module]) -> f64 {
+        let (spec, weights) = (trainer.spec.clone(), trainer.weights.clone());
+        let of_codes = modules[0] == Module::Context;
+        let places = places(trainer, modules);
+        let curvature =
+            if of_codes { trainer.curvature_of_bits(&places) } else { trainer.curvature_of_error(&places, LAMBDA) };
+        let mut cost = |weights: &[f32]| match of_codes {
+            true => trainer.code_bits_with(weights),
+            false => trainer.pixels() * trainer.mse_with(weights) / LAMBDA,
+        };
+        let mine: Vec<f64> = places.iter().map(|p| f64::from(weights[*p])).collect();
+        let exact = cost(&weights);
+        let (mut excess_together, mut excess_alone) = (0.0, 0.0);
+        // One rounding has luck, good or bad: the sum over several steps.
+        for coarser in 0..4 {
+            let exponents = [5, 5, 5, 5, 5, 8, 8, 8].map(|e| e - coarser);
+            let mut steps: Vec<f64> = Vec::new();
+            for t in spec.tensors().iter().filter(|t| modules.contains(&t.module)) {
+                steps.resize(steps.len() + t.range.len(), 0.5f64.powi(exponents[t.group as usize] as i32));
+            }
+            let mut together = weights.clone();
+            places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| together[*p] = w as f32);
+            let rounded = Quantised::new(&spec, &weights, exponents).dequantise(&spec);
+            let mut alone = weights.clone();
+            places.iter().for_each(|p| alone[*p] = rounded[*p]);
+            excess_together += cost(&together) - exact;
+            excess_alone += cost(&alone) - exact;
+        }
+        excess_together / excess_alone
+    }
+
+    /// For most fits: at steps as coarse as these the quadratic may fail one (3.8 times the cost in one of twelve).
     #[test]
     fn rounding_together_costs_less_than_each_by_itself() {
-        let mut trainer = fitted();
-        let (spec, weights) = (trainer.spec.clone(), trainer.weights.clone());
+        let mut fits: Vec<Trainer> = (5..11).map(fitted).collect();
         for modules in [[Module::Context, Module::Features], [Module::Upsampling, Module::Synthesis]] {
-            let of_codes = modules[0] == Module::Context;
-            let places = places(&trainer, &modules);
-            let curvature =
-                if of_codes { trainer.curvature_of_bits(&places) } else { trainer.curvature_of_error(&places, LAMBDA) };
-            let mut cost = |weights: &[f32]| match of_codes {
-                true => trainer.code_bits_with(weights),
-                false => trainer.pixels() * trainer.mse_with(weights) / LAMBDA,
-            };
-            let mine: Vec<f64> = places.iter().map(|p| f64::from(weights[*p])).collect();
-            let exact = cost(&weights);
-            let (mut excess_together, mut excess_alone) = (0.0, 0.0);
-            // One rounding has luck, good or bad: the sum over several steps.
-            for coarser in 0..4 {
-                let exponents = [5, 5, 5, 5, 5, 8, 8, 8].map(|e| e - coarser);
-                let mut steps: Vec<f64> = Vec::new();
-                for t in spec.tensors().iter().filter(|t| modules.contains(&t.module)) {
-                    steps.resize(steps.len() + t.range.len(), 0.5f64.powi(exponents[t.group as usize] as i32));
-                }
-                let mut together = weights.clone();
-                places.iter().zip(curvature.round(&mine, &steps)).for_each(|(p, w)| together[*p] = w as f32);
-                let rounded = Quantised::new(&spec, &weights, exponents).dequantise(&spec);
-                let mut alone = weights.clone();
-                places.iter().for_each(|p| alone[*p] = rounded[*p]);
-                excess_together += cost(&together) - exact;
-                excess_alone += cost(&alone) - exact;
-            }
-            assert!(
-                excess_together < 0.7 * excess_alone,
-                "{modules:?}: {exact} bits, and {excess_together} together, {excess_alone} alone"
-            );
+            let ratios: Vec<f64> = fits.iter_mut().map(|fit| together_over_alone(fit, &modules)).collect();
+            let better = ratios.iter().filter(|ratio| **ratio < 0.7).count();
+            assert!(better >= 4, "{modules:?}: {ratios:?}");
         }
     }
 
     /// Where the picture is what the fit makes of it, a small move costs what the quadratic says.
     #[test]
     fn curvature_is_that_of_the_error() {
-        let mut trainer = fitted();
+        let mut trainer = fitted(5);
         let places = places(&trainer, &[Module::Upsampling, Module::Synthesis]);
         let weights = trainer.weights.clone();
         let mut out = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::grid::{View, ViewMut};
 use super::grid_buf::GridBuf;
-use super::latents::{grid_sizes, Latents};
+use super::latents::{draw_to_whole, grid_sizes, Latents};
 use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
@@ -191,6 +191,9 @@ impl Trainer {
                     c.dissimilarity(level, &self.spec, &self.weights, &part.target, &mut self.grad, weight as f32)
                 }
                 _ => c.distortion(level, &self.weights, &part.target, &mut self.grad, weight as f32),
+            }
+            if anneal.whole > 0.0 {
+                draw_to_whole(level, anneal.whole, &c.q, &mut c.dq);
             }
             latents.adam_step(level, &c.dq, GAIN, &adam);
         }
