@@ -243,12 +243,15 @@ impl RateModel {
 
 /// Runs `f` on each band with its part of `dmaps`, in parallel.
 fn each_band(bands: &mut [Band], dmaps: &mut [f32], f: &(impl Fn(&mut Band, &mut [f32]) + Sync)) {
-    if let [band] = bands {
-        return f(band, dmaps);
+    match bands {
+        [] => {}
+        [band] => f(band, dmaps),
+        _ => {
+            let (first, second) = bands.split_at_mut(bands.len() / 2);
+            let (before, after) = dmaps.split_at_mut(first.iter().map(|b| b.features).sum());
+            rayon::join(|| each_band(first, before, f), || each_band(second, after, f));
+        }
     }
-    let (first, second) = bands.split_at_mut(bands.len() / 2);
-    let (before, after) = dmaps.split_at_mut(first.iter().map(|b| b.features).sum());
-    rayon::join(|| each_band(first, before, f), || each_band(second, after, f));
 }
 
 /// Adds to one grid's gradient what its bands hold: each its own rows, and the rows above it.
