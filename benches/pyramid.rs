@@ -96,7 +96,7 @@ fn steps(table: &common::Table) {
         if !table.wants(&name) {
             continue;
         }
-        let plan = Plan::of(std::slice::from_ref(&picture), effort, 1e-3);
+        let plan = Plan::of(&pictures, effort, 1e-3);
         let spec = &plan.spec;
         // Multiplications a pixel; the upsampling's few are left out.
         let d = spec.spatial + spec.features;
