@@ -88,9 +88,9 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
             format!("a fit of {pixels} pixels needs {need} MB of memory: raise --max-memory, or use --model gdn");
         return Err(Error::new(Class::Limit, what));
     }
-    let lambda = LambdaControl::new(options, pictures).lambda();
-    let plan = Plan::of(pictures, options.effort, lambda);
-    Ok(package(pictures, options, learn(pictures, options, plan, monitor)?))
+    let control = LambdaControl::new(options, pictures);
+    let plan = Plan::of(pictures, options.effort, control.lambda());
+    Ok(package(pictures, options, learn(pictures, options, plan, control, monitor)?))
 }
 
 /// What a fit ends with.
@@ -111,8 +111,13 @@ fn package(pictures: &[Picture], options: &FitOptions, learned: Learned) -> Fitt
 }
 
 /// Fits networks and codes.
-fn learn(pictures: &[Picture], options: &FitOptions, plan: Plan, monitor: &mut Monitor) -> Result<Learned> {
-    let control = LambdaControl::new(options, pictures);
+fn learn(
+    pictures: &[Picture],
+    options: &FitOptions,
+    plan: Plan,
+    control: LambdaControl,
+    monitor: &mut Monitor,
+) -> Result<Learned> {
     let trainer = start(pictures, options, &plan, 0);
     let total = plan.stages.iter().map(|s| s.steps as u64).sum();
     let clock = options.deadline.map(|d| Clock::new(d, &plan));
