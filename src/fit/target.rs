@@ -3,7 +3,6 @@
 use super::loss::MS_SSIM_UNIT;
 use super::water_filling::Spectrum;
 use super::{FitOptions, Target, Tune};
-use crate::image::Picture;
 
 /// `lambda = 10^(-1.3 - 0.028 q)`: q 75 is 4e-4 (about 37 dB on photographs), q 100 is 8e-5, q 0 is 0.05.
 pub fn quality_to_lambda(q: f64) -> f64 {
@@ -49,13 +48,14 @@ const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 const LARGEST_MOVE: f64 = 0.7;
 
 impl LambdaControl {
-    pub fn new(options: &FitOptions, pictures: &[Picture]) -> Self {
-        let pixels = pictures.iter().map(Picture::pixels).sum::<usize>() as f64;
-        let spend = |bpp: f64| Spectrum::new(pictures).solve(bpp, Spectrum::bpp);
+    /// Starts where the pictures' `spectrum` says the target is met.
+    pub fn new(options: &FitOptions, spectrum: &Spectrum) -> Self {
+        let pixels = spectrum.pixels;
+        let spend = |bpp: f64| spectrum.solve(bpp, Spectrum::bpp);
         let lambda = match options.target {
             Target::Quality(q) => quality_to_lambda(q),
             Target::Lambda(l) => l,
-            Target::Psnr(db) => Spectrum::new(pictures).solve(db, Spectrum::psnr),
+            Target::Psnr(db) => spectrum.solve(db, Spectrum::psnr),
             // Starts from typical photographs; the fit corrects it.
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
             Target::Bpp(bpp) => spend(bpp),

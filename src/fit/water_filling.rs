@@ -23,6 +23,8 @@ pub struct Spectrum {
     sums: Vec<f64>,
     /// Samples a pixel.
     channels: f64,
+    /// Of all pictures together.
+    pub pixels: f64,
 }
 
 impl Spectrum {
@@ -35,7 +37,12 @@ impl Spectrum {
             *sum += e;
             Some(*sum)
         });
-        Spectrum { sums: sums.collect(), energies, channels: pictures.first().map_or(1, |p| p.channels) as f64 }
+        Spectrum {
+            sums: sums.collect(),
+            energies,
+            channels: pictures.first().map_or(1, |p| p.channels) as f64,
+            pixels: pictures.iter().map(Picture::pixels).sum::<usize>() as f64,
+        }
     }
 
     /// Mean squared error, samples in `[0, 1]`.
@@ -57,9 +64,9 @@ impl Spectrum {
         self.channels * bits / self.energies.len() as f64
     }
 
-    /// `bpp + MSE / lambda`, in bits a pixel.
+    /// What a fit would end with: bits and `MSE / lambda` of all pixels.
     pub fn cost(&self, lambda: f64) -> f64 {
-        self.bpp(lambda) + self.mse(lambda) / lambda
+        (self.bpp(lambda) + self.mse(lambda) / lambda) * self.pixels
     }
 
     fn level(&self, lambda: f64) -> (f64, usize) {

@@ -22,6 +22,7 @@ mod upsampling;
 mod weight_rate;
 
 use super::target::{self, LambdaControl, Measured};
+use super::water_filling::Spectrum;
 use super::{FitOptions, Fitted, Moment, Monitor, Target, Tune, WeightCoding};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
@@ -88,8 +89,9 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
             format!("a fit of {pixels} pixels needs {need} MB of memory: raise --max-memory, or use --model gdn");
         return Err(Error::new(Class::Limit, what));
     }
-    let control = LambdaControl::new(options, pictures);
-    let plan = Plan::of(pictures, options.effort, control.lambda());
+    let spectrum = Spectrum::new(pictures);
+    let control = LambdaControl::new(options, &spectrum);
+    let plan = Plan::of(pictures, options.effort, spectrum.cost(control.lambda()));
     Ok(package(pictures, options, learn(pictures, options, plan, control, monitor)?))
 }
 

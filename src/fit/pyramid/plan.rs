@@ -1,6 +1,5 @@
 //! What an effort buys: the size of the networks and the number of steps.
 
-use crate::fit::water_filling::Spectrum;
 use crate::image::Picture;
 use crate::models::pyramid::spec::{usual_trunk, PyramidSpec};
 
@@ -89,16 +88,15 @@ fn warmth(full: u32) -> f64 {
 }
 
 impl Plan {
-    /// How to fit pictures that share their networks.
-    pub fn of(pictures: &[Picture], effort: u32, lambda: f64) -> Plan {
+    /// How to fit pictures that share their networks. `cost` is what the fit is expected to end with, `bits + (P / lambda) MSE`:
+    /// [`Spectrum::cost`](crate::fit::water_filling::Spectrum::cost).
+    pub fn of(pictures: &[Picture], effort: u32, cost: f64) -> Plan {
         let pixels = pictures.iter().map(Picture::pixels).sum();
         let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
-        let cost = Spectrum::new(pictures).cost(lambda) * pixels as f64;
         Plan::new(effort, pictures[0].channels, pixels, smallest, cost)
     }
 
-    /// `pixels` of all pictures together; `smallest` is the shortest side of any. `cost` is what the fit is expected to end
-    /// with, `bits + (P / lambda) MSE`.
+    /// `pixels` of all pictures together; `smallest` is the shortest side of any.
     pub(super) fn new(effort: u32, channels: usize, pixels: usize, smallest: usize, cost: f64) -> Plan {
         let (size, steps) = size(effort, pixels, cost);
         let Size { spatial, features, hidden, residuals, .. } = *size;
