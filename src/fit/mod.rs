@@ -48,6 +48,14 @@ pub enum Tune {
     MsSsim,
 }
 
+impl Tune {
+    /// What a decoded picture is judged by: MSE of samples in `[0, 1]`, or `0.02 (1 - MS-SSIM)` where there is one.
+    pub fn distortion(self, mse: f64, ms_ssim: impl FnOnce() -> Option<f64>) -> f64 {
+        let similarity = if self == Tune::MsSsim { ms_ssim() } else { None };
+        similarity.map_or(mse, |s| (1.0 - s) * loss::MS_SSIM_UNIT)
+    }
+}
+
 /// How weights are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WeightCoding {

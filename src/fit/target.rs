@@ -1,6 +1,5 @@
 //! From what the user asks for to the `lambda` of the loss, before and during a fit.
 
-use super::loss::MS_SSIM_UNIT;
 use super::water_filling::Spectrum;
 use super::{FitOptions, Target, Tune};
 
@@ -111,10 +110,7 @@ impl LambdaControl {
     /// bytes under a quality and by quality under a size; without a target by the loss.
     pub fn rank(&self, m: &Measured) -> (bool, f64) {
         let met = self.met(m);
-        let distortion = match self.tune {
-            Tune::Psnr | Tune::Ssim => m.mse(),
-            Tune::MsSsim => (1.0 - m.ms_ssim) * MS_SSIM_UNIT,
-        };
+        let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim));
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
             (Target::Quality(_) | Target::Lambda(_), _) => distortion + m.rate(self.lambda, self.pixels),

@@ -1,7 +1,8 @@
 //! Grids that are not worth their bits: zeros are cheap, but a whole grid of them is free.
 
+use crate::fit::Tune;
 use crate::image::{Picture, Rect};
-use crate::metrics::mse;
+use crate::metrics;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::pyramid::spec::PyramidSpec;
@@ -11,7 +12,7 @@ use kernels::Level;
 /// A grid is looked at if at most one of so many codes is not 0.
 const SPARSE: usize = 64;
 
-/// Empties the grids whose few codes cost more than they give in `MSE + lambda bits / P` of the file, finest first, and
+/// Empties the grids whose few codes cost more than they give in `D + lambda bits / P` of the file, finest first, and
 /// names them: picture and grid. A network that is unsure of 393,216 zeros takes 90 bytes for them and a single code.
 pub fn empty(
     spec: &PyramidSpec,
@@ -19,20 +20,22 @@ pub fn empty(
     pictures: &[Picture],
     codes: &mut [Codes],
     lambda: f64,
+    tune: Tune,
 ) -> Vec<(usize, usize)> {
     let model = PyramidModel::from_quantised(spec.clone(), quantised.clone(), false);
     let mut emptied = Vec::new();
     for (n, (picture, codes)) in pictures.iter().zip(codes).enumerate() {
+        let cost = |codes: &Codes| cost(&model, picture, codes, lambda, tune);
         let mut lowest = None;
         for g in (0..codes.len()).rev() {
             let count = codes[g].codes.iter().filter(|c| **c != 0).count();
             if count == 0 || count * SPARSE > codes[g].codes.len() {
                 continue;
             }
-            let before = *lowest.get_or_insert_with(|| cost(&model, picture, codes, lambda));
+            let before = *lowest.get_or_insert_with(|| cost(codes));
             let zeros = vec![0; codes[g].codes.len()];
             let kept = std::mem::replace(&mut codes[g].codes, zeros);
-            let after = cost(&model, picture, codes, lambda);
+            let after = cost(codes);
             if after < before {
                 lowest = Some(after);
                 emptied.push((n, g));
@@ -44,10 +47,12 @@ pub fn empty(
     emptied
 }
 
-/// `P MSE + lambda bits` of one picture as it will be decoded.
-fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64) -> f64 {
+/// `P D + lambda bits` of one picture as it will be decoded.
+fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
-    lambda * bits + mse(picture, &decoded(model, picture, codes)) / 65025.0 * picture.pixels() as f64
+    let decoded = decoded(model, picture, codes);
+    let mse = metrics::mse(picture, &decoded) / 65025.0;
+    lambda * bits + picture.pixels() as f64 * tune.distortion(mse, || metrics::ms_ssim(picture, &decoded))
 }
 
 /// What the decoder makes of `codes` of `picture`.
@@ -94,8 +99,10 @@ mod tests {
         let wanted = codes.clone();
         let finest = codes.len() - 1;
         codes[finest].codes[side * side / 2] = 1;
-        let mut all = [codes];
-        assert_eq!(empty(&spec, &quantised, &pictures, &mut all, lambda), [(0, finest)]);
-        assert_eq!(all[0], wanted);
+        for tune in [Tune::Psnr, Tune::MsSsim] {
+            let mut all = [codes.clone()];
+            assert_eq!(empty(&spec, &quantised, &pictures, &mut all, lambda, tune), [(0, finest)]);
+            assert_eq!(all[0], wanted);
+        }
     }
 }

@@ -282,7 +282,8 @@ impl Run<'_> {
         for round in 0.. {
             let mut codes = self.trainer.codes();
             let quantised = steps::search(&mut self.trainer, self.control.lambda());
-            for (n, g) in idle::empty(&self.plan.spec, &quantised, self.pictures, &mut codes, self.control.lambda()) {
+            let (spec, lambda, tune) = (&self.plan.spec, self.control.lambda(), self.options.tune);
+            for (n, g) in idle::empty(spec, &quantised, self.pictures, &mut codes, lambda, tune) {
                 self.trainer.empty(n, g);
             }
             let measured = self.proof(&codes, &quantised);
