@@ -32,7 +32,7 @@ impl Spectrum {
         let dct = Dct::new(SIDE);
         let planes = dct::spread(pictures, SIDE, BLOCKS).flat_map(|(p, left, top)| block(p, left, top));
         let mut energies: Vec<f64> = planes.flat_map(|plane| dct.of(&plane)).map(|c| c * c).collect();
-        energies.sort_by(f64::total_cmp);
+        energies.sort_unstable_by(f64::total_cmp);
         let sums = energies.iter().scan(0.0, |sum, e| {
             *sum += e;
             Some(*sum)

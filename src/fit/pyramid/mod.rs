@@ -92,6 +92,8 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
     let spectrum = Spectrum::new(pictures);
     let control = LambdaControl::new(options, &spectrum);
     let plan = Plan::of(pictures, options.effort, spectrum.cost(control.lambda()));
+    // Up to 50 MB.
+    drop(spectrum);
     Ok(package(pictures, options, learn(pictures, options, plan, control, monitor)?))
 }
 
