@@ -2,6 +2,7 @@
 
 use super::water_filling::Spectrum;
 use super::{FitOptions, Target, Tune};
+use std::borrow::Borrow;
 
 /// `lambda = 10^(-1.3 - 0.028 q)`: q 75 is 4e-4 (about 37 dB on photographs), q 100 is 8e-5, q 0 is 0.05.
 pub fn quality_to_lambda(q: f64) -> f64 {
@@ -47,18 +48,18 @@ const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 const LARGEST_MOVE: f64 = 0.7;
 
 impl LambdaControl {
-    /// Starts where the pictures' `spectrum` says the target is met.
-    pub fn new(options: &FitOptions, spectrum: &Spectrum) -> Self {
-        let pixels = spectrum.pixels;
-        let spend = |bpp: f64| spectrum.solve(bpp, Spectrum::bpp);
+    /// `pixels` of all pictures together. Starts where their `spectrum` meets the target, if the target does not say lambda.
+    pub fn new<S: Borrow<Spectrum>>(options: &FitOptions, pixels: usize, spectrum: impl FnOnce() -> S) -> Self {
+        let pixels = pixels as f64;
+        let solve = |wanted, quality: fn(&Spectrum, f64) -> f64| spectrum().borrow().solve(wanted, quality);
         let lambda = match options.target {
             Target::Quality(q) => quality_to_lambda(q),
             Target::Lambda(l) => l,
-            Target::Psnr(db) => spectrum.solve(db, Spectrum::psnr),
+            Target::Psnr(db) => solve(db, Spectrum::psnr),
             // Starts from typical photographs; the fit corrects it.
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
-            Target::Bpp(bpp) => spend(bpp),
-            Target::Size(bytes) => spend(8.0 * bytes as f64 / pixels),
+            Target::Bpp(bpp) => solve(bpp, Spectrum::bpp),
+            Target::Size(bytes) => solve(8.0 * bytes as f64 / pixels, Spectrum::bpp),
         };
         LambdaControl { target: options.target, tune: options.tune, pixels, lambda: clamp(lambda) }
     }

@@ -23,8 +23,6 @@ pub struct Spectrum {
     sums: Vec<f64>,
     /// Samples a pixel.
     channels: f64,
-    /// Of all pictures together.
-    pub pixels: f64,
 }
 
 impl Spectrum {
@@ -37,12 +35,7 @@ impl Spectrum {
             *sum += e;
             Some(*sum)
         });
-        Spectrum {
-            sums: sums.collect(),
-            energies,
-            channels: pictures.first().map_or(1, |p| p.channels) as f64,
-            pixels: pictures.iter().map(Picture::pixels).sum::<usize>() as f64,
-        }
+        Spectrum { sums: sums.collect(), energies, channels: pictures.first().map_or(1, |p| p.channels) as f64 }
     }
 
     /// Mean squared error, samples in `[0, 1]`.
@@ -64,9 +57,9 @@ impl Spectrum {
         self.channels * bits / self.energies.len() as f64
     }
 
-    /// What a fit would end with: bits and `MSE / lambda` of all pixels.
+    /// `bpp + MSE / lambda`, in bits a pixel.
     pub fn cost(&self, lambda: f64) -> f64 {
-        (self.bpp(lambda) + self.mse(lambda) / lambda) * self.pixels
+        self.bpp(lambda) + self.mse(lambda) / lambda
     }
 
     fn level(&self, lambda: f64) -> (f64, usize) {

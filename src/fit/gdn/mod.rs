@@ -100,7 +100,7 @@ fn weight_bytes(spec: &GdnSpec) -> f64 {
 /// See [`FitFn`](super::FitFn).
 pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
     let pixels: usize = pictures.iter().map(Picture::pixels).sum();
-    let mut control = LambdaControl::new(options, &Spectrum::new(pictures));
+    let mut control = LambdaControl::new(options, pixels, || Spectrum::new(pictures));
     let resumed = monitor.resume.take().map(|b| State::read(&b)).transpose()?;
     let given = resumed.as_ref().map(|r| r.channels as usize).or(options.channels);
     let bands = Bands::new(pictures);

@@ -90,8 +90,8 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         return Err(Error::new(Class::Limit, what));
     }
     let spectrum = Spectrum::new(pictures);
-    let control = LambdaControl::new(options, &spectrum);
-    let plan = Plan::of(pictures, options.effort, spectrum.cost(control.lambda()));
+    let control = LambdaControl::new(options, pixels, || &spectrum);
+    let plan = Plan::of(pictures, options.effort, spectrum.cost(control.lambda()) * pixels as f64);
     // Up to 50 MB.
     drop(spectrum);
     Ok(package(pictures, options, learn(pictures, options, plan, control, monitor)?))
