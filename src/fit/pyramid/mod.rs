@@ -1,5 +1,6 @@
 //! The encoder of family `pyramid`: codes and networks fitted together, coarse to fine.
 
+mod choice;
 mod curvature;
 mod features;
 pub mod grid;
@@ -288,6 +289,8 @@ impl Run<'_> {
             for (n, g) in idle::empty(spec, &quantised, self.pictures, &mut codes, lambda, tune) {
                 self.trainer.empty(n, g);
             }
+            self.choose(&quantised, &mut codes, monitor);
+            self.check(monitor, self.plan.stages.len() - 1, u32::MAX)?;
             let measured = self.proof(&codes, &quantised);
             self.report(&measured, monitor);
             let Some(gap) = self.control.gap(&measured) else { return Ok((codes, quantised)) };
@@ -315,6 +318,21 @@ impl Run<'_> {
             .ok_or_else(|| Error::new(Class::Target, "the target was not reached"))
     }
 
+    /// The last choice of codes, while there is time.
+    fn choose(&mut self, quantised: &Quantised, codes: &mut [Codes], monitor: &Monitor) {
+        if self.options.tune != Tune::Psnr {
+            return;
+        }
+        let model = PyramidModel::from_quantised(self.plan.spec.clone(), quantised.clone(), false);
+        let (lambda, deadline, mut last) = (self.control.lambda(), self.options.deadline, Instant::now());
+        let mut go_on = || {
+            let now = Instant::now();
+            let after = (now - std::mem::replace(&mut last, now)) * PASSES_AFTER;
+            !monitor.stop.load(Ordering::Relaxed) && deadline.is_none_or(|d| now + after < d)
+        };
+        choice::choose(&mut self.trainer, &model, self.pictures, codes, lambda, self.plan.passes(), &mut go_on);
+    }
+
     /// The file as it would be, and what it decodes to.
     fn proof(&self, codes: &[Codes], quantised: &Quantised) -> Measured {
         let similarity = matches!(self.options.target, Target::MsSsim(_)) || self.options.tune == Tune::MsSsim;
@@ -334,6 +352,9 @@ impl Run<'_> {
         Measured { psnr: -10.0 * (squares / (65025.0 * self.trainer.pixels())).max(1e-10).log10(), ms_ssim, bytes }
     }
 }
+
+/// What comes after the choice of codes, in the time of its passes.
+const PASSES_AFTER: u32 = 12;
 
 /// A weight's typical cost before it is known.
 const BYTES_A_WEIGHT: f64 = 0.95;

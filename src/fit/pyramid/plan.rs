@@ -79,6 +79,9 @@ const COARSE_STEPS: f64 = 600.0;
 /// Full-size steps from which a fit is long.
 const LONG: u32 = 500;
 
+/// Full-size steps for each pass through a grid in the last choice of codes.
+const STEPS_A_PASS: u32 = 180;
+
 /// Soft-rounding temperature at the start of `full` steps at full size. Codes that are hardly rounded pay in halves and
 /// thirds, and those of fine texture stay that small; when they must be whole, they vanish. Networks learn best from such
 /// codes, so short fits start warm; in long ones there is time enough for a texture to be lost (a crop of kodim13, 8000
@@ -134,6 +137,11 @@ impl Plan {
         } else {
             0.3
         }
+    }
+
+    /// Passes through each grid in the last choice of codes: a thirtieth of the fit's time.
+    pub fn passes(&self) -> usize {
+        self.stages.last().map_or(0, |s| s.steps / STEPS_A_PASS).max(1) as usize
     }
 
     /// How stage `i` is fitted, by the part of it that has passed.
@@ -256,6 +264,13 @@ mod tests {
         assert_eq!(full(9, 8e4), (32, 14, 11000));
         assert_eq!([1e6, 4e4, 1e4].map(|c| full(5, c)), [(32, 14, 820), (16, 10, 1394), (8, 6, 2296)]);
         assert_eq!([1e6, 4e4, 1e4].map(|c| full(1, c)), [(16, 10, 179), (16, 10, 179), (8, 6, 258)]);
+    }
+
+    /// A pass through each of six grids takes about as long as six steps.
+    #[test]
+    fn choices_take_a_part_of_the_steps() {
+        let passes = [1, 5, 6, 7, 9].map(|e| Plan::new(e, 3, 1 << 19, 512, 1e6).passes());
+        assert_eq!(passes, [1, 4, 12, 17, 48]);
     }
 
     /// Large networks take many steps to learn; large pictures make few.

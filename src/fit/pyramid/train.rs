@@ -236,6 +236,23 @@ impl Trainer {
         self.parts[n].latents.grids[g].y.fill(0.0);
     }
 
+    /// Sets the latent of code `i` of grid `g` of picture `n`.
+    pub(super) fn set_code(&mut self, n: usize, g: usize, i: usize, code: i16) {
+        self.parts[n].latents.grids[g].y[i] = f32::from(code) / GAIN;
+    }
+
+    /// Slopes of `bits + (P / lambda) MSE` by the rounded codes of grid `g` of picture `n`, the networks being of `weights`.
+    pub(super) fn slopes(&mut self, n: usize, g: usize, weights: &[f32], lambda: f64) -> &GridBuf {
+        let (level, weight) = (self.level, self.pixels / (lambda * self.samples()));
+        let part = &self.parts[n];
+        let c = &mut self.canvases[part.canvas];
+        part.latents.round(level, &mut c.q, GAIN);
+        c.dq.iter_mut().for_each(GridBuf::clear);
+        c.rate.forward_backward(level, weights, &c.q, &mut c.dq, None);
+        c.distortion(level, weights, &part.target, &mut self.grad, weight as f32);
+        &c.dq[g]
+    }
+
     /// Mean squared error of the 8-bit pictures of the rounded codes through `weights`.
     pub fn mse_with(&mut self, weights: &[f32]) -> f64 {
         let (mut sum, level) = (0.0, self.level);

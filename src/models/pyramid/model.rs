@@ -132,7 +132,7 @@ impl PyramidModel {
         self.context.wavefront(level, width, height, features.as_ref(), visit)
     }
 
-    fn planes<'a>(&'a self, grids: &'a [Grid]) -> impl Iterator<Item = Plane<'a>> {
+    pub(crate) fn planes<'a>(&'a self, grids: &'a [Grid]) -> impl Iterator<Item = Plane<'a>> {
         grids.iter().zip(&self.grids).map(|(g, s)| Plane {
             width: g.rect.width(),
             height: g.rect.height(),
@@ -274,31 +274,53 @@ mod bits {
         pub fn code_bits(&self, level: Level, codes: &Codes) -> Vec<f64> {
             self.context.code_bits(level, &self.planes(codes).collect::<Vec<_>>())
         }
+
+        /// `f` of each code of plane `i`, row by row, given what any code in its place would cost, in bits.
+        pub fn each_code<T: Copy + Default + Send>(
+            &self,
+            level: Level,
+            planes: &[Plane],
+            i: usize,
+            f: impl Fn(i16, &dyn Fn(i16) -> f32) -> T + Sync,
+        ) -> Vec<T> {
+            self.context.each_code(level, planes, i, f)
+        }
     }
 
     impl ContextModel {
+        /// See [`PyramidModel::each_code`]; `planes` in coding order.
+        fn each_code<T: Copy + Default + Send>(
+            &self,
+            level: Level,
+            planes: &[Plane],
+            i: usize,
+            f: impl Fn(i16, &dyn Fn(i16) -> f32) -> T + Sync,
+        ) -> Vec<T> {
+            let plane = &planes[i];
+            let features = self.feature_maps(plane.scale, plane.width, plane.height, &planes[..i]);
+            let features = features.expect("planes that are in memory");
+            let padded = pad(plane);
+            let mut out = vec![T::default(); plane.codes.len()];
+            out.par_chunks_mut(BAND * plane.width).enumerate().for_each(|(band, out)| {
+                let rows = band * BAND..((band + 1) * BAND).min(plane.height);
+                let mut out = out.iter_mut();
+                self.rows(level, plane, &padded, features.as_ref(), rows, |code, law| {
+                    if let Some(out) = out.next() {
+                        *out = f(code, &|code| law.bits(costs(), code));
+                    }
+                });
+            });
+            out
+        }
+
         /// See [`PyramidModel::code_bits`]; `planes` in coding order.
         pub fn code_bits(&self, level: Level, planes: &[Plane]) -> Vec<f64> {
             let bits = |i: usize| {
-                let plane = &planes[i];
-                if plane.codes.iter().all(|c| *c == 0) {
+                if planes[i].codes.iter().all(|c| *c == 0) {
                     return 1.0;
                 }
-                let features = self.feature_maps(plane.scale, plane.width, plane.height, &planes[..i]);
-                let features = features.expect("planes that are in memory");
-                let padded = pad(plane);
-                let bands: Vec<f64> = (0..plane.height.div_ceil(BAND))
-                    .into_par_iter()
-                    .map(|band| {
-                        let rows = band * BAND..((band + 1) * BAND).min(plane.height);
-                        let mut sum = 0f64;
-                        self.rows(level, plane, &padded, features.as_ref(), rows, |code, law| {
-                            sum += f64::from(law.bits(costs(), code));
-                        });
-                        sum
-                    })
-                    .collect();
-                1.0 + bands.iter().sum::<f64>()
+                let each = self.each_code(level, planes, i, |code, price| price(code));
+                1.0 + each.iter().map(|b| f64::from(*b)).sum::<f64>()
             };
             (0..planes.len()).into_par_iter().map(bits).collect()
         }
