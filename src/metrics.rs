@@ -15,6 +15,8 @@ use rayon::prelude::*;
 /// Exponents of the five scales, finest first.
 const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 const TAPS: usize = 11;
+/// The square of an 8-bit sample's range: by it a mean squared error becomes that of samples in `[0, 1]`.
+pub const PEAK_SQUARE: f64 = 255.0 * 255.0;
 /// Window positions that are worked on at a time: what is read for them stays in the second-level cache.
 const BLOCK: (usize, usize) = (64, 128);
 
@@ -28,7 +30,7 @@ pub fn psnr(a: &Picture, b: &Picture) -> f64 {
 
 /// `10 log10(255^2 / mse)` of a mean squared error of 8-bit samples.
 pub fn mse_to_psnr(mse: f64) -> f64 {
-    10.0 * (255.0 * 255.0 / mse).log10()
+    10.0 * (PEAK_SQUARE / mse).log10()
 }
 
 /// Mean squared difference of the 8-bit samples.

@@ -231,7 +231,7 @@ fn measure(fitted: &Fitted, pictures: &[Picture], options: &FitOptions) -> Resul
     let written = codec::write_file(fitted, pictures)?;
     let (mut squares, mut samples, mut pixels, mut ms_ssim) = (0.0, 0.0, 0.0, 0.0);
     for (a, b) in pictures.iter().zip(&written.decoded) {
-        squares += metrics::mse(a, b) / 65025.0 * a.samples.len() as f64;
+        squares += metrics::mse(a, b) / metrics::PEAK_SQUARE * a.samples.len() as f64;
         samples += a.samples.len() as f64;
         let wanted = matches!(options.target, Target::MsSsim(_)) || options.tune == Tune::MsSsim;
         ms_ssim += if wanted { metrics::ms_ssim(a, b).unwrap_or(1.0) * a.pixels() as f64 } else { 0.0 };

@@ -8,6 +8,7 @@
 use super::idle;
 use super::train::Trainer;
 use crate::image::Picture;
+use crate::metrics::PEAK_SQUARE;
 use crate::models::pyramid::context::Plane;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::Codes;
@@ -209,7 +210,7 @@ impl Choice<'_> {
 
     /// What an error of one step of one 8-bit sample costs.
     fn bits_a_square(&self) -> f64 {
-        1.0 / (65025.0 * self.lambda * self.picture.channels as f64)
+        1.0 / (PEAK_SQUARE * self.lambda * self.picture.channels as f64)
     }
 
     fn planes(&self) -> Vec<Plane<'_>> {
@@ -254,7 +255,7 @@ mod tests {
             let decoded = idle::decoded(model, picture, codes);
             let error = squares(&decoded.samples, &picture.samples) as f64;
             let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
-            bits + error / (65025.0 * LAMBDA * picture.channels as f64)
+            bits + error / (PEAK_SQUARE * LAMBDA * picture.channels as f64)
         };
         pictures.iter().zip(codes).map(of).sum()
     }

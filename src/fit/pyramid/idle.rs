@@ -51,7 +51,7 @@ pub fn empty(
 fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
     let decoded = decoded(model, picture, codes);
-    let mse = metrics::mse(picture, &decoded) / 65025.0;
+    let mse = metrics::mse(picture, &decoded) / metrics::PEAK_SQUARE;
     lambda * bits + picture.pixels() as f64 * tune.distortion(mse, || metrics::ms_ssim(picture, &decoded))
 }
 

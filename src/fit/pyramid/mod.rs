@@ -68,7 +68,7 @@ const SETTLED: std::ops::Range<f64> = 0.3..0.9;
 const FOLLOW: f64 = 0.35;
 
 /// What a fit takes for each pixel, for each of them and feature of the context network, and besides, in bytes.
-const BYTES_A_PIXEL: u64 = 106;
+const BYTES_A_PIXEL: u64 = 124;
 const BYTES_A_FEATURE: u64 = 5;
 const BYTES_FIXED: u64 = 24 << 20;
 
@@ -349,7 +349,8 @@ impl Run<'_> {
         let bytes = quantised.write(&self.plan.spec, f16).len() as f64
             + self.trainer.code_bits(quantised, codes) / 8.0
             + OVERHEAD;
-        Measured { psnr: -10.0 * (squares / (65025.0 * self.trainer.pixels())).max(1e-10).log10(), ms_ssim, bytes }
+        let mse = squares / (metrics::PEAK_SQUARE * self.trainer.pixels());
+        Measured { psnr: -10.0 * mse.max(1e-10).log10(), ms_ssim, bytes }
     }
 }
 
