@@ -96,6 +96,11 @@ impl LambdaControl {
         })
     }
 
+    /// Whether `m` has more quality than was asked for. A fit that goes on will have still more.
+    pub fn spares(&self, m: &Measured) -> bool {
+        matches!(self.target, Target::Psnr(_) | Target::MsSsim(_)) && self.gap(m).is_some_and(|gap| gap > 0.0)
+    }
+
     /// Whether `m` keeps the promise: at least the quality, at most the bytes.
     pub fn met(&self, m: &Measured) -> bool {
         match self.target {

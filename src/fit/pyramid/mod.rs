@@ -61,7 +61,7 @@ const TOUCH_UPS: u32 = 4;
 const TOUCH_UP_PART: f64 = 0.08;
 
 /// The part of the last stage in which lambda follows the target: before, measurements say more of the fit's
-/// youth than of lambda; after, codes no longer follow.
+/// youth than of lambda, bar that quality to spare remains so; after, codes no longer follow.
 const SETTLED: std::ops::Range<f64> = 0.3..0.9;
 
 /// Part of the gap to a target that one measurement closes: codes take a while to follow.
@@ -217,7 +217,7 @@ impl Run<'_> {
             progress = step as f64 / steps as f64;
             if step.is_multiple_of(between) || step == steps {
                 let measured = self.measure();
-                if last && SETTLED.contains(&progress) {
+                if last && (SETTLED.contains(&progress) || progress < SETTLED.start && self.control.spares(&measured)) {
                     self.control.follow(&measured, FOLLOW);
                 }
                 self.report(&measured, monitor);
