@@ -80,7 +80,7 @@ fn latent_rows(level: Level) {
     println!("adam/{level:?} {ns:8.2} ns/latent");
 }
 
-/// Three steps of a whole fit (the bits are looked at in one of them), one thread: seconds a step.
+/// Three steps of a whole fit, one thread: the bits are looked at in one of them, so that a third of the time is a step's mean.
 fn steps(table: &common::Table) {
     let (width, height) = (768, 512);
     let sample = |i: usize| {
