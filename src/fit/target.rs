@@ -190,6 +190,18 @@ mod tests {
         );
     }
 
+    /// A quality above the one asked for; a size never, which falls in the course of a fit.
+    #[test]
+    fn quality_alone_is_to_spare() {
+        let m = Measured { psnr: 38.0, ms_ssim: 0.97, bytes: 900.0 };
+        let spares = |target| control(target).spares(&m);
+        assert!(spares(Target::Psnr(37.0)) && spares(Target::MsSsim(0.96)));
+        assert!(!spares(Target::Psnr(39.0)) && !spares(Target::MsSsim(0.98)));
+        assert!(![Target::Size(800), Target::Size(1000), Target::Bpp(1.0), Target::Lambda(1e-3)]
+            .into_iter()
+            .any(spares));
+    }
+
     /// On a codec that behaves as `psnr = 20 - 2.2 ln lambda` the control finds the target.
     #[test]
     fn control_converges() {
