@@ -44,16 +44,24 @@ pub fn mse(a: &Picture, b: &Picture) -> f64 {
         .into_par_iter()
         .map(|y| {
             let (ra, rb) = (row(a, y), row(b, y));
-            let square = |p: u8, q: u8| (p.abs_diff(q) as u32).pow(2);
             if a.channels == b.channels {
-                ra.iter().zip(rb).map(|(p, q)| square(*p, *q) as u64).sum::<u64>()
+                squares(ra, rb)
             } else {
                 let (one, many) = if a.channels < b.channels { (ra, rb) } else { (rb, ra) };
-                many.chunks_exact(channels).zip(one).flat_map(|(m, o)| m.iter().map(|q| square(*o, *q) as u64)).sum()
+                many.chunks_exact(channels).zip(one).flat_map(|(m, o)| m.iter().map(|q| square(*o, *q))).sum()
             }
         })
         .sum();
     sum as f64 / (a.pixels() * channels) as f64
+}
+
+/// Sum of the squared differences of 8-bit samples.
+pub fn squares(a: &[u8], b: &[u8]) -> u64 {
+    a.iter().zip(b).map(|(p, q)| square(*p, *q)).sum()
+}
+
+fn square(p: u8, q: u8) -> u64 {
+    u64::from((p.abs_diff(q) as u32).pow(2))
 }
 
 /// MS-SSIM, at most 1.

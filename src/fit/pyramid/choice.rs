@@ -8,10 +8,10 @@
 use super::idle;
 use super::train::Trainer;
 use crate::image::Picture;
-use crate::metrics::PEAK_SQUARE;
+use crate::metrics::{squares, PEAK_SQUARE};
 use crate::models::pyramid::context::Plane;
 use crate::models::pyramid::model::PyramidModel;
-use crate::models::Codes;
+use crate::models::{Codes, Model};
 use kernels::Level;
 use std::ops::Range;
 
@@ -54,8 +54,8 @@ pub fn choose(
     for (n, (picture, codes)) in pictures.iter().zip(codes).enumerate() {
         let decoded = idle::decoded(model, picture, codes);
         let mut choice = Choice { model, picture, n, lambda, codes, decoded, bits: Vec::new() };
-        for g in (0..model.spec().coding_order().len()).rev() {
-            if model.spec().coding_order()[g].scale <= COARSEST {
+        for g in (0..model.grids().len()).rev() {
+            if choice.scale(g) <= COARSEST {
                 choice.grid(trainer, g, passes, go_on);
             }
         }
@@ -181,7 +181,7 @@ impl Choice<'_> {
     }
 
     fn scale(&self, g: usize) -> u32 {
-        self.model.spec().coding_order()[g].scale
+        self.model.grids()[g].shift
     }
 
     fn size(&self, g: usize) -> (usize, usize) {
@@ -205,7 +205,7 @@ impl Choice<'_> {
     }
 
     fn error(&self, decoded: &Picture, at: &Range<usize>) -> i64 {
-        squares(&decoded.samples[at.clone()], &self.picture.samples[at.clone()])
+        squares(&decoded.samples[at.clone()], &self.picture.samples[at.clone()]) as i64
     }
 
     /// What an error of one step of one 8-bit sample costs.
@@ -219,7 +219,7 @@ impl Choice<'_> {
 
     /// Bits of each code of grid `i`.
     fn bits_of(&self, i: usize) -> Vec<f32> {
-        self.model.each_code(Level::best(), &self.planes(), i, |code, price| price(code))
+        self.model.context.each_code(Level::best(), &self.planes(), i, |code, price| price(code))
     }
 
     /// What each code of grid `g` would cost if it were one less, and one more, beside what it costs.
@@ -228,7 +228,7 @@ impl Choice<'_> {
             let cost = |c: Option<i16>| c.map_or(f32::INFINITY, |c| price(c) - price(code));
             [cost(code.checked_sub(1)), cost(code.checked_add(1))]
         };
-        self.model.each_code(Level::best(), &self.planes(), g, moved)
+        self.model.context.each_code(Level::best(), &self.planes(), g, moved)
     }
 }
 
@@ -237,27 +237,18 @@ fn step(which: usize) -> i16 {
     [-1, 1][which % 2]
 }
 
-fn squares(a: &[u8], b: &[u8]) -> i64 {
-    a.iter().zip(b).map(|(a, b)| i64::from(i32::from(*a) - i32::from(*b)).pow(2)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fit::pyramid::plain::{short_fit, waves};
     use crate::fit::pyramid::steps;
+    use crate::fit::Tune;
 
     const LAMBDA: f64 = 3e-4;
 
     /// What the file costs but for its weights, in bits.
     fn cost(model: &PyramidModel, pictures: &[Picture], codes: &[Codes]) -> f64 {
-        let of = |(picture, codes): (&Picture, &Codes)| {
-            let decoded = idle::decoded(model, picture, codes);
-            let error = squares(&decoded.samples, &picture.samples) as f64;
-            let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
-            bits + error / (PEAK_SQUARE * LAMBDA * picture.channels as f64)
-        };
-        pictures.iter().zip(codes).map(of).sum()
+        pictures.iter().zip(codes).map(|(p, c)| idle::cost(model, p, c, LAMBDA, Tune::Psnr) / LAMBDA).sum()
     }
 
     /// Every move that is kept makes the file cheaper: moves do not meet, and reach no further than is looked.

@@ -48,7 +48,7 @@ pub fn empty(
 }
 
 /// `P D + lambda bits` of one picture as it will be decoded.
-fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
+pub(super) fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
     let decoded = decoded(model, picture, codes);
     let mse = metrics::mse(picture, &decoded) / metrics::PEAK_SQUARE;

@@ -32,7 +32,7 @@ pub struct PyramidModel {
     quantised: Quantised,
     weights: Vec<f32>,
     grids: Vec<GridSpec>,
-    context: ContextModel,
+    pub(crate) context: ContextModel,
     split: bool,
     #[cfg(feature = "fit")]
     f16: bool,
@@ -274,22 +274,12 @@ mod bits {
         pub fn code_bits(&self, level: Level, codes: &Codes) -> Vec<f64> {
             self.context.code_bits(level, &self.planes(codes).collect::<Vec<_>>())
         }
-
-        /// `f` of each code of plane `i`, row by row, given what any code in its place would cost, in bits.
-        pub fn each_code<T: Copy + Default + Send>(
-            &self,
-            level: Level,
-            planes: &[Plane],
-            i: usize,
-            f: impl Fn(i16, &dyn Fn(i16) -> f32) -> T + Sync,
-        ) -> Vec<T> {
-            self.context.each_code(level, planes, i, f)
-        }
     }
 
     impl ContextModel {
-        /// See [`PyramidModel::each_code`]; `planes` in coding order.
-        fn each_code<T: Copy + Default + Send>(
+        /// `f` of each code of plane `i`, row by row, given what any code in its place would cost, in bits; `planes` in coding
+        /// order.
+        pub fn each_code<T: Copy + Default + Send>(
             &self,
             level: Level,
             planes: &[Plane],
