@@ -5,7 +5,7 @@
 mod common;
 
 use common::Table;
-use tilefit::fit::pyramid::grid_buf::GridBuf;
+use tilefit::fit::pyramid::padded_grid::PaddedGrid;
 use tilefit::fit::pyramid::synth::SynthModel;
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::models::pyramid::synthesis::synthesise;
@@ -47,7 +47,7 @@ fn main() {
             let name = format!("train/{}/h{hidden}", level.name());
             if table.wants(&name) {
                 let mut model = SynthModel::new(&spec, width, height, 0);
-                let buffers = || model.sizes().iter().map(|&(w, h)| GridBuf::new(w, h)).collect::<Vec<_>>();
+                let buffers = || model.sizes().iter().map(|&(w, h)| PaddedGrid::new(w, h)).collect::<Vec<_>>();
                 let (mut grids, mut dgrids) = (buffers(), buffers());
                 for g in &mut grids {
                     (0..g.height).for_each(|y| {

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::report::{self, Json};
-use crate::fit::Moment;
+use crate::fit::Progress as Moment;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 

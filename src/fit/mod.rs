@@ -103,7 +103,7 @@ impl Default for FitOptions {
 
 /// A moment of a fit, for the progress display.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct Progress {
     pub step: u64,
     pub steps: u64,
     pub psnr: f64,
@@ -113,7 +113,7 @@ pub struct Moment {
 
 /// What a fit reports to and is stopped by.
 pub struct Monitor<'a> {
-    pub report: &'a mut dyn FnMut(Moment),
+    pub report: &'a mut dyn FnMut(Progress),
     /// Set by Ctrl-C: the fit returns [`Class::Interrupted`](crate::Class::Interrupted) at the next step,
     /// after saving a checkpoint if there is a place for one.
     pub stop: &'a AtomicBool,

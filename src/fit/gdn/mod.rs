@@ -1,4 +1,4 @@
-//! Family `gdn`: analysis, synthesis and density are learned on parts of the pictures; then the codes that one
+//! Family `gdn`: analysis, synthesis and density are learned on patches of the pictures; then the codes that one
 //! pass of the analysis gives are moved directly, with the synthesis, until they cost least.
 
 mod bands;
@@ -7,13 +7,13 @@ mod net;
 mod rate;
 mod refine;
 mod search;
-mod start;
-mod team;
 mod train;
+mod wavelet_start;
+mod workers;
 
 use super::target::{LambdaControl, Measured};
 use super::water_filling::Spectrum;
-use super::{FitOptions, Fitted, Moment, Monitor, Target};
+use super::{FitOptions, Fitted, Monitor, Progress, Target};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::models::gdn::{GdnSpec, MAX_CHANNELS};
@@ -170,7 +170,7 @@ pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) ->
         }
         step += 1;
         if step % 10 == 0 {
-            (monitor.report)(Moment { step, steps: all, psnr: m.psnr, bytes: m.bytes });
+            (monitor.report)(Progress { step, steps: all, psnr: m.psnr, bytes: m.bytes });
         }
     }
 
@@ -259,7 +259,7 @@ mod tests {
         for k in 0..150 {
             refiner.step(&mut net, team, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 150.0);
         }
-        let psnr = |net: &mut Net, team: &mut team::Team| {
+        let psnr = |net: &mut Net, team: &mut workers::Workers| {
             net.prepare(net::SYNTHESIS);
             -10.0 * refiner.distortion(net, team, &pictures, Tune::Psnr, &[0]).mse().log10()
         };

@@ -1,7 +1,7 @@
 //! Parameters of analysis and synthesis, and the windows of a picture that they are trained on.
 
 use super::bands::Band;
-use super::start::Packet;
+use super::wavelet_start::Packet;
 use crate::entropy::bottleneck;
 use crate::fit::autograd::{Function, Layer, Layers};
 use crate::fit::loss::from_rgb;
@@ -243,9 +243,9 @@ impl Net {
     }
 }
 
-/// A part of a picture: codes `core`, and the codes around it that its pixels depend on.
+/// A patch of a picture: codes `core`, and the codes around it that its pixels depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub struct Patch {
     pub picture: usize,
     pub core: Rect,
     pub all: Rect,
@@ -256,13 +256,13 @@ pub fn grid_of(p: &Picture) -> (usize, usize) {
     (p.width.div_ceil(1 << SHIFT), p.height.div_ceil(1 << SHIFT))
 }
 
-impl Part {
+impl Patch {
     pub fn new(pictures: &[Picture], picture: usize, core: Rect) -> Self {
         let (w, h) = grid_of(&pictures[picture]);
-        Part { picture, core, all: core.grown(HALO, w, h) }
+        Patch { picture, core, all: core.grown(HALO, w, h) }
     }
 
-    /// A part of `side` codes anywhere, or the whole of a smaller picture.
+    /// A patch of `side` codes anywhere, or the whole of a smaller picture.
     pub fn random(pictures: &[Picture], side: usize, rng: &mut Rng) -> Self {
         let total: usize = pictures.iter().map(Picture::pixels).sum();
         let mut at = rng.below(total);
@@ -278,9 +278,9 @@ impl Part {
         Self::new(pictures, picture, Rect::new(x0, y0, x0 + cw, y0 + ch))
     }
 
-    /// All parts of `side` codes of all pictures.
-    pub fn partition(pictures: &[Picture], side: usize) -> Vec<Part> {
-        let mut parts = Vec::new();
+    /// All patches of `side` codes of all pictures.
+    pub fn partition(pictures: &[Picture], side: usize) -> Vec<Patch> {
+        let mut patches = Vec::new();
         for (i, p) in pictures.iter().enumerate() {
             let (w, h) = grid_of(p);
             // Equal shares, so that no sliver is left.
@@ -288,10 +288,10 @@ impl Part {
             for k in 0..nx * ny {
                 let (x, y) = (k % nx, k / nx);
                 let core = Rect::new(x * w / nx, y * h / ny, (x + 1) * w / nx, (y + 1) * h / ny);
-                parts.push(Part::new(pictures, i, core));
+                patches.push(Patch::new(pictures, i, core));
             }
         }
-        parts
+        patches
     }
 
     /// The core's place in a tensor over `all`, in units of `1 << shift` a code.

@@ -1,9 +1,9 @@
 //! The second stage: codes are moved directly and the synthesis follows them, both knowing that they will be
 //! rounded. Gradients pass the rounding unchanged (straight through).
 
-use super::net::{grid_of, Net, Part, SYNTHESIS};
+use super::net::{grid_of, Net, Patch, SYNTHESIS};
 use super::rate::Rates;
-use super::team::{reduce, Desk, Team, LANES};
+use super::workers::{reduce, Worker, Workers, BATCH};
 use crate::fit::autograd::Var;
 use crate::fit::loss::Distortion;
 use crate::fit::optim::{cosine, Adam};
@@ -12,10 +12,10 @@ use crate::fit::Tune;
 use crate::image::Picture;
 use crate::models::gdn::weights::{Kind, Quantised};
 
-/// Side of a part in codes.
+/// Side of a patch in codes.
 const SIDE: usize = 32;
 /// Parts of a step: all of a small picture.
-const PARTS: usize = 16;
+const PATCHES: usize = 16;
 /// What a bit of the weights counts when steps are first chosen: the steps after it win back much of what is lost.
 const WEIGHT_BIT: f64 = 3.0;
 /// Largest code: far beyond what pays.
@@ -36,10 +36,10 @@ struct Field {
 /// The state of the stage.
 pub struct Refiner {
     fields: Vec<Field>,
-    parts: Vec<Part>,
-    /// The parts of one step.
+    patches: Vec<Patch>,
+    /// The patches of one step.
     which: Vec<usize>,
-    /// Times each part was moved.
+    /// Times each patch was moved.
     visits: Vec<i32>,
     adam: Adam,
     sum: Vec<f32>,
@@ -66,11 +66,11 @@ impl Refiner {
                 size: grid_of(p),
             }
         });
-        let parts = Part::partition(pictures, SIDE);
+        let patches = Patch::partition(pictures, SIDE);
         let mut refiner = Refiner {
             fields: fields.collect(),
-            visits: vec![0; parts.len()],
-            parts,
+            visits: vec![0; patches.len()],
+            patches,
             which: Vec::new(),
             adam: Adam::new(net.ends[0]),
             sum: vec![0.0; net.ends[0]],
@@ -89,7 +89,7 @@ impl Refiner {
 
     /// Steps between two looks at the statistics: often enough, never most of the work.
     pub fn refresh(&self) -> u64 {
-        (self.parts.len() / PARTS).max(1) as u64 * 2
+        (self.patches.len() / PATCHES).max(1) as u64 * 2
     }
 
     /// Bits of all codes, estimated.
@@ -106,46 +106,46 @@ impl Refiner {
         self.fields.iter().map(|f| f.y.clone()).collect()
     }
 
-    /// The first `most` of parts spread over the pictures.
+    /// The first `most` of patches spread over the pictures.
     fn spread(&self, most: usize) -> Vec<usize> {
-        let step = self.parts.len().div_ceil(most).max(1);
-        (0..self.parts.len()).step_by(step).collect()
+        let step = self.patches.len().div_ceil(most).max(1);
+        (0..self.patches.len()).step_by(step).collect()
     }
 
-    fn forward(&self, desk: &mut Desk, net: &Net, part: &Part) -> (Var, Var) {
-        let field = &self.fields[part.picture];
+    fn forward(&self, worker: &mut Worker, net: &Net, patch: &Patch) -> (Var, Var) {
+        let field = &self.fields[patch.picture];
         let (w, h) = field.size;
-        desk.tape.clear();
-        let shape = part.codes_shape(net.spec.n);
-        let input = desk.tape.leaf(shape);
-        let values = desk.tape.value_mut(input);
+        worker.tape.clear();
+        let shape = patch.codes_shape(net.spec.n);
+        let input = worker.tape.leaf(shape);
+        let values = worker.tape.value_mut(input);
         for c in 0..net.spec.n {
-            for (i, y) in (part.all.y0..part.all.y1).enumerate() {
-                let from = &field.codes[(c * h + y) * w + part.all.x0..][..shape.width];
+            for (i, y) in (patch.all.y0..patch.all.y1).enumerate() {
+                let from = &field.codes[(c * h + y) * w + patch.all.x0..][..shape.width];
                 let to = &mut values[(c * shape.height + i) * shape.width..][..shape.width];
                 to.iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q));
             }
         }
-        (input, desk.run(net, SYNTHESIS, input))
+        (input, worker.run(net, SYNTHESIS, input))
     }
 
-    /// The distortion over some parts, with hard codes and the net's present values.
+    /// The distortion over some patches, with hard codes and the net's present values.
     pub fn distortion(
         &self,
         net: &Net,
-        team: &mut Team,
+        team: &mut Workers,
         pictures: &[Picture],
         tune: Tune,
         which: &[usize],
     ) -> Distortion {
         let mut all = Distortion::default();
-        for some in which.chunks(LANES) {
-            team.each(some.len(), |i, desk, lane| {
-                let part = &self.parts[some[i]];
-                let (_, out) = self.forward(desk, net, part);
-                desk.measure(lane, pictures, part, tune, out, 0.0);
+        for some in which.chunks(BATCH) {
+            team.each(some.len(), |i, worker, sample| {
+                let patch = &self.patches[some[i]];
+                let (_, out) = self.forward(worker, net, patch);
+                worker.measure(sample, pictures, patch, tune, out, 0.0);
             });
-            team.lanes[..some.len()].iter().for_each(|lane| all.add(&lane.distortion));
+            team.samples[..some.len()].iter().for_each(|sample| all.add(&sample.distortion));
         }
         all
     }
@@ -154,7 +154,7 @@ impl Refiner {
     pub fn step(
         &mut self,
         net: &mut Net,
-        team: &mut Team,
+        team: &mut Workers,
         pictures: &[Picture],
         tune: Tune,
         lambda: f64,
@@ -166,52 +166,52 @@ impl Refiner {
         let n = net.spec.n;
         let mut which = std::mem::take(&mut self.which);
         which.clear();
-        which.extend(0..self.parts.len());
-        if which.len() > PARTS {
+        which.extend(0..self.patches.len());
+        if which.len() > PATCHES {
             let mut rng = Rng::stream(seed, 0x5eed, step);
-            for i in 0..PARTS {
+            for i in 0..PATCHES {
                 let j = i + rng.below(which.len() - i);
                 which.swap(i, j);
             }
-            which.truncate(PARTS);
+            which.truncate(PATCHES);
             which.sort_unstable();
         }
-        let seen: f64 = which.iter().map(|&i| self.parts[i].pixels(pictures).area() as f64).sum();
+        let seen: f64 = which.iter().map(|&i| self.patches[i].pixels(pictures).area() as f64).sum();
         self.sum.fill(0.0);
         let mut all = Distortion::default();
-        for some in which.chunks(LANES) {
+        for some in which.chunks(BATCH) {
             let (this, shared) = (&*self, &*net);
-            team.each(some.len(), |i, desk, lane| {
-                let part = &this.parts[some[i]];
-                lane.gradient.fill(0.0);
-                let (input, out) = this.forward(desk, shared, part);
+            team.each(some.len(), |i, worker, sample| {
+                let patch = &this.patches[some[i]];
+                sample.gradient.fill(0.0);
+                let (input, out) = this.forward(worker, shared, patch);
                 // In bits: cost / (lambda / pixels), a mean over channels.
-                let samples = (part.pixels(pictures).area() * shared.spec.channels) as f64;
+                let samples = (patch.pixels(pictures).area() * shared.spec.channels) as f64;
                 let gain = samples / (lambda * shared.spec.channels as f64);
-                desk.measure(lane, pictures, part, tune, out, gain);
-                desk.tape.backward(&shared.layers, None, &mut lane.gradient);
-                lane.codes.clear();
-                lane.codes.extend_from_slice(desk.tape.gradient(input));
+                worker.measure(sample, pictures, patch, tune, out, gain);
+                worker.tape.backward(&shared.layers, None, &mut sample.gradient);
+                sample.codes.clear();
+                sample.codes.extend_from_slice(worker.tape.gradient(input));
             });
-            let used = &team.lanes[..some.len()];
+            let used = &team.samples[..some.len()];
             reduce(used, &mut self.partial);
             self.sum.iter_mut().zip(&self.partial).for_each(|(s, p)| *s += p);
-            for (lane, &i) in used.iter().zip(some) {
-                all.add(&lane.distortion);
-                let part = &self.parts[i];
-                let field = &mut self.fields[part.picture];
+            for (sample, &i) in used.iter().zip(some) {
+                all.add(&sample.distortion);
+                let patch = &self.patches[i];
+                let field = &mut self.fields[patch.picture];
                 let (w, h) = field.size;
-                let d = &lane.codes;
+                let d = &sample.codes;
                 for c in 0..n {
-                    for (k, y) in (part.all.y0..part.all.y1).enumerate() {
-                        let to = &mut field.d[(c * h + y) * w + part.all.x0..][..part.all.width()];
-                        let from = &d[(c * part.all.height() + k) * part.all.width()..];
+                    for (k, y) in (patch.all.y0..patch.all.y1).enumerate() {
+                        let to = &mut field.d[(c * h + y) * w + patch.all.x0..][..patch.all.width()];
+                        let from = &d[(c * patch.all.height() + k) * patch.all.width()..];
                         to.iter_mut().zip(from).for_each(|(to, d)| *to += d);
                     }
                 }
             }
         }
-        // The weights' bits belong to the whole picture, of which this step saw a part.
+        // The weights' bits belong to the whole picture, of which this step saw a patch.
         net.to_parameters(&mut self.sum);
         net.add_weights_rate(&mut self.sum, (seen / self.pixels) as f32);
         net.step(&mut self.adam, &self.sum, cosine(progress, 1e-3, 2e-5));
@@ -223,19 +223,19 @@ impl Refiner {
         all
     }
 
-    /// Adam on the codes in the cores of some parts; the gradients are then used up.
+    /// Adam on the codes in the cores of some patches; the gradients are then used up.
     fn move_codes(&mut self, n: usize, which: &[usize], rate: f32) {
         for &i in which {
             self.visits[i] += 1;
-            let part = self.parts[i];
+            let patch = self.patches[i];
             let t = self.visits[i];
             let (c1, c2) = (1.0 - 0.9f32.powi(t), 1.0 - 0.99f32.powi(t));
-            let field = &mut self.fields[part.picture];
+            let field = &mut self.fields[patch.picture];
             let (w, h) = field.size;
             for c in 0..n {
-                for y in part.core.y0..part.core.y1 {
+                for y in patch.core.y0..patch.core.y1 {
                     let from = (c * h + y) * w;
-                    for k in from + part.core.x0..from + part.core.x1 {
+                    for k in from + patch.core.x0..from + patch.core.x1 {
                         let rest = field.y[k] - f32::from(field.rates.guess[k]);
                         let slope = if rest.abs() < 1.0 { field.rates.first[k] } else { field.rates.further[k] };
                         let g = field.d[k] + if rest < 0.0 { -slope } else { slope };
@@ -254,8 +254,8 @@ impl Refiner {
 
     /// Chooses a step for each tensor of the synthesis: from the finest, coarser as long as the loss falls; if steps
     /// were chosen before, those or the next coarser ones.
-    pub fn choose_steps(&self, net: &mut Net, team: &mut Team, pictures: &[Picture], tune: Tune, lambda: f64) {
-        let which = self.spread(PARTS);
+    pub fn choose_steps(&self, net: &mut Net, team: &mut Workers, pictures: &[Picture], tune: Tune, lambda: f64) {
+        let which = self.spread(PATCHES);
         let values = net.synthesis_values();
         let tensors = net.spec.tensors();
         let mut exponents: Vec<u32> = tensors.iter().map(|t| Quantised::finest(&values[t.range.clone()])).collect();

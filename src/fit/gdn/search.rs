@@ -4,12 +4,12 @@
 use super::checkpoint::State;
 use super::net::Net;
 use super::refine::Refiner;
-use super::team::Team;
+use super::workers::Workers;
 use super::{keep, state, Clock};
 use crate::codec;
 use crate::error::{Class, Error, Result};
 use crate::fit::target::{self, LambdaControl, Measured};
-use crate::fit::{FitOptions, Fitted, Moment, Monitor, Target, Tune, WeightCoding};
+use crate::fit::{FitOptions, Fitted, Monitor, Progress, Target, Tune, WeightCoding};
 use crate::image::{Picture, Rect};
 use crate::metrics;
 use crate::models::gdn::weights::Quantised;
@@ -47,7 +47,7 @@ struct Best {
 /// The stage's state.
 pub struct Search<'a> {
     pub net: Net,
-    pub team: Team,
+    pub team: Workers,
     pub refiner: Refiner,
     pub pictures: &'a [Picture],
     pub options: &'a FitOptions,
@@ -67,7 +67,7 @@ pub struct Search<'a> {
 impl<'a> Search<'a> {
     pub fn new(
         net: Net,
-        team: Team,
+        team: Workers,
         refiner: Refiner,
         pictures: &'a [Picture],
         options: &'a FitOptions,
@@ -191,7 +191,7 @@ impl<'a> Search<'a> {
         let d = self.refiner.step(&mut self.net, &mut self.team, self.pictures, tune, lambda, seed, k, progress);
         let bytes = self.refiner.bits() / 8.0 + super::weight_bytes(&self.net.spec);
         let step = self.before + k + 1;
-        (monitor.report)(Moment { step, steps: self.all.max(step), psnr: -10.0 * d.mse().log10(), bytes });
+        (monitor.report)(Progress { step, steps: self.all.max(step), psnr: -10.0 * d.mse().log10(), bytes });
     }
 
     /// Measures the file as it would be now, and keeps it if it is the best.
@@ -199,7 +199,7 @@ impl<'a> Search<'a> {
         let fitted = self.fitted(k);
         let m = measure(&fitted, self.pictures, self.options)?;
         let step = self.before + k;
-        (monitor.report)(Moment { step, steps: self.all.max(step), psnr: m.psnr, bytes: m.bytes });
+        (monitor.report)(Progress { step, steps: self.all.max(step), psnr: m.psnr, bytes: m.bytes });
         let rank = self.control.rank(&m);
         if self.best.as_ref().is_none_or(|b| rank > b.rank) {
             self.best = Some(Best { rank, fitted });

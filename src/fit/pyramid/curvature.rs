@@ -17,7 +17,7 @@ pub struct Curvature {
 
 impl Curvature {
     /// Of a symmetric and positive definite matrix, row-major. Each time, the weight whose error costs least once those
-    /// before it have made it good goes on to the end of the rounding: what remains is the dearer, the more it matters.
+    /// before it have made it good goes on to the end of the rounding: what remains is the rate_weight, the more it matters.
     pub fn new(mut matrix: Vec<f64>) -> Curvature {
         let n = matrix.len().isqrt();
         assert_eq!(n * n, matrix.len(), "a square matrix");

@@ -1,6 +1,6 @@
 //! The feature layer of one grid: a pyramid of maps from the coarsest grid to half the grid's resolution.
 
-use super::grid_buf::GridBuf;
+use super::padded_grid::PaddedGrid;
 use super::planes::clear;
 use crate::models::pyramid::spec::{Group, PyramidSpec, TensorSpec};
 use kernels::fast::context::{feature_stride, PAD};
@@ -82,7 +82,7 @@ impl FeatureLayer {
         &last.values[rows.start / 2 * row..rows.end.div_ceil(2) * row]
     }
 
-    pub fn forward(&mut self, level: Level, weights: &[f32], q: &[GridBuf]) {
+    pub fn forward(&mut self, level: Level, weights: &[f32], q: &[PaddedGrid]) {
         let (w, bias) = (&weights[self.weights.clone()], &weights[self.bias.clone()]);
         let (maps, inputs) = (self.maps, self.inputs);
         for n in 0..self.steps.len() {
@@ -109,7 +109,14 @@ impl FeatureLayer {
     }
 
     /// Adds the gradients of the weights, given those of the features at one latent.
-    pub fn gradient_at(&self, q: &[GridBuf], y: usize, x: usize, dfeatures: impl Iterator<Item = f32>, dw: &mut [f32]) {
+    pub fn gradient_at(
+        &self,
+        q: &[PaddedGrid],
+        y: usize,
+        x: usize,
+        dfeatures: impl Iterator<Item = f32>,
+        dw: &mut [f32],
+    ) {
         for (map, d) in dfeatures.take(self.maps).enumerate() {
             dw[self.bias.start + map] += d;
             for (n, step) in self.steps.iter().rev().enumerate() {
@@ -127,9 +134,9 @@ impl FeatureLayer {
         &mut self,
         level: Level,
         weights: &[f32],
-        q: &[GridBuf],
+        q: &[PaddedGrid],
         dmaps: &[f32],
-        dq: &mut [GridBuf],
+        dq: &mut [PaddedGrid],
         mut dweights: Option<&mut [f32]>,
     ) {
         let w = &weights[self.weights.clone()];
@@ -191,7 +198,7 @@ impl FeatureLayer {
 
 /// Row `y` of one resolution, with those `grids` of it.
 fn feature_row<'a>(
-    q: &'a [GridBuf],
+    q: &'a [PaddedGrid],
     weights: &'a [f32],
     inputs: usize,
     y: usize,

@@ -1,6 +1,6 @@
 //! The latents, their optimiser state, and their passage to codes.
 
-use super::grid_buf::GridBuf;
+use super::padded_grid::PaddedGrid;
 use crate::image::Rect;
 use crate::models::pyramid::spec::PyramidSpec;
 use crate::models::{Codes, Grid};
@@ -91,7 +91,7 @@ impl Latents {
     pub fn quantise(
         &mut self,
         level: Level,
-        q: &mut [GridBuf],
+        q: &mut [PaddedGrid],
         temperature: f32,
         sigma: f32,
         gain: f32,
@@ -114,7 +114,7 @@ impl Latents {
     }
 
     /// Codes by plain rounding, `q = round(gain y)`, halves to even.
-    pub fn round(&self, level: Level, q: &mut [GridBuf], gain: f32) {
+    pub fn round(&self, level: Level, q: &mut [PaddedGrid], gain: f32) {
         self.grids.par_iter().zip(q).for_each(|(g, q)| {
             let (width, stride) = (g.width, q.stride);
             let rows = q.rows_mut().chunks_exact_mut(stride);
@@ -126,7 +126,7 @@ impl Latents {
 
     /// Keeps the gradients of the bits by the codes of the last [`quantise`](Self::quantise) for this Adam step
     /// and those to come.
-    pub fn keep_bits(&mut self, dq: &[GridBuf]) {
+    pub fn keep_bits(&mut self, dq: &[PaddedGrid]) {
         self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
             let (width, piece) = (g.width, g.piece());
             let pieces = g.bits.par_chunks_mut(piece).zip(g.dqdy.par_chunks(piece)).enumerate();
@@ -141,7 +141,7 @@ impl Latents {
 
     /// One Adam step of all latents, given the gradients of the distortion by the codes of the last
     /// [`quantise`](Self::quantise). `adam.step` counts from 1.
-    pub fn adam_step(&mut self, level: Level, dq: &[GridBuf], gain: f32, step: &AdamStep) {
+    pub fn adam_step(&mut self, level: Level, dq: &[PaddedGrid], gain: f32, step: &AdamStep) {
         self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
             let (width, piece) = (g.width, g.piece());
             let state = g.y.par_chunks_mut(piece).zip(g.m.par_chunks_mut(piece)).zip(g.v.par_chunks_mut(piece));
@@ -159,7 +159,7 @@ impl Latents {
 }
 
 /// Adds to `dq` the gradient of `height` bits for each code of `q` halfway between two integers, see [`kernels::fast::whole`].
-pub fn draw_to_whole(level: Level, height: f32, q: &[GridBuf], dq: &mut [GridBuf]) {
+pub fn draw_to_whole(level: Level, height: f32, q: &[PaddedGrid], dq: &mut [PaddedGrid]) {
     q.par_iter().zip(dq).for_each(|(q, dq)| {
         let pieces = q.rows().par_chunks(PIECE).zip(dq.rows_mut().par_chunks_mut(PIECE));
         pieces.for_each(|(q, dq)| add_part_slope(level, height, q, dq));
@@ -178,12 +178,12 @@ mod tests {
             pool.install(|| {
                 let level = Level::best();
                 let mut latents = Latents::new(&spec, 203, 151, 0);
-                let mut q: Vec<GridBuf> =
-                    grid_sizes(&spec, 203, 151, 0).iter().map(|(w, h)| GridBuf::new(*w, *h)).collect();
+                let mut q: Vec<PaddedGrid> =
+                    grid_sizes(&spec, 203, 151, 0).iter().map(|(w, h)| PaddedGrid::new(*w, *h)).collect();
                 for step in 1..4 {
                     latents.quantise(level, &mut q, 0.3, 0.2, 16.0, 9, step);
                     let adam = AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: step as u32 };
-                    let dq: Vec<GridBuf> = q.clone();
+                    let dq: Vec<PaddedGrid> = q.clone();
                     latents.adam_step(level, &dq, 16.0, &adam);
                 }
                 latents.round(level, &mut q, 16.0);

@@ -1,30 +1,30 @@
 //! The encoder of family `pyramid`: codes and networks fitted together, coarse to fine.
 
-mod choice;
 mod curvature;
 mod features;
-pub mod grid;
-pub mod grid_buf;
-pub mod idle;
 pub mod latents;
-#[cfg(test)]
-pub(crate) mod plain;
+pub mod padded_grid;
 pub mod plan;
 mod planes;
-mod probes;
+pub mod prune;
 pub mod rate;
-mod room;
-mod shares;
-pub mod steps;
+mod rdo;
+#[cfg(test)]
+pub(crate) mod reference;
+mod scratch_pool;
+mod sensitivity;
 mod strip;
+mod strip_rows;
 pub mod synth;
 pub mod train;
 mod upsampling;
+pub mod view;
 mod weight_rate;
+pub mod weight_steps;
 
 use super::target::{self, LambdaControl, Measured};
 use super::water_filling::Spectrum;
-use super::{FitOptions, Fitted, Moment, Monitor, Target, Tune, WeightCoding};
+use super::{FitOptions, Fitted, Monitor, Progress, Target, Tune, WeightCoding};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::metrics;
@@ -235,7 +235,7 @@ impl Run<'_> {
     }
 
     fn report(&self, m: &Measured, monitor: &mut Monitor) {
-        (monitor.report)(Moment { step: self.done, steps: self.total, psnr: m.psnr, bytes: m.bytes });
+        (monitor.report)(Progress { step: self.done, steps: self.total, psnr: m.psnr, bytes: m.bytes });
     }
 
     /// Saves a checkpoint now and then, and when the user stops the fit.
@@ -284,9 +284,9 @@ impl Run<'_> {
         let mut before: Option<(f64, f64)> = None;
         for round in 0.. {
             let mut codes = self.trainer.codes();
-            let quantised = steps::search(&mut self.trainer, self.control.lambda());
+            let quantised = weight_steps::search(&mut self.trainer, self.control.lambda());
             let (spec, lambda, tune) = (&self.plan.spec, self.control.lambda(), self.options.tune);
-            for (n, g) in idle::empty(spec, &quantised, self.pictures, &mut codes, lambda, tune) {
+            for (n, g) in prune::prune(spec, &quantised, self.pictures, &mut codes, lambda, tune) {
                 self.trainer.empty(n, g);
             }
             self.choose(&quantised, &mut codes, monitor);
@@ -330,7 +330,7 @@ impl Run<'_> {
             let after = (now - std::mem::replace(&mut last, now)) * PASSES_AFTER;
             !monitor.stop.load(Ordering::Relaxed) && deadline.is_none_or(|d| now + after < d)
         };
-        choice::choose(&mut self.trainer, &model, self.pictures, codes, lambda, self.plan.passes(), &mut go_on);
+        rdo::optimise_codes(&mut self.trainer, &model, self.pictures, codes, lambda, self.plan.passes(), &mut go_on);
     }
 
     /// The file as it would be, and what it decodes to.
@@ -339,7 +339,7 @@ impl Run<'_> {
         let model = PyramidModel::from_quantised(self.plan.spec.clone(), quantised.clone(), false);
         let (mut squares, mut ms_ssim) = (0.0, 0.0);
         for (picture, codes) in self.pictures.iter().zip(codes) {
-            let decoded = idle::decoded(&model, picture, codes);
+            let decoded = prune::decoded(&model, picture, codes);
             squares += metrics::mse(picture, &decoded) * picture.pixels() as f64;
             if similarity {
                 ms_ssim += metrics::ms_ssim(picture, &decoded).unwrap_or(1.0) / self.pictures.len() as f64;

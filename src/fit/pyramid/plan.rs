@@ -164,12 +164,12 @@ pub struct Anneal {
     /// Steps for each look at the bits.
     pub bits_every: u64,
     /// Bits weigh this much more than lambda says.
-    pub dearer: f64,
+    pub rate_weight: f64,
     /// Bits that a code halfway between two integers is charged besides.
     pub whole: f32,
 }
 
-/// Looks at the bits are the dearer part of a step; their gradients change slowly and serve the steps between as well.
+/// Looks at the bits are the rate_weight part of a step; their gradients change slowly and serve the steps between as well.
 /// Measured on crops at equal time: 1.1 % of J less than at every step.
 const BITS_EVERY: u64 = 3;
 
@@ -186,7 +186,7 @@ impl Anneal {
         sigma: 0.22,
         betas: (0.8, 0.98),
         bits_every: BITS_EVERY,
-        dearer: 1.0,
+        rate_weight: 1.0,
         whole: 0.0,
     };
 
@@ -195,7 +195,7 @@ impl Anneal {
     const LEARNING: Anneal = Anneal { lr: 1.5e-2, temperature: 1.0, sigma: 0.3, ..Anneal::START };
 
     /// Coarse stages of a short fit, which builds on their codes: what finer grids describe better is not for them.
-    const BUILDING: Anneal = Anneal { dearer: 2.0, ..Anneal::START };
+    const BUILDING: Anneal = Anneal { rate_weight: 2.0, ..Anneal::START };
 
     /// A short return to a fitted model, after `lambda` or the weights were changed: its codes lie at whole numbers, and
     /// a larger rate, or gradients of the bits from another step, would drive them off.
@@ -221,12 +221,12 @@ impl Anneal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::{short_fit, waves};
+    use crate::fit::pyramid::reference::{short_fit, waves};
     use crate::fit::pyramid::train::Trainer;
     use crate::fit::{pyramid, FitOptions, Monitor};
     use std::sync::atomic::AtomicBool;
 
-    /// Steps of a touch-up at the lambda of the fit make no file dearer.
+    /// Steps of a touch-up at the lambda of the fit make no file rate_weight.
     #[test]
     fn touch_ups_do_not_spoil_a_fit() {
         let (side, lambda, steps) = (64, 1e-3, 150);

@@ -1,6 +1,6 @@
 //! Padded planes of the synthesis and scratch memory for its bands.
 
-use super::grid::View;
+use super::view::View;
 use kernels::fast::lines::{lines, to_line, LINE};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -29,7 +29,7 @@ impl Planes {
         Planes::strip(maps, w, h, h)
     }
 
-    /// Room for `rows` of the `h` rows: the first.
+    /// ScratchPool for `rows` of the `h` rows: the first.
     pub fn strip(maps: usize, w: usize, h: usize, rows: usize) -> Self {
         let stride = stride_of(w);
         let data = vec![0.0; maps * rows * stride + LINE];

@@ -3,9 +3,9 @@
 //! The partition into bands and the order of all sums depend on the sizes only, never on the threads.
 
 use super::features::FeatureLayer;
-use super::grid_buf::GridBuf;
 use super::latents::grid_sizes;
-use super::room::Room;
+use super::padded_grid::PaddedGrid;
+use super::scratch_pool::ScratchPool;
 use crate::models::pyramid::spec::{Module, PyramidSpec, NEIGHBOURS};
 use kernels::fast::context::{
     context, feature_stride, ContextBand, ContextGradients, ContextNet, ContextScratch, PAD, SLACK,
@@ -20,7 +20,7 @@ use std::ops::Range;
 const BAND: usize = 2048;
 const BAND_ROWS: usize = 16;
 
-/// Room for the features of one latent.
+/// ScratchPool for the features of one latent.
 const MAPS: usize = 16 * 16;
 
 /// The rate of one picture's grids. All working memory is here: calls allocate nothing once each thread has run.
@@ -35,7 +35,7 @@ pub struct RateModel {
     bits: Vec<f64>,
     /// Gradients of the features of all bands, one after the other.
     dmaps: Vec<f32>,
-    room: Room<BandScratch>,
+    room: ScratchPool<BandScratch>,
 }
 
 /// Rows of one grid, and what they add to gradients.
@@ -93,7 +93,7 @@ impl RateModel {
             features,
             net: None,
             context_weights: 0..context,
-            room: Room::new(),
+            room: ScratchPool::new(),
         }
     }
 
@@ -108,7 +108,7 @@ impl RateModel {
     }
 
     /// Bits of all grids `q`, in coding order. `weights` are all weights of the spec, flat.
-    pub fn forward(&mut self, level: Level, weights: &[f32], q: &[GridBuf]) -> f64 {
+    pub fn forward(&mut self, level: Level, weights: &[f32], q: &[PaddedGrid]) -> f64 {
         self.run(level, weights, q, None, None)
     }
 
@@ -117,8 +117,8 @@ impl RateModel {
         &mut self,
         level: Level,
         weights: &[f32],
-        q: &[GridBuf],
-        dq: &mut [GridBuf],
+        q: &[PaddedGrid],
+        dq: &mut [PaddedGrid],
         dweights: Option<&mut [f32]>,
     ) -> f64 {
         self.run(level, weights, q, Some(dq), dweights)
@@ -128,7 +128,7 @@ impl RateModel {
     /// `q` are those of the last call.
     pub fn gradient_at(
         &self,
-        q: &[GridBuf],
+        q: &[PaddedGrid],
         grid: usize,
         (y, x): (usize, usize),
         dweights: &mut [f32],
@@ -164,8 +164,8 @@ impl RateModel {
         &mut self,
         level: Level,
         weights: &[f32],
-        q: &[GridBuf],
-        dq: Option<&mut [GridBuf]>,
+        q: &[PaddedGrid],
+        dq: Option<&mut [PaddedGrid]>,
         mut dweights: Option<&mut [f32]>,
     ) -> f64 {
         assert_eq!(q.len(), self.sizes.len());
@@ -255,7 +255,7 @@ fn each_band(bands: &mut [Band], dmaps: &mut [f32], f: &(impl Fn(&mut Band, &mut
 }
 
 /// Adds to one grid's gradient what its bands hold: each its own rows, and the rows above it.
-fn gather_bands(bands: &[Band], grid: usize, dq: &mut GridBuf) {
+fn gather_bands(bands: &[Band], grid: usize, dq: &mut PaddedGrid) {
     let (width, stride) = (dq.width, dq.stride);
     let first = bands.iter().position(|b| b.grid == grid).expect("each grid has a band");
     let mine = &bands[first..][..bands[first..].iter().take_while(|b| b.grid == grid).count()];

@@ -77,7 +77,7 @@ impl Case {
     fn run(&self, level: Level) -> (f64, f64, Vec<f32>, Vec<Vec<f32>>) {
         let weights: Vec<f32> = self.weights.iter().map(|w| *w as f32).collect();
         let mut model = RateModel::new(&self.spec, self.size.0, self.size.1, self.finest);
-        let mut q: Vec<GridBuf> = model.sizes().iter().map(|(w, h)| GridBuf::new(*w, *h)).collect();
+        let mut q: Vec<PaddedGrid> = model.sizes().iter().map(|(w, h)| PaddedGrid::new(*w, *h)).collect();
         let mut dq = q.clone();
         for (buf, q) in q.iter_mut().zip(&self.q) {
             let w = buf.width;

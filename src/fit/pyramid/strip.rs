@@ -1,9 +1,9 @@
 //! A strip of the picture at its own size, by one thread: from grids to samples and back at once, so that what it needs
 //! stays in the cache, and memory does not grow with the picture.
 
-use super::grid::View;
 use super::planes::{repeat_edges, with_scratch, zero_edges, Planes, PAD};
 use super::upsampling::{self, Filters};
+use super::view::View;
 use crate::models::pyramid::network::{Conv, Network};
 use kernels::fast::{conv3x3, pointwise};
 use kernels::Level;

@@ -3,12 +3,12 @@
 //! Coarser scales are whole planes; the picture's own size goes strip by strip, forward and back at once. Strips do not depend
 //! on the number of threads, and what they add up is added in their order.
 
-use super::grid::{View, ViewMut};
 use super::planes::{Planes, PAD};
-use super::room::Room;
-use super::shares::{Rows, Share, Strips, PLANES};
+use super::scratch_pool::ScratchPool;
 use super::strip::Strip;
+use super::strip_rows::{Rows, Share, Strips, PLANES};
 use super::upsampling::{self, Filters};
+use super::view::{View, ViewMut};
 use crate::models::pyramid::network::Network;
 use crate::models::pyramid::spec::PyramidSpec;
 use kernels::fast::squared_error::squared_error;
@@ -43,7 +43,7 @@ pub struct SynthModel {
     maps: Vec<Planes>,
     /// Their gradients.
     dmaps: Vec<Planes>,
-    room: Room<Strip>,
+    room: ScratchPool<Strip>,
     /// Weight gradients of one strip after the other: [`Strip::weights`] and [`TAPS`].
     sums: Vec<f32>,
     errors: Vec<f64>,
@@ -67,7 +67,7 @@ impl SynthModel {
             channels: spec.channels,
             maps: (1..sizes.len()).map(planes).collect(),
             dmaps: (1..sizes.len()).map(planes).collect(),
-            room: Room::new(),
+            room: ScratchPool::new(),
             sums: vec![0.0; most * (Strip::weights(&network) + TAPS)],
             errors: vec![0.0; strips.count],
             own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
@@ -339,7 +339,7 @@ fn shared<'a>(dgrids: &'a mut [ViewMut], dbelow: Option<&'a mut Planes>) -> Shar
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::{self, tests::*, Map};
+    use crate::fit::pyramid::reference::{self, tests::*, Map};
 
     /// Grids with rows at a stride of their width + 3, filled by `f`.
     fn filled(sizes: &[(usize, usize)], mut f: impl FnMut() -> f64) -> Vec<Vec<f32>> {
@@ -386,7 +386,7 @@ mod tests {
                     v: (0..h).flat_map(|y| g.row(y, w).iter().map(|v| *v as f64)).collect(),
                 })
                 .collect();
-            let tape = plain::forward(&spec, finest as usize, &weights, &maps);
+            let tape = reference::forward(&spec, finest as usize, &weights, &maps);
             let (w, h) = sizes[0];
             let n = w * h * spec.channels;
             let mut out = vec![0.0; n];
@@ -399,7 +399,7 @@ mod tests {
             let dmaps: Vec<Map> =
                 dout.chunks(w * h).map(|c| Map { w, h, v: c.iter().map(|v| *v as f64).collect() }).collect();
             let mut dw = vec![0f64; weights.len()];
-            let dgrids = plain::backward(&spec, finest as usize, &weights, &maps, &tape, &dmaps, &mut dw);
+            let dgrids = reference::backward(&spec, finest as usize, &weights, &maps, &tape, &dmaps, &mut dw);
             // A gradient is added to what is there.
             let mut got = filled(&sizes, || 1.0);
             let mut dw32 = vec![1f32; weights.len()];

@@ -1,11 +1,11 @@
 //! Gradient descent on codes and networks together: `bits + (P / lambda) MSE`, P pixels.
 
-use super::grid::{View, ViewMut};
-use super::grid_buf::GridBuf;
 use super::latents::{draw_to_whole, grid_sizes, Latents};
+use super::padded_grid::PaddedGrid;
 use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
+use super::view::{View, ViewMut};
 use super::weight_rate::WeightRate;
 use crate::fit::loss::MS_SSIM_UNIT;
 use crate::fit::rng::Rng;
@@ -51,8 +51,8 @@ pub(super) struct Canvas {
     /// For each grid present: where the synthesis has it, if it does.
     pub places: Vec<Option<usize>>,
     /// The grids present in coding order (a prefix of all).
-    pub q: Vec<GridBuf>,
-    pub dq: Vec<GridBuf>,
+    pub q: Vec<PaddedGrid>,
+    pub dq: Vec<PaddedGrid>,
     pub rate: RateModel,
     pub synth: SynthModel,
     /// The output and its gradient, where the distortion is not MSE.
@@ -162,7 +162,7 @@ impl Trainer {
 
     /// One step on latents and networks.
     pub fn step(&mut self, lambda: f64, anneal: &Anneal) {
-        let lambda = anneal.dearer * lambda;
+        let lambda = anneal.rate_weight * lambda;
         let (level, seed, step) = (self.level, self.seed, self.step);
         // Noise comes in pairs of opposite sign: momentum cancels most of what it does to gradients (antithetic
         // variates, Hammersley, Morton 1956).
@@ -179,11 +179,11 @@ impl Trainer {
         for (i, part) in self.parts.iter_mut().enumerate() {
             let (latents, c) = (&mut part.latents, &mut self.canvases[part.canvas]);
             latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
-            c.dq.iter_mut().for_each(GridBuf::clear);
+            c.dq.iter_mut().for_each(PaddedGrid::clear);
             if look {
                 c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.bits_grad));
                 latents.keep_bits(&c.dq);
-                c.dq.iter_mut().for_each(GridBuf::clear);
+                c.dq.iter_mut().for_each(PaddedGrid::clear);
             }
             match self.tune {
                 Tune::MsSsim if c.similarity_scales() > 0 => {
@@ -242,12 +242,12 @@ impl Trainer {
     }
 
     /// Slopes of `bits + (P / lambda) MSE` by the rounded codes of grid `g` of picture `n`, the networks being of `weights`.
-    pub(super) fn slopes(&mut self, n: usize, g: usize, weights: &[f32], lambda: f64) -> &GridBuf {
+    pub(super) fn slopes(&mut self, n: usize, g: usize, weights: &[f32], lambda: f64) -> &PaddedGrid {
         let (level, weight) = (self.level, self.pixels / (lambda * self.samples()));
         let part = &self.parts[n];
         let c = &mut self.canvases[part.canvas];
         part.latents.round(level, &mut c.q, GAIN);
-        c.dq.iter_mut().for_each(GridBuf::clear);
+        c.dq.iter_mut().for_each(PaddedGrid::clear);
         c.rate.forward_backward(level, weights, &c.q, &mut c.dq, None);
         c.distortion(level, weights, &part.target, &mut self.grad, weight as f32);
         &c.dq[g]
@@ -329,7 +329,7 @@ impl Canvas {
     fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Canvas {
         let present: Vec<_> = spec.coding_order().into_iter().filter(|g| g.scale >= finest).collect();
         let after = |n: usize| present[n + 1..].iter().filter(|g| !g.hyper).count();
-        let buffers = || grid_sizes(spec, width, height, finest).iter().map(|(w, h)| GridBuf::new(*w, *h)).collect();
+        let buffers = || grid_sizes(spec, width, height, finest).iter().map(|(w, h)| PaddedGrid::new(*w, *h)).collect();
         Canvas {
             width,
             height,
@@ -403,7 +403,7 @@ impl Canvas {
 const MOST: usize = 2 * 9;
 
 /// The grids of `q` that the synthesis sees, at their places.
-pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [GridBuf]) -> [View<'a>; MOST] {
+pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [PaddedGrid]) -> [View<'a>; MOST] {
     let mut views = [View { data: &[], stride: 0 }; MOST];
     for (place, q) in places.iter().zip(q) {
         if let Some(place) = place {
@@ -413,7 +413,7 @@ pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [GridBuf]) -> [Vi
     views
 }
 
-fn synthesised_mut<'a>(places: &[Option<usize>], q: &'a mut [GridBuf]) -> [ViewMut<'a>; MOST] {
+fn synthesised_mut<'a>(places: &[Option<usize>], q: &'a mut [PaddedGrid]) -> [ViewMut<'a>; MOST] {
     let mut views = std::array::from_fn(|_| ViewMut { data: &mut [], stride: 0 });
     for (place, q) in places.iter().zip(q) {
         if let Some(place) = place {

@@ -3,9 +3,9 @@
 //! `up`: x2, the transposed convolution with the symmetric kernel `a b c d d c b a` along each axis over replicated
 //! borders. `pre`: the grid plus its filtered self, `a b c d c b a` along each axis over zero borders.
 
-use super::grid::View;
 use super::planes::{repeat_edges, stride_of, with_scratch, zero_edges, Planes, PAD};
-use super::shares::Rows;
+use super::strip_rows::Rows;
+use super::view::View;
 use kernels::fast::upsample::{pairs_back, phases, split, symmetric7, widen};
 use kernels::Level;
 use std::ops::Range;

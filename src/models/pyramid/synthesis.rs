@@ -381,9 +381,9 @@ fn grown(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
 #[cfg(all(test, feature = "fit"))]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::grid::View;
-    use crate::fit::pyramid::plain::tests::{case, random_weights, Noise};
+    use crate::fit::pyramid::reference::tests::{case, random_weights, Noise};
     use crate::fit::pyramid::synth::SynthModel;
+    use crate::fit::pyramid::view::View;
     use proptest::prelude::*;
 
     /// Codes over `rects` only.

@@ -1,23 +1,23 @@
 //! A grid of real-valued codes with the zeros around it that contexts read.
 
-use super::grid::{View, ViewMut};
 use super::planes::clear;
+use super::view::{View, ViewMut};
 use kernels::fast::context::{PAD, SLACK};
 
 /// `[PAD + height][PAD + width + PAD]` and some slack; everything outside the latents stays zero.
 #[derive(Clone, Debug, Default)]
-pub struct GridBuf {
+pub struct PaddedGrid {
     pub width: usize,
     pub height: usize,
     pub stride: usize,
     pub data: Vec<f32>,
 }
 
-impl GridBuf {
+impl PaddedGrid {
     /// All zero.
     pub fn new(width: usize, height: usize) -> Self {
         let stride = width + 2 * PAD;
-        GridBuf { width, height, stride, data: vec![0.0; (PAD + height) * stride + SLACK] }
+        PaddedGrid { width, height, stride, data: vec![0.0; (PAD + height) * stride + SLACK] }
     }
 
     pub fn row(&self, y: usize) -> &[f32] {

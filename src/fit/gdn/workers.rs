@@ -3,7 +3,7 @@
 //! A tape belongs to a thread and not to a sample: its few megabytes then stay in the cache from sample to sample.
 //! What a sample leaves behind belongs to it, so that sums do not depend on threads.
 
-use super::net::{Net, Part};
+use super::net::{Net, Patch};
 use crate::fit::autograd::{Tape, Var};
 use crate::fit::loss::{self, Distortion};
 use crate::fit::Tune;
@@ -14,11 +14,11 @@ use rayon::prelude::*;
 use std::sync::Mutex;
 
 /// Samples of a batch.
-pub const LANES: usize = 8;
+pub const BATCH: usize = 8;
 
 /// The tools of one thread.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Worker {
     pub tape: Tape,
     target: Vec<f32>,
     work: loss::Work,
@@ -29,7 +29,7 @@ pub struct Desk {
 
 /// What one sample leaves behind.
 #[derive(Debug, Default)]
-pub struct Lane {
+pub struct Sample {
     pub gradient: Vec<f32>,
     /// Codes, or their gradient.
     pub codes: Vec<f32>,
@@ -38,17 +38,17 @@ pub struct Lane {
     pub pixels: f64,
 }
 
-/// Desks and lanes.
+/// Desks and samples.
 #[derive(Debug)]
-pub struct Team {
-    desks: Vec<Mutex<Desk>>,
-    pub lanes: Vec<Lane>,
+pub struct Workers {
+    workers: Vec<Mutex<Worker>>,
+    pub samples: Vec<Sample>,
 }
 
-impl Desk {
+impl Worker {
     fn new() -> Self {
         let (target, row, d_row) = (Vec::new(), Vec::new(), Vec::new());
-        Desk { tape: Tape::new(Level::best()), target, work: loss::Work::default(), row, d_row }
+        Worker { tape: Tape::new(Level::best()), target, work: loss::Work::default(), row, d_row }
     }
 
     /// Layers `which` one after another.
@@ -56,51 +56,59 @@ impl Desk {
         which.fold(x, |x, i| self.tape.call(&net.layers, i, x))
     }
 
-    /// The distortion of `part`'s core, with its gradient times `gain / samples`.
-    pub fn measure(&mut self, lane: &mut Lane, pictures: &[Picture], part: &Part, tune: Tune, out: Var, gain: f64) {
-        let (inner, pixels) = (part.inner(SHIFT), part.pixels(pictures));
+    /// The distortion of `patch`'s core, with its gradient times `gain / samples`.
+    pub fn measure(
+        &mut self,
+        sample: &mut Sample,
+        pictures: &[Picture],
+        patch: &Patch,
+        tune: Tune,
+        out: Var,
+        gain: f64,
+    ) {
+        let (inner, pixels) = (patch.inner(SHIFT), patch.pixels(pictures));
         let window = Window { y0: inner.y0, x0: inner.x0, height: pixels.height(), width: pixels.width() };
-        part.fill_target(pictures, &mut self.target);
+        patch.fill_target(pictures, &mut self.target);
         let gain = (gain / self.target.len() as f64) as f32;
         let level = self.tape.level();
         let (planes, d, scratch) = self.tape.value_and_gradient(out);
         let target = &self.target;
-        lane.distortion =
+        sample.distortion =
             loss::distortion(level, tune, out.shape, planes, &window, target, gain, d, &mut self.work, scratch);
-        lane.pixels = pixels.area() as f64;
+        sample.pixels = pixels.area() as f64;
     }
 }
 
-impl Team {
+impl Workers {
     /// For gradients of `parameters` values.
     pub fn new(parameters: usize) -> Self {
-        let lane = || Lane { gradient: vec![0.0; parameters], ..Lane::default() };
-        Team {
-            desks: (0..rayon::current_num_threads()).map(|_| Mutex::new(Desk::new())).collect(),
-            lanes: (0..LANES).map(|_| lane()).collect(),
+        let sample = || Sample { gradient: vec![0.0; parameters], ..Sample::default() };
+        Workers {
+            workers: (0..rayon::current_num_threads()).map(|_| Mutex::new(Worker::new())).collect(),
+            samples: (0..BATCH).map(|_| sample()).collect(),
         }
     }
 
-    /// Does `work` for each lane up to `count`, at the desk of the thread that does it.
-    pub fn each(&mut self, count: usize, work: impl Fn(usize, &mut Desk, &mut Lane) + Sync) {
-        let desks = &self.desks;
-        self.lanes[..count].par_iter_mut().enumerate().for_each(|(i, lane)| {
-            let own = rayon::current_thread_index().unwrap_or(0) % desks.len();
+    /// Does `work` for each sample up to `count`, at the worker of the thread that does it.
+    pub fn each(&mut self, count: usize, work: impl Fn(usize, &mut Worker, &mut Sample) + Sync) {
+        let workers = &self.workers;
+        self.samples[..count].par_iter_mut().enumerate().for_each(|(i, sample)| {
+            let own = rayon::current_thread_index().unwrap_or(0) % workers.len();
             // A sample that panicked leaves nothing that the next one reads.
-            let mut desk = desks[own].lock().unwrap_or_else(|broken| broken.into_inner());
-            work(i, &mut desk, lane);
+            let mut worker = workers[own].lock().unwrap_or_else(|broken| broken.into_inner());
+            work(i, &mut worker, sample);
         });
     }
 }
 
-/// Sums the gradients of lanes in their order.
-pub fn reduce(lanes: &[Lane], sum: &mut [f32]) {
-    let part = 1 << 14;
-    sum.par_chunks_mut(part).enumerate().for_each(|(i, sum)| {
+/// Sums the gradients of samples in their order.
+pub fn reduce(samples: &[Sample], sum: &mut [f32]) {
+    let patch = 1 << 14;
+    sum.par_chunks_mut(patch).enumerate().for_each(|(i, sum)| {
         sum.fill(0.0);
-        for lane in lanes {
+        for sample in samples {
             let n = sum.len();
-            sum.iter_mut().zip(&lane.gradient[i * part..][..n]).for_each(|(s, g)| *s += g);
+            sum.iter_mut().zip(&sample.gradient[i * patch..][..n]).for_each(|(s, g)| *s += g);
         }
     });
 }

@@ -14,7 +14,7 @@ const SPARSE: usize = 64;
 
 /// Empties the grids whose few codes cost more than they give in `D + lambda bits / P` of the file, finest first, and
 /// names them: picture and grid. A network that is unsure of 393,216 zeros takes 90 bytes for them and a single code.
-pub fn empty(
+pub fn prune(
     spec: &PyramidSpec,
     quantised: &Quantised,
     pictures: &[Picture],
@@ -101,7 +101,7 @@ mod tests {
         codes[finest].codes[side * side / 2] = 1;
         for tune in [Tune::Psnr, Tune::MsSsim] {
             let mut all = [codes.clone()];
-            assert_eq!(empty(&spec, &quantised, &pictures, &mut all, lambda, tune), [(0, finest)]);
+            assert_eq!(prune(&spec, &quantised, &pictures, &mut all, lambda, tune), [(0, finest)]);
             assert_eq!(all[0], wanted);
         }
     }

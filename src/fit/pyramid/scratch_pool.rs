@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
-pub(super) struct Room<T>(Mutex<Vec<T>>);
+pub(super) struct ScratchPool<T>(Mutex<Vec<T>>);
 
-impl<T> Room<T> {
-    pub fn new() -> Room<T> {
-        Room(Mutex::default())
+impl<T> ScratchPool<T> {
+    pub fn new() -> ScratchPool<T> {
+        ScratchPool(Mutex::default())
     }
 
     /// Runs `f` with one that is free, or the one that `make` gives.

@@ -165,7 +165,7 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain;
+    use crate::fit::pyramid::reference;
     use crate::fit::pyramid::train::GAIN;
     use crate::fit::rng::Rng;
     use crate::image::Picture;
@@ -182,7 +182,7 @@ mod tests {
             (128.0 + 50.0 * (x * 0.3).sin() * (y * 0.2).cos() + 8.0 * random.normal()) as u8
         };
         let samples = (0..width * height * 3).map(sample).collect();
-        plain::short_fit(&[Picture { width, height, channels: 3, samples }], 3, LAMBDA, 300)
+        reference::short_fit(&[Picture { width, height, channels: 3, samples }], 3, LAMBDA, 300)
     }
 
     fn places(trainer: &Trainer, modules: &[Module]) -> Vec<usize> {

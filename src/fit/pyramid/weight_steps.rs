@@ -158,7 +158,7 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::{short_fit, waves};
+    use crate::fit::pyramid::reference::{short_fit, waves};
 
     /// Steps that are all four times too coarse: a finer one alone need not pay, all together do.
     #[test]

@@ -5,7 +5,7 @@
 //! to fifty (after short ones) are, and which ones only the integers of the context network and the 8-bit samples tell. So
 //! moves are tried, many at a time, so far from each other that none changes what another does, the most promising first.
 
-use super::idle;
+use super::prune;
 use super::train::Trainer;
 use crate::image::Picture;
 use crate::metrics::{squares, PEAK_SQUARE};
@@ -42,7 +42,7 @@ struct Choice<'a> {
 
 /// Makes `passes` through each grid of each picture, as long as `go_on` says so. The codes end in `codes` and in the trainer's latents,
 /// whose weights are not touched.
-pub fn choose(
+pub fn optimise_codes(
     trainer: &mut Trainer,
     model: &PyramidModel,
     pictures: &[Picture],
@@ -52,7 +52,7 @@ pub fn choose(
     go_on: &mut dyn FnMut() -> bool,
 ) {
     for (n, (picture, codes)) in pictures.iter().zip(codes).enumerate() {
-        let decoded = idle::decoded(model, picture, codes);
+        let decoded = prune::decoded(model, picture, codes);
         let mut choice = Choice { model, picture, n, lambda, codes, decoded, bits: Vec::new() };
         for g in (0..model.grids().len()).rev() {
             if choice.scale(g) <= COARSEST {
@@ -115,7 +115,7 @@ impl Choice<'_> {
     fn pass(&mut self, trainer: &mut Trainer, g: usize, moves: &[usize], reach: usize) {
         let (scale, (width, _)) = (self.scale(g), self.size(g));
         moves.iter().for_each(|which| self.codes[g].codes[which / 2] += step(*which));
-        let mut decoded = idle::decoded(self.model, self.picture, self.codes);
+        let mut decoded = prune::decoded(self.model, self.picture, self.codes);
         let mut bits: Vec<Vec<f32>> = (g..self.codes.len()).map(|i| self.bits_of(i)).collect();
         for which in moves {
             let i = which / 2;
@@ -175,7 +175,7 @@ impl Choice<'_> {
                 count += 1;
             }
         }
-        let moved = idle::decoded(self.model, self.picture, self.codes);
+        let moved = prune::decoded(self.model, self.picture, self.codes);
         self.codes[g].codes = kept;
         (squares(&moved.samples, &self.decoded.samples) as f64 * self.bits_a_square() / f64::from(count)) as f32
     }
@@ -240,15 +240,15 @@ fn step(which: usize) -> i16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::plain::{short_fit, waves};
-    use crate::fit::pyramid::steps;
+    use crate::fit::pyramid::reference::{short_fit, waves};
+    use crate::fit::pyramid::weight_steps;
     use crate::fit::Tune;
 
     const LAMBDA: f64 = 3e-4;
 
     /// What the file costs but for its weights, in bits.
     fn cost(model: &PyramidModel, pictures: &[Picture], codes: &[Codes]) -> f64 {
-        pictures.iter().zip(codes).map(|(p, c)| idle::cost(model, p, c, LAMBDA, Tune::Psnr) / LAMBDA).sum()
+        pictures.iter().zip(codes).map(|(p, c)| prune::cost(model, p, c, LAMBDA, Tune::Psnr) / LAMBDA).sum()
     }
 
     /// Every move that is kept makes the file cheaper: moves do not meet, and reach no further than is looked.
@@ -256,13 +256,13 @@ mod tests {
     fn chosen_codes_cost_less() {
         let pictures = [waves(80, 12.0), waves(112, 5.0)];
         let mut trainer = short_fit(&pictures, 3, LAMBDA, 120);
-        let quantised = steps::search(&mut trainer, LAMBDA);
+        let quantised = weight_steps::search(&mut trainer, LAMBDA);
         let model = PyramidModel::from_quantised(trainer.spec.clone(), quantised, false);
         let (fitted, weights) = (trainer.codes(), trainer.weights.clone());
         let mut codes = fitted.clone();
-        choose(&mut trainer, &model, &pictures, &mut codes, LAMBDA, 20, &mut || false);
+        optimise_codes(&mut trainer, &model, &pictures, &mut codes, LAMBDA, 20, &mut || false);
         assert_eq!(codes, fitted, "no time, no moves");
-        choose(&mut trainer, &model, &pictures, &mut codes, LAMBDA, 20, &mut || true);
+        optimise_codes(&mut trainer, &model, &pictures, &mut codes, LAMBDA, 20, &mut || true);
         assert_eq!((trainer.codes(), &trainer.weights), (codes.clone(), &weights));
         let grids = |codes: &[Codes]| codes.iter().flatten().flat_map(|g| g.codes.clone()).collect::<Vec<_>>();
         let moved = grids(&codes).iter().zip(grids(&fitted)).filter(|(a, b)| **a != *b).count();
