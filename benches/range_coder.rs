@@ -9,16 +9,15 @@ use constriction::stream::queue::{DefaultRangeDecoder, DefaultRangeEncoder};
 use constriction::stream::{Decode, Encode};
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tilefit::cli::png_io;
-use tilefit::codec::write_file;
+use tilefit::container::header::Header;
 use tilefit::entropy::bottleneck;
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::range_coder::{RangeDecoder, RangeEncoder};
 use tilefit::fit::rng::Rng;
-use tilefit::fit::{gdn, FitOptions, Monitor, Target};
-use tilefit::Picture;
+use tilefit::models::{read_model, Codes, Grid, GridSpec};
+use tilefit::{Encoder, Level, Picture, Target};
 
 const SYMBOLS: usize = 1 << 18;
 
@@ -47,12 +46,15 @@ fn contexts_beside_tables() {
     let (side, stride) = (512, 3 * whole.width);
     let samples = (200..200 + side).flat_map(|y| &whole.samples[y * stride + 600..][..3 * side]);
     let pictures = [Picture { width: side, height: side, channels: 3, samples: samples.copied().collect() }];
-    let options = FitOptions { target: Target::Lambda(8e-4), effort: 1, ..FitOptions::default() };
-    let stop = AtomicBool::new(false);
-    let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
-    let fitted = gdn::fit(&pictures, &options, &mut monitor).expect("a fit");
+    let encoder = Encoder::new().model("gdn").target(Target::Lambda(8e-4)).effort(1);
+    let encoded = encoder.encode_group(&pictures).expect("a fit");
+    let header = Header::read(&encoded.bytes).expect("a header");
+    let model = read_model(header.family, header.channels, &header.description, &header.weights).expect("a model");
+    let grid = |s: &GridSpec| Grid::new(header.tile_rect(0, 0).shrunk(s.shift), s.channels);
+    let mut grids: Codes = model.grids().iter().map(grid).collect();
+    model.decode_tile(Level::best(), 0, &encoded.bytes[header.length..], &mut grids).expect("codes");
     let mut bits = 0.0;
-    for grid in fitted.codes.iter().flatten() {
+    for grid in &grids {
         for plane in grid.codes.chunks_exact(grid.codes.len() / grid.channels) {
             let (low, high) = (*plane.iter().min().expect("codes"), *plane.iter().max().expect("codes"));
             let mut counts = vec![0u32; (high - low) as usize + 2];
@@ -61,8 +63,7 @@ fn contexts_beside_tables() {
             bits += plane.iter().map(|&q| table.bits(q)).sum::<f64>();
         }
     }
-    let written = write_file(&fitted, &pictures).expect("a file");
-    let (contexts, tables) = (written.codes_bytes as f64, bits / 8.0);
+    let (contexts, tables) = (encoded.report.codes_bytes as f64, bits / 8.0);
     println!(
         "codes of nebula.png, {side}x{side}, gdn: contexts {contexts} bytes, tables {tables:.0} bytes and themselves"
     );

@@ -11,7 +11,13 @@ use crate::error::{Error, Result};
 use crate::image::{Picture, Rect};
 use crate::limits::{try_vec, Limits};
 use crate::models::{self, Codes, Grid, Model};
-use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
 use kernels::Level;
 #[cfg(feature = "threads")]
 use rayon::prelude::*;
@@ -214,7 +220,7 @@ impl<'a> Decoder<'a> {
         let samples = region.area() * self.header.channels;
         if out.len() != samples {
             let message = format!("out has {} bytes, the samples take {samples}", out.len());
-            return Err(Error::new(crate::Class::Usage, message));
+            return Err(Error::of_argument("out", message));
         }
         let (codes, _) = self.codes(picture, scale, region, false)?;
         self.synthesise(picture, scale, region, &codes, out)
@@ -319,22 +325,22 @@ impl<'a> Decoder<'a> {
     /// The region, if what is asked for is there and within the limits; `samples` a pixel are to be allocated.
     fn check(&self, picture: usize, scale: u32, region: Option<Rect>, samples: usize) -> Result<Rect> {
         if picture >= self.header.pictures.len() {
-            return Err(Error::new(
-                crate::Class::Usage,
+            return Err(Error::of_argument(
+                "picture",
                 format!("there is no picture {picture}: the file has {}", self.header.pictures.len()),
             ));
         }
         if scale > MAX_SCALE {
-            return Err(Error::new(
-                crate::Class::Usage,
+            return Err(Error::of_argument(
+                "scale",
                 format!("scale 1/{}: 1/2, 1/4 and 1/8 are there", 1u64 << scale.min(63)),
             ));
         }
         let area = self.area(picture, scale);
         let region = region.unwrap_or(area);
         if region.is_empty() || region.x1 > area.x1 || region.y1 > area.y1 {
-            return Err(Error::new(
-                crate::Class::Usage,
+            return Err(Error::of_argument(
+                "region",
                 format!("the region is not inside the picture of {}x{}", area.x1, area.y1),
             ));
         }
@@ -399,7 +405,7 @@ impl<'a> Decoder<'a> {
             match result {
                 Ok(()) => {}
                 Err(e) if partial => {
-                    damage.push(Damage { tile, layer, reason: e.message });
+                    damage.push(Damage { tile, layer, reason: e.to_string() });
                     // What follows has this layer as its context.
                     for g in self.model.layer_grids(layer) {
                         codes[g].codes.fill(0);

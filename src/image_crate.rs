@@ -112,10 +112,12 @@ impl ImageDecoderRect for TilefitDecoder {
 /// The kind of failure in the terms of `image`; its limits have no words of ours.
 fn failed(e: Error) -> ImageError {
     let format = || ImageFormatHint::Name("Tilefit".into());
-    match e.class {
-        Class::Limit => ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)),
+    match e.class() {
+        Class::PixelLimit | Class::MemoryLimit => {
+            ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory))
+        }
         Class::Unsupported => {
-            let kind = UnsupportedErrorKind::GenericFeature(e.message);
+            let kind = UnsupportedErrorKind::GenericFeature(e.to_string());
             ImageError::Unsupported(UnsupportedError::from_format_and_kind(format(), kind))
         }
         _ => ImageError::Decoding(DecodingError::new(format(), e)),

@@ -1,7 +1,11 @@
 //! Tilefit: a neural image codec that fits a small model to one picture and ships it in the file.
 //!
-//! The decoder half builds alone (`--no-default-features`). Feature `fit` adds the encoder.
+//! [`Encoder`] makes files, [`Decoder`] reads them. Without the feature `fit` the crate is the decoder alone.
+//!
+//! What this page lists is what the crate promises (semantic versioning). Hidden modules serve the command, tests and
+//! benchmarks, and may change at any time.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 // Without an operating system the decoder half makes do with `core` and `alloc`.
 #![cfg_attr(any(target_os = "none", target_os = "unknown"), no_std)]
 
@@ -10,25 +14,39 @@ extern crate alloc;
 extern crate core as std;
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
-#[cfg(feature = "fit")]
-pub mod codec;
+#[doc(hidden)]
 pub mod container;
+#[doc(hidden)]
 pub mod decoder;
-pub mod entropy;
-pub mod error;
 #[cfg(feature = "fit")]
+mod encoder;
+#[doc(hidden)]
+pub mod entropy;
+mod error;
+#[cfg(feature = "fit")]
+#[doc(hidden)]
 pub mod fit;
-pub mod image;
+mod image;
 #[cfg(feature = "image")]
 pub mod image_crate;
+#[doc(hidden)]
 pub mod layers;
+#[doc(hidden)]
 pub mod limits;
 #[cfg(feature = "fit")]
 pub mod metrics;
+#[doc(hidden)]
 pub mod models;
+#[doc(hidden)]
 pub mod tensor;
 
+pub use container::header::PictureInfo;
+pub use container::metadata;
+pub use decoder::{Damage, Decoder, Info};
+#[cfg(feature = "fit")]
+pub use encoder::{Encoded, Encoder, Plan, Progress, Report, Signal, Target, Tune, WeightCoding};
 pub use error::{Class, Error, Result};
 // `self`: there is a crate of that name too.
 pub use self::image::{Picture, Rect};

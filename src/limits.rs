@@ -22,29 +22,23 @@ impl Limits {
     /// No limits but those of the format.
     pub const NONE: Limits = Limits { max_pixels: u64::MAX, max_memory: u64::MAX };
 
-    /// Refuses `pixels` over the limit; the message names the flag that raises it.
+    /// Refuses `pixels` over the limit.
     pub fn check_pixels(&self, pixels: u64) -> Result<()> {
-        if pixels > self.max_pixels {
-            return Err(Error::new(
-                Class::Limit,
-                format!(
-                    "{pixels} pixels, the limit is {}: raise it with --max-pixels, or decode a --region",
-                    self.max_pixels
-                ),
-            ));
+        match pixels > self.max_pixels {
+            true => Err(Error::new(Class::PixelLimit, format!("{pixels} pixels, the limit is {}", self.max_pixels))),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Refuses `bytes` of memory over the limit.
     pub fn check_memory(&self, bytes: u64) -> Result<()> {
-        if bytes > self.max_memory {
-            return Err(Error::new(
-                Class::Limit,
-                format!("decoding needs {bytes} bytes of memory, the limit is {}: raise it with --max-memory, or decode a --region", self.max_memory),
-            ));
+        match bytes > self.max_memory {
+            true => Err(Error::new(
+                Class::MemoryLimit,
+                format!("decoding needs {bytes} bytes of memory, the limit is {}", self.max_memory),
+            )),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -52,7 +46,7 @@ impl Limits {
 pub fn try_vec<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
     v.try_reserve_exact(n)
-        .map_err(|_| Error::new(Class::Limit, format!("cannot allocate {n} elements: decode a --region")))?;
+        .map_err(|_| Error::new(Class::MemoryLimit, format!("there is no memory for {n} elements")))?;
     v.resize(n, T::default());
     Ok(v)
 }

@@ -15,6 +15,8 @@ use rayon::prelude::*;
 /// Exponents of the five scales, finest first.
 const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 const TAPS: usize = 11;
+/// Pictures with a shorter side have no MS-SSIM.
+pub const MS_SSIM_LEAST_SIDE: usize = TAPS;
 /// The square of an 8-bit sample's range: by it a mean squared error becomes that of samples in `[0, 1]`.
 pub const PEAK_SQUARE: f64 = 255.0 * 255.0;
 /// Window positions that are worked on at a time: what is read for them stays in the second-level cache.

@@ -32,7 +32,7 @@ impl Shape {
     /// [`len`](Self::len), or an error where it does not fit.
     pub fn checked_len(&self) -> Result<usize> {
         let len = self.channels.checked_mul(self.height).and_then(|n| n.checked_mul(self.width));
-        len.ok_or_else(|| Error::new(Class::Limit, "a feature map is too large: decode a --region"))
+        len.ok_or_else(|| Error::new(Class::MemoryLimit, "a feature map is too large for this machine"))
     }
 }
 

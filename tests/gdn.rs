@@ -2,10 +2,8 @@
 //! other distortions, threads, checkpoints.
 #![cfg(feature = "fit")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use tilefit::codec::{write_file, Written};
-use tilefit::fit::{gdn, FitOptions, Fitted, Monitor, Target, Tune, WeightCoding};
-use tilefit::{metrics, Class, Picture};
+use std::sync::Mutex;
+use tilefit::{metrics, Class, Decoder, Encoded, Encoder, Limits, Picture, Result, Signal, Target, Tune, WeightCoding};
 
 /// Waves, an edge and a little noise.
 fn picture(width: usize, height: usize, channels: usize) -> Picture {
@@ -21,79 +19,89 @@ fn picture(width: usize, height: usize, channels: usize) -> Picture {
     Picture { width, height, channels, samples }
 }
 
-fn options(target: Target) -> FitOptions {
-    FitOptions { target, effort: 1, threads: 2, seed: 5, channels: Some(4), ..FitOptions::default() }
+fn encoder<'a>(target: Target) -> Encoder<'a> {
+    Encoder::new().model("gdn").target(target).effort(1).threads(2).seed(5).channels(4)
 }
 
-/// A fit that stops after `stop_after` reports, what it saved last, from `resume` if there is a state.
-fn fit(
-    pictures: &[Picture],
-    options: &FitOptions,
-    stop_after: usize,
-    resume: Option<Vec<u8>>,
-) -> (tilefit::Result<Fitted>, Option<Vec<u8>>) {
-    let stop = AtomicBool::new(false);
-    let (mut reports, mut saved) = (0, None);
-    let mut report = |_| {
-        reports += 1;
-        stop.store(reports >= stop_after, Ordering::Relaxed);
-    };
-    let mut save = |state: &[u8]| saved = Some(state.to_vec());
-    let mut monitor = Monitor { report: &mut report, stop: &stop, save: &mut save, resume };
-    let fitted = gdn::fit(pictures, options, &mut monitor);
-    (fitted, saved)
+fn decoded(encoded: &Encoded) -> Vec<Picture> {
+    let decoder = Decoder::new(&encoded.bytes, Limits::default()).expect("a file");
+    (0..decoder.pictures().len()).map(|i| decoder.decode(i).expect("a picture")).collect()
 }
 
-fn file(pictures: &[Picture], options: &FitOptions) -> Written {
-    write_file(&fit(pictures, options, usize::MAX, None).0.expect("a fit"), pictures).expect("a file")
-}
-
-fn psnr(pictures: &[Picture], written: &Written) -> f64 {
-    let each = pictures.iter().zip(&written.decoded).map(|(a, b)| metrics::psnr(a, b));
+/// The least PSNR of any picture.
+fn psnr(pictures: &[Picture], encoded: &Encoded) -> f64 {
+    let each = pictures.iter().zip(decoded(encoded)).map(|(a, b)| metrics::psnr(a, &b));
     each.fold(f64::INFINITY, f64::min)
+}
+
+fn ms_ssim(picture: &Picture, encoded: &Encoded) -> f64 {
+    metrics::ms_ssim(picture, &decoded(encoded)[0]).unwrap()
+}
+
+/// A fit that is cancelled at step `at`: its failure, and its last checkpoint.
+fn cancelled(pictures: &[Picture], encoder: Encoder, at: u64) -> (Result<Encoded>, Vec<u8>) {
+    let saved = Mutex::new(Vec::new());
+    let encoded = encoder
+        .progress(|p| if p.step >= at { Signal::Cancel } else { Signal::GoOn })
+        .checkpoint(|state| *saved.lock().unwrap() = state.to_vec())
+        .encode_group(pictures);
+    (encoded, saved.into_inner().unwrap())
 }
 
 #[test]
 fn targets_are_kept() {
     let pictures = [picture(96, 64, 3)];
-    let free = file(&pictures, &options(Target::Lambda(1e-3)));
+    let file = |target| encoder(target).encode_group(&pictures).expect("a file");
+    let free = file(Target::Lambda(1e-3));
     let (db, bytes) = (psnr(&pictures, &free), free.bytes.len());
     assert!(db > 25.0, "{db}");
-    let got = file(&pictures, &options(Target::Psnr(db - 1.5)));
-    assert!(psnr(&pictures, &got) >= db - 1.5);
+    assert!(psnr(&pictures, &file(Target::Psnr(db - 1.5))) >= db - 1.5);
     let limit = bytes as u64 * 4 / 5;
-    let got = file(&pictures, &options(Target::Size(limit)));
+    let got = file(Target::Size(limit));
     assert!(got.bytes.len() as u64 <= limit, "{} of {limit}", got.bytes.len());
     let bpp = 8.0 * 0.8 * bytes as f64 / (96.0 * 64.0);
-    let got = file(&pictures, &options(Target::Bpp(bpp)));
-    assert!(8.0 * got.bytes.len() as f64 / (96.0 * 64.0) <= bpp);
-    let wanted = 1.0 - 2.0 * (1.0 - metrics::ms_ssim(&pictures[0], &free.decoded[0]).unwrap());
-    let got = file(&pictures, &options(Target::MsSsim(wanted)));
-    assert!(metrics::ms_ssim(&pictures[0], &got.decoded[0]).unwrap() >= wanted);
-    let out_of_reach = fit(&pictures, &options(Target::Size(40)), usize::MAX, None).0.err().unwrap();
-    assert_eq!(out_of_reach.class, Class::Target);
+    assert!(8.0 * file(Target::Bpp(bpp)).bytes.len() as f64 / (96.0 * 64.0) <= bpp);
+    let wanted = 1.0 - 2.0 * (1.0 - ms_ssim(&pictures[0], &free));
+    assert!(ms_ssim(&pictures[0], &file(Target::MsSsim(wanted))) >= wanted);
+    let out_of_reach = encoder(Target::Size(40)).encode_group(&pictures).unwrap_err();
+    assert_eq!(out_of_reach.class(), Class::Target);
+}
+
+/// A group's MS-SSIM is the mean over its pictures, for the target as for the report.
+#[test]
+fn a_group_keeps_its_target() {
+    let group = [picture(120, 90, 3), picture(33, 61, 3), picture(16, 16, 3)];
+    let mean = |encoded: &Encoded| {
+        let each = group.iter().zip(decoded(encoded)).map(|(a, b)| metrics::ms_ssim(a, &b).unwrap());
+        each.sum::<f64>() / group.len() as f64
+    };
+    let free = encoder(Target::Lambda(1e-3)).encode_group(&group).unwrap();
+    assert!((mean(&free) - free.report.ms_ssim.unwrap()).abs() < 1e-9);
+    let wanted = 1.0 - 1.5 * (1.0 - mean(&free));
+    let got = encoder(Target::MsSsim(wanted)).encode_group(&group).unwrap();
+    assert!(mean(&got) >= wanted && got.bytes.len() < free.bytes.len());
 }
 
 #[test]
 fn groups_grey_and_f16() {
     let group = [picture(80, 56, 3), picture(33, 61, 3), picture(8, 8, 3)];
-    let written = file(&group, &options(Target::Lambda(1e-3)));
-    assert!(psnr(&group, &written) > 20.0);
+    assert!(psnr(&group, &encoder(Target::Lambda(1e-3)).encode_group(&group).unwrap()) > 20.0);
     let grey = [picture(70, 50, 1)];
-    let written = file(&grey, &options(Target::Lambda(1e-3)));
-    assert!(psnr(&grey, &written) > 24.0);
-    let plain = file(&grey, &FitOptions { weights: WeightCoding::F16, ..options(Target::Lambda(1e-3)) });
-    assert!(psnr(&grey, &plain) > 24.0 && plain.weights_bytes > 2 * written.weights_bytes);
+    let coded = encoder(Target::Lambda(1e-3)).encode_group(&grey).unwrap();
+    assert!(psnr(&grey, &coded) > 24.0);
+    let plain = encoder(Target::Lambda(1e-3)).weights(WeightCoding::F16).encode_group(&grey).unwrap();
+    assert!(psnr(&grey, &plain) > 24.0 && plain.report.weights_bytes > 2 * coded.report.weights_bytes);
 }
 
 #[test]
 fn smallest_pictures() {
     for (width, height) in [(1, 1), (1, 9), (9, 1), (2, 3)] {
         let pictures = [picture(width, height, 3)];
-        let written = file(&pictures, &FitOptions { channels: None, ..options(Target::Quality(60.0)) });
-        let (a, b) = (&pictures[0], &written.decoded[0]);
-        assert_eq!((a.width, a.height), (b.width, b.height));
-        assert!(psnr(&pictures, &written) > 15.0, "{width}x{height}");
+        let encoder = Encoder::new().model("gdn").target(Target::Quality(60.0)).effort(1);
+        let encoded = encoder.encode_group(&pictures).unwrap();
+        let back = &decoded(&encoded)[0];
+        assert_eq!((back.width, back.height), (width, height));
+        assert!(psnr(&pictures, &encoded) > 15.0, "{width}x{height}");
     }
 }
 
@@ -101,11 +109,11 @@ fn smallest_pictures() {
 #[test]
 fn structural_distortions_serve_their_measure() {
     let pictures = [picture(96, 64, 3)];
-    let similarity = |w: &Written| metrics::ms_ssim(&pictures[0], &w.decoded[0]).unwrap();
-    let plain = file(&pictures, &options(Target::Lambda(1e-3)));
+    let file = |tune| encoder(Target::Lambda(1e-3)).tune(tune).encode_group(&pictures).unwrap();
+    let plain = file(Tune::Psnr);
     for tune in [Tune::Ssim, Tune::MsSsim] {
-        let tuned = file(&pictures, &FitOptions { tune, ..options(Target::Lambda(1e-3)) });
-        assert!(similarity(&tuned) > similarity(&plain), "{tune:?}");
+        let tuned = file(tune);
+        assert!(ms_ssim(&pictures[0], &tuned) > ms_ssim(&pictures[0], &plain), "{tune:?}");
         assert!(tuned.bytes.len() <= plain.bytes.len(), "{tune:?}");
         assert!(psnr(&pictures, &tuned) < psnr(&pictures, &plain), "{tune:?} changes what is minimised");
     }
@@ -114,31 +122,26 @@ fn structural_distortions_serve_their_measure() {
 #[test]
 fn same_seed_same_file_at_any_thread_count() {
     let pictures = [picture(61, 40, 3)];
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| file(&pictures, &options(Target::Lambda(2e-3))).bytes)
-    };
+    let run = |threads| encoder(Target::Lambda(2e-3)).threads(threads).encode_group(&pictures).unwrap().bytes;
     assert_eq!(run(1), run(3));
 }
 
-/// An interrupted fit saves a state in either stage, and goes on from it to a file like that of one run.
+/// A cancelled fit saves a state in either stage, and goes on from it to a file like that of one run.
 #[test]
-fn interrupted_fits_go_on() {
+fn cancelled_fits_go_on() {
     let pictures = [picture(64, 48, 3)];
-    let options = options(Target::Lambda(1e-3));
-    let whole = file(&pictures, &options);
-    // The first stage reports every tenth step.
-    for stop_after in [5, 60] {
-        let (fitted, saved) = fit(&pictures, &options, stop_after, None);
-        assert_eq!(fitted.err().unwrap().class, Class::Interrupted);
-        let (fitted, _) = fit(&pictures, &options, usize::MAX, saved);
-        let resumed = write_file(&fitted.unwrap(), &pictures).unwrap();
-        assert!(psnr(&pictures, &resumed) > psnr(&pictures, &whole) - 1.0, "{stop_after}");
-        assert!(resumed.bytes.len() < whole.bytes.len() * 5 / 4, "{stop_after}");
+    let new = || encoder(Target::Lambda(1e-3));
+    let whole = new().encode_group(&pictures).unwrap();
+    // The first stage has 240 steps.
+    for at in [50, 280] {
+        let (encoded, saved) = cancelled(&pictures, new(), at);
+        assert_eq!(encoded.unwrap_err().class(), Class::Cancelled);
+        let resumed = new().resume(saved.clone()).encode_group(&pictures).unwrap();
+        assert!(psnr(&pictures, &resumed) > psnr(&pictures, &whole) - 1.0, "{at}");
+        assert!(resumed.bytes.len() < whole.bytes.len() * 5 / 4, "{at}");
+        let others = [picture(64, 56, 3)];
+        assert_eq!(new().resume(saved.clone()).encode_group(&others).unwrap_err().argument(), Some("resume"));
+        let cut = saved[..saved.len() - 1].to_vec();
+        assert_eq!(new().resume(cut).encode_group(&pictures).unwrap_err().argument(), Some("resume"));
     }
-    let (_, saved) = fit(&pictures, &options, 5, None);
-    let others = [picture(64, 56, 3)];
-    let (_, of_codes) = fit(&pictures, &options, 60, None);
-    assert!(fit(&others, &options, usize::MAX, of_codes).0.is_err(), "codes of another size");
-    assert!(fit(&pictures, &options, usize::MAX, saved.map(|s| s[..s.len() - 1].to_vec())).0.is_err());
 }

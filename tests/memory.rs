@@ -7,12 +7,13 @@ mod enlarged;
 use enlarged::enlarged;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use tilefit::decoder::Decoder;
-use tilefit::Limits;
+use tilefit::{Decoder, Encoder, Limits, Progress, Signal};
 
 const SIDE: usize = 4096;
+
+/// When a fit is asked to finish.
+const CUT: Duration = Duration::from_secs(3);
 const SAMPLES: u64 = 3 * (SIDE * SIDE) as u64;
 
 /// A file of that side from a small one of the same family, for as long as the tests run.
@@ -100,24 +101,18 @@ fn gdn() {
 /// full-size step on, the more the higher the effort.
 #[test]
 fn fit() {
-    use tilefit::fit::{pyramid, FitOptions, Monitor};
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
     let pictures = [tilefit::cli::png_io::read_file(&path, &Default::default()).unwrap().picture];
     let pixels = pictures[0].pixels();
     for effort in [1, 5] {
-        let options = FitOptions {
-            effort,
-            deadline: Some(Instant::now() + Duration::from_secs(6)),
-            threads: 2,
-            ..FitOptions::default()
-        };
-        let stop = AtomicBool::new(false);
-        let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
-        pyramid::fit(&pictures, &options, &mut monitor).unwrap();
+        let promised = Encoder::new().effort(effort).plan(&pictures).unwrap().memory;
+        // All stages, each cut short. A time limit would lower the effort.
+        let start = Instant::now();
+        let cut = |_: &Progress| if start.elapsed() < CUT { Signal::GoOn } else { Signal::Finish };
+        Encoder::new().effort(effort).threads(2).progress(cut).encode_group(&pictures).unwrap();
         let peak = tilefit::cli::report::peak_memory().unwrap();
         eprintln!("effort {effort}: {:.1} MB, {:.1} bytes a pixel", peak as f64 / 1e6, peak as f64 / pixels as f64);
         assert!(peak < 200 * pixels as u64, "{peak} bytes for {pixels} pixels at effort {effort}");
-        let promised = pyramid::memory(effort, pixels);
         assert!(peak < promised, "{peak} bytes at effort {effort}, where {promised} are promised");
     }
 }

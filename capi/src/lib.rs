@@ -2,9 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use tilefit::container::metadata;
-use tilefit::decoder::Decoder;
-use tilefit::{Class, Error, Limits, Rect, Result};
+use tilefit::{metadata, Class, Decoder, Error, Limits, Rect, Result};
 
 const DAMAGED: c_int = 1;
 const UNSUPPORTED: c_int = 2;
@@ -37,7 +35,7 @@ pub struct CInfo {
 }
 
 fn usage(what: &str) -> Error {
-    Error::new(Class::Usage, what)
+    Error::new(Class::Argument, what)
 }
 
 /// The file as a slice; an empty one for a null pointer, which no file is.
@@ -70,13 +68,13 @@ unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> 
     let (code, message) = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return 0,
         Ok(Err(e)) => {
-            let code = match e.class {
+            let code = match e.class() {
                 Class::Unsupported => UNSUPPORTED,
-                Class::Limit => LIMIT,
-                Class::Usage => USAGE,
+                Class::PixelLimit | Class::MemoryLimit => LIMIT,
+                Class::Argument => USAGE,
                 _ => DAMAGED,
             };
-            (code, e.message)
+            (code, e.to_string())
         }
         Err(_) => (INTERNAL, "a defect of the Tilefit library".to_owned()),
     };

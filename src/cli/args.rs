@@ -1,6 +1,6 @@
 //! One table of commands and flags that parses, checks, prints help and writes completions.
 
-use crate::error::{Class, Error, Result};
+use super::failure::{Code, Failure, Result};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -224,6 +224,11 @@ impl Command {
         COMMANDS.iter().find(|c| c.name == name)
     }
 
+    /// Whether any command has the flag `--name`.
+    pub fn has_flag(name: &str) -> bool {
+        COMMANDS.iter().any(|c| c.all_flags().any(|f| f.long == name))
+    }
+
     pub fn all_flags(&self) -> impl Iterator<Item = &'static Flag> {
         self.flags.iter().chain(COMMON)
     }
@@ -238,8 +243,8 @@ pub struct Args {
 }
 
 /// A usage error.
-pub fn usage(message: impl Into<String>) -> Error {
-    Error::new(Class::Usage, message)
+pub fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Code::Usage, message)
 }
 
 impl Args {
@@ -417,7 +422,7 @@ fn scaled(number: &str, unit: f64) -> Option<f64> {
     v.is_finite().then_some(v)
 }
 
-fn unknown(command: &Command, name: &str) -> Error {
+fn unknown(command: &Command, name: &str) -> Failure {
     let near = nearest(name, command.all_flags().map(|f| f.long));
     usage(match near {
         Some(near) => format!("unknown flag --{name}: did you mean --{near}?"),
@@ -620,7 +625,7 @@ mod tests {
         ];
         for words in bad {
             let e = parse("encode", words).unwrap_err();
-            assert_eq!(e.class, Class::Usage, "{words:?}");
+            assert_eq!(e.code, Code::Usage, "{words:?}");
             assert!(!e.message.contains('\n'), "{e}");
         }
         assert!(parse("encode", &["x", "--qualty", "3"]).unwrap_err().message.contains("--quality"));

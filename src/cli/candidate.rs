@@ -1,9 +1,9 @@
 //! A picture that stands for an original: from a `.tfit`, a PNG or a JPEG.
 
+use super::failure::{Code, Failure, Result};
 use super::png_io::{self, ReadLimits};
 use crate::container::header::MAGIC;
 use crate::decoder::Decoder;
-use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::limits::Limits;
 use crate::metrics;
@@ -36,8 +36,8 @@ impl Candidate {
             if data.starts_with(&MAGIC) {
                 let decoder = Decoder::new(&data, limits)?;
                 if decoder.pictures().len() > 1 {
-                    return Err(Error::new(
-                        Class::Usage,
+                    return Err(Failure::new(
+                        Code::Usage,
                         format!(
                             "a group of {} pictures: decode it, then compare picture by picture",
                             decoder.pictures().len()
@@ -51,7 +51,7 @@ impl Candidate {
             let source = png_io::read_any(&data, &ReadLimits { max_pixels: limits.max_pixels })?;
             Ok(Candidate { name, bytes, picture: source.picture, parts: None })
         };
-        load().map_err(|e: Error| e.at(path.display()))
+        load().map_err(|e: Failure| e.at(path.display()))
     }
 
     pub fn score(&self, original: &Picture, original_bytes: u64) -> Result<Score> {
@@ -68,8 +68,8 @@ impl Candidate {
 
 pub fn same_size(original: &Picture, other: &Picture) -> Result<()> {
     if (original.width, original.height) != (other.width, other.height) {
-        return Err(Error::new(
-            Class::Io,
+        return Err(Failure::new(
+            Code::Input,
             format!("{}x{} pixels, the original has {}x{}", other.width, other.height, original.width, original.height),
         ));
     }

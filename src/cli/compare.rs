@@ -2,11 +2,11 @@
 
 use super::args::{usage, Args};
 use super::candidate::{Candidate, Score};
+use super::failure::{Code, Failure, Result};
 use super::output::{self, Output};
 use super::page::Page;
 use super::report;
 use super::{each, eval, limits, png_io, read_limits};
-use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use jpeg_encoder::{rgb_to_ycbcr, ChromaSubsamplingMethod, Encoder, ImageBuffer, JpegColorType, SamplingFactor};
 
@@ -60,7 +60,7 @@ fn qualities(text: &str) -> Result<Vec<u8>> {
 
 /// JPEG as most tools write it: baseline, 4:2:0, the standard's Huffman and quantiser tables.
 fn jpeg(picture: &Picture, quality: u8) -> Result<Candidate> {
-    let failed = |e: String| Error::new(Class::Io, format!("the JPEG row of quality {quality}: {e}"));
+    let failed = |e: String| Failure::new(Code::Input, format!("the JPEG row of quality {quality}: {e}"));
     let side = |n: usize| u16::try_from(n).map_err(|_| failed("sides over 65535 do not fit (--jpeg none)".into()));
     let (width, height) = (side(picture.width)?, side(picture.height)?);
     let mut data = Vec::new();

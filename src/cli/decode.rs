@@ -1,13 +1,13 @@
 //! `tilefit decode`: the picture of a file, whole, a region or a preview, as PNG.
 
 use super::args::{usage, Args};
+use super::failure::{Code, Failure, Result};
 use super::output::{self, Output};
 use super::png_io;
 use super::report::{self, Json};
 use super::{each, limits};
 use crate::container::metadata::{self, Item};
 use crate::decoder::{Damage, Decoder};
-use crate::error::{Class, Error, Result};
 use crate::image::{Picture, Rect};
 use std::path::Path;
 use std::time::Instant;
@@ -100,8 +100,8 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
     }
     match damage.first() {
         None => Ok(()),
-        Some(d) => Err(Error::new(
-            Class::Format,
+        Some(d) => Err(Failure::new(
+            Code::Damaged,
             format!("{} of the tiles could not be read (tile {}: {}); they are blank", damage.len(), d.tile, d.reason),
         )),
     }
@@ -125,7 +125,7 @@ fn decode(decoder: &Decoder, i: usize, request: &Request) -> Result<(Picture, Ve
         None => None,
     };
     if request.partial {
-        decoder.decode_partial(i, request.scale, region)
+        Ok(decoder.decode_partial(i, request.scale, region)?)
     } else {
         Ok((decoder.decode_scaled(i, request.scale, region)?, Vec::new()))
     }

@@ -2,9 +2,9 @@
 
 use super::args::Args;
 use super::candidate::{Candidate, Score};
+use super::failure::Result;
 use super::report::{self, Json};
 use super::{each, limits, png_io, read_limits};
-use crate::error::Result;
 
 pub fn run(args: &Args) -> Result<u8> {
     let original = png_io::read_file(&args.operands[0], &read_limits(args))?;

@@ -1,11 +1,11 @@
 //! `tilefit info`: what is in a file and what decoding it costs.
 
 use super::args::Args;
+use super::failure::Result;
 use super::report::{self, Json};
 use super::{each, limits, png_io};
 use crate::container::crc::crc32;
 use crate::decoder::{Decoder, Info};
-use crate::error::Result;
 
 pub fn run(args: &Args) -> Result<u8> {
     each(&args.operands, |_, path| {
@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> Result<u8> {
             report::print(&if args.has("json") { json(&name, &info, &digests) } else { text(&name, &info, &digests) });
             Ok(())
         };
-        tell().map_err(|e: crate::Error| e.at(path.display()))
+        tell().map_err(|e: super::failure::Failure| e.at(path.display()))
     })
 }
 

@@ -6,8 +6,8 @@ mod checkpoint;
 mod compare;
 mod decode;
 mod encode;
-mod estimate;
 mod eval;
+pub mod failure;
 mod info;
 pub mod output;
 mod page;
@@ -16,9 +16,9 @@ mod progress;
 pub mod report;
 mod verify;
 
-use crate::error::{Class, Error, Result};
 use crate::limits::Limits;
 use args::{usage, Args, Command};
+use failure::{Code, Failure, Result};
 use png_io::ReadLimits;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -107,12 +107,12 @@ fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>)
     let (mut code, mut idle) = (0, 0);
     for (i, input) in inputs.iter().enumerate() {
         if let Err(e) = work(i, input) {
-            if e.class == Class::Interrupted || inputs.len() == 1 {
+            if e.code == Code::Interrupted || inputs.len() == 1 {
                 return Err(e);
             }
             report::fail(&e);
-            match e.class {
-                Class::Nothing => idle += 1,
+            match e.code {
+                Code::Nothing => idle += 1,
                 _ => code = 1,
             }
         }
@@ -148,7 +148,7 @@ fn watch_interrupts() {
 
 fn interrupted() -> Result<()> {
     if STOP.load(Ordering::SeqCst) {
-        return Err(Error::new(Class::Interrupted, "interrupted"));
+        return Err(Failure::new(Code::Interrupted, "interrupted"));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Outputs: named after the input, refused where something stands already, whole or absent.
 
 use super::args::usage;
+use super::failure::{Code, Failure, Result};
 use super::png_io::{cannot_write, reason};
-use crate::error::{Class, Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ pub fn plan(inputs: &[PathBuf], option: Option<&Path>, extension: &str) -> Resul
 pub fn check(output: &Output, inputs: &[PathBuf], force: bool) -> Result<()> {
     let Output::File(path) = output else { return Ok(()) };
     let place = path.display();
-    let exists = |message: &str| Err(Error::new(Class::Exists, message).at(path.display()));
+    let exists = |message: &str| Err(Failure::new(Code::Exists, message).at(path.display()));
     if let Ok(meta) = fs::metadata(path) {
         if meta.is_dir() {
             return Err(usage(format!("{place}: this is a folder, a file is expected")));
@@ -95,7 +95,7 @@ impl Writer {
     pub fn create(path: &Path) -> Result<Writer> {
         let failed = |e: io::Error| {
             let error = match e.kind() {
-                io::ErrorKind::NotFound => Error::new(Class::Io, "cannot write: the folder does not exist"),
+                io::ErrorKind::NotFound => Failure::new(Code::Input, "cannot write: the folder does not exist"),
                 _ => cannot_write(&e),
             };
             error.at(path.display())
@@ -153,7 +153,7 @@ pub fn write(output: &Output, write: impl FnOnce(&mut dyn Write) -> Result<()>) 
         Output::Stdout => {
             let mut out = BufWriter::new(io::stdout().lock());
             write(&mut out).map_err(|e| e.at("stdout"))?;
-            out.flush().map_err(|e| Error::new(Class::Io, format!("stdout: cannot write: {}", reason(&e))))
+            out.flush().map_err(|e| Failure::new(Code::Input, format!("stdout: cannot write: {}", reason(&e))))
         }
         Output::File(path) => {
             let mut file = Writer::create(path)?;
@@ -189,7 +189,7 @@ mod tests {
             names(&["-", "-"], None),
             names(&["-"], Some("out/")),
         ] {
-            assert_eq!(bad.unwrap_err().class, Class::Usage);
+            assert_eq!(bad.unwrap_err().code, Code::Usage);
         }
     }
 }

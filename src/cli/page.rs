@@ -1,9 +1,9 @@
 //! The page of `compare --html`: one file with everything in it, nothing loaded from elsewhere.
 
 use super::candidate::{Candidate, Score};
+use super::failure::Result;
 use super::png_io::{write_png, Source};
 use super::report;
-use crate::error::Result;
 use crate::image::{Picture, Rect};
 use std::fmt::Write;
 

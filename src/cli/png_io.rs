@@ -2,8 +2,8 @@
 //!
 //! What cannot be represented yet is refused by name; nothing of the picture is dropped in silence.
 
+use super::failure::{Code, Failure, Result};
 use crate::container::metadata::{self, Item};
-use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use crate::limits::{try_vec, Limits};
 use std::borrow::Cow;
@@ -76,8 +76,8 @@ fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn bad(message: impl Into<String>) -> Error {
-    Error::new(Class::Io, message)
+fn bad(message: impl Into<String>) -> Failure {
+    Failure::new(Code::Input, message)
 }
 
 /// The system's reason without its error number.
@@ -89,7 +89,7 @@ pub fn reason(e: &io::Error) -> String {
     }
 }
 
-fn cannot_read(e: io::Error) -> Error {
+fn cannot_read(e: io::Error) -> Failure {
     bad(format!("cannot read: {}", reason(&e)))
 }
 
@@ -165,8 +165,8 @@ fn check_header(head: &[u8], limits: &ReadLimits) -> Result<()> {
     }
     // The sides are below 2^32, so this does not overflow.
     if width * height > limits.max_pixels {
-        return Err(Error::new(
-            Class::Limit,
+        return Err(Failure::new(
+            Code::Damaged,
             format!(
                 "{width}x{height} is {} pixels, the limit is {}: raise it with --max-pixels",
                 width * height,
@@ -177,7 +177,7 @@ fn check_header(head: &[u8], limits: &ReadLimits) -> Result<()> {
     Ok(())
 }
 
-fn damaged(e: png::DecodingError) -> Error {
+fn damaged(e: png::DecodingError) -> Failure {
     match e {
         png::DecodingError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             bad("truncated PNG: the file ends before the picture does")
@@ -232,7 +232,7 @@ pub fn write_png(picture: &Picture, items: &[Item], out: impl Write) -> Result<(
     writer.finish().map_err(failed)
 }
 
-pub fn cannot_write(e: &io::Error) -> Error {
+pub fn cannot_write(e: &io::Error) -> Failure {
     bad(format!("cannot write: {}", reason(e)))
 }
 
@@ -305,7 +305,7 @@ mod tests {
         let mut out = Vec::new();
         write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
         let e = read_any(&out, &ReadLimits { max_pixels: 80 }).unwrap_err();
-        assert_eq!(e.class, Class::Limit);
+        assert_eq!(e.code, Code::Damaged);
         assert!(e.message.contains("--max-pixels"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::report::{self, Json};
-use crate::fit::Progress as Moment;
+use crate::encoder::Progress;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ enum Mode {
     Json,
 }
 
-pub struct Progress {
+/// The progress of one fit.
+pub struct ProgressLine {
     mode: Mode,
     started: Instant,
     deadline: Option<Instant>,
@@ -21,47 +22,50 @@ pub struct Progress {
     shown: bool,
 }
 
-impl Progress {
-    pub fn new(args: &Args, deadline: Option<Instant>) -> Progress {
+impl ProgressLine {
+    pub fn new(args: &Args, started: Instant, limit: Option<Duration>) -> ProgressLine {
         let mode = match args.text("progress").unwrap_or("auto") {
             "json" => Mode::Json,
             "auto" if io::stderr().is_terminal() && !args.has("quiet") => Mode::Line,
             _ => Mode::Silent,
         };
+        let deadline = limit.map(|limit| started + limit);
         let now = Instant::now();
-        Progress { mode, started: now, deadline, next: now, shown: false }
+        ProgressLine { mode, started: now, deadline, next: now, shown: false }
     }
 
-    pub fn show(&mut self, m: Moment) {
+    /// Shows `p`, unless the last one was shown just now.
+    pub fn show(&mut self, p: &Progress) {
         let now = Instant::now();
-        if self.mode == Mode::Silent || (now < self.next && m.step < m.steps) {
+        // Nothing is known before the first measurement.
+        let (Some(psnr), Some(bytes)) = (p.psnr, p.bytes) else { return };
+        if self.mode == Mode::Silent || now < self.next {
             return;
         }
         self.next = now + Duration::from_millis(if self.mode == Mode::Json { 1000 } else { 250 });
-        let left = self.left(m, now);
+        let left = self.left(p, now);
         if self.mode == Mode::Json {
             let json = Json::new()
-                .integer("step", m.step)
-                .integer("steps", m.steps)
-                .number("psnr", m.psnr)
-                .number("bytes", m.bytes)
+                .integer("step", p.step)
+                .integer("steps", p.steps)
+                .number("psnr", psnr)
+                .number("bytes", bytes)
                 .number("seconds", (now - self.started).as_secs_f64())
                 .number("seconds_left", left.map(|l| l.as_secs_f64()));
             report::say(&json.end());
             return;
         }
         let left = left.map_or(String::new(), |l| format!("  {} left", report::time(l)));
-        let steps = if m.steps > 0 { format!("/{}", m.steps) } else { String::new() };
-        let line = format!("step {}{steps}  {:.2} dB  {}{left}", m.step, m.psnr, report::size(m.bytes));
+        let line = format!("step {}/{}  {psnr:.2} dB  {}{left}", p.step, p.steps, report::size(bytes));
         let _ = write!(io::stderr(), "\r{line:<70}\r");
         self.shown = true;
     }
 
     /// From the share of the steps that is done, and never beyond the time limit.
-    fn left(&self, m: Moment, now: Instant) -> Option<Duration> {
+    fn left(&self, p: &Progress, now: Instant) -> Option<Duration> {
         let limit = self.deadline.map(|d| d.saturating_duration_since(now));
-        let steps = (m.step > 0 && m.steps >= m.step).then(|| {
-            let done = m.step as f64 / m.steps as f64;
+        let steps = (p.step > 0 && p.steps >= p.step).then(|| {
+            let done = p.step as f64 / p.steps as f64;
             (now - self.started).mul_f64((1.0 - done) / done)
         });
         match (limit, steps) {
@@ -71,7 +75,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     /// Leaves the line empty for what comes next.
     fn drop(&mut self) {
         if self.shown {

@@ -80,7 +80,7 @@ pub fn print(text: &str) {
 }
 
 /// Why a line could not be printed, if one could not.
-pub fn lost() -> Option<crate::Error> {
+pub fn lost() -> Option<super::failure::Failure> {
     LOST.get().map(|e| super::png_io::cannot_write(e).at("stdout"))
 }
 
@@ -91,7 +91,7 @@ pub fn say(text: &str) {
 }
 
 /// An error, in its one line; red on a terminal that wants colour.
-pub fn fail(error: &crate::Error) {
+pub fn fail(error: &super::failure::Failure) {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let line: String = error.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let (on, off) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };

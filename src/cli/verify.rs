@@ -2,10 +2,10 @@
 
 use super::args::Args;
 use super::candidate::same_size;
+use super::failure::Result;
 use super::report::{self, Json};
 use super::{each, limits, png_io, read_limits};
 use crate::decoder::Decoder;
-use crate::error::Result;
 use crate::metrics;
 
 pub fn run(args: &Args) -> Result<u8> {
@@ -53,6 +53,6 @@ pub fn run(args: &Args) -> Result<u8> {
             }
             Ok(())
         };
-        check().map_err(|e: crate::Error| e.at(path.display()))
+        check().map_err(|e: super::failure::Failure| e.at(path.display()))
     })
 }

@@ -1,8 +1,8 @@
 //! The decoder over a model that shows each mistake: every sample mixes codes of two grids and a neighbour.
 
 use super::*;
-use crate::codec::write_file;
 use crate::entropy::range_coder::{RangeDecoder, RangeEncoder};
+use crate::fit::file::write;
 use crate::fit::Fitted;
 use crate::models::{Encode, GridSpec};
 use proptest::prelude::*;
@@ -119,8 +119,8 @@ fn file(width: usize, height: usize, tile: usize, split: bool, count: usize) -> 
             })
             .collect()
     };
-    let fitted = Fitted { model: Box::new(Echo { split }), codes: (0..count).map(grids).collect(), steps: 0, tile };
-    write_file(&fitted, &vec![picture; count]).unwrap().bytes
+    let fitted = Fitted { model: Box::new(Echo { split }), codes: (0..count).map(grids).collect(), tile };
+    write(&fitted, &vec![picture; count], &[]).unwrap().bytes
 }
 
 fn crop(p: &Picture, r: Rect) -> Vec<u8> {
@@ -170,10 +170,10 @@ proptest! {
 fn limits_refuse_before_decoding() {
     let bytes = file(100, 100, 64, false, 1);
     let small = |max_pixels, max_memory| Decoder::new(&bytes, Limits { max_pixels, max_memory }).unwrap();
-    assert!(small(9_999, u64::MAX).decode(0).unwrap_err().message.contains("--max-pixels"));
+    assert!(small(9_999, u64::MAX).decode(0).unwrap_err().message().contains("pixels"));
     assert!(small(10_000, u64::MAX).decode(0).is_ok());
     assert!(small(100, u64::MAX).decode_region(0, Rect::new(5, 5, 15, 15)).is_ok());
-    assert!(small(u64::MAX, 1000).decode(0).unwrap_err().message.contains("--max-memory"));
+    assert!(small(u64::MAX, 1000).decode(0).unwrap_err().message().contains("memory"));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_vast_tile_is_refused_before_it_is_allocated() {
     let mut vast = header.write();
     vast.extend(&bytes[header.length..]);
     let decoder = Decoder::new(&vast, Limits::default()).unwrap();
-    let refused = |r: Result<Picture>| r.unwrap_err().class == crate::Class::Limit;
+    let refused = |r: Result<Picture>| r.unwrap_err().class() == crate::Class::MemoryLimit;
     assert!(refused(decoder.decode_region(0, Rect::new(0, 0, 8, 8))));
     assert!(refused(decoder.decode(0)));
     assert!(decoder.info().decode_memory_bytes > 1 << 42);

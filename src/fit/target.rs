@@ -1,7 +1,7 @@
 //! From what the user asks for to the `lambda` of the loss, before and during a fit.
 
 use super::water_filling::Spectrum;
-use super::{FitOptions, Target, Tune};
+use super::{Options, Target, Tune};
 use std::borrow::Borrow;
 
 /// `lambda = 10^(-1.3 - 0.028 q)`: q 75 is 4e-4 (about 37 dB on photographs), q 100 is 8e-5, q 0 is 0.05.
@@ -9,15 +9,26 @@ pub fn quality_to_lambda(q: f64) -> f64 {
     10f64.powf(-1.3 - 0.028 * q)
 }
 
-/// What a validation measured: hard-rounded codes, 8-bit samples, whole file.
+/// What was measured of a fit or of its file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
+    /// dB, over all samples.
     pub psnr: f64,
+    /// 0 where nobody asked for it.
     pub ms_ssim: f64,
+    /// Of the whole file, or of the part that was measured.
     pub bytes: f64,
 }
 
+/// Errors below this (100 dB) count as this much.
+const LEAST_MSE: f64 = 1e-10;
+
 impl Measured {
+    /// `mse` of samples in `[0, 1]`.
+    pub fn new(mse: f64, ms_ssim: f64, bytes: f64) -> Measured {
+        Measured { psnr: -10.0 * mse.max(LEAST_MSE).log10(), ms_ssim, bytes }
+    }
+
     /// Mean squared error of samples in `[0, 1]`.
     pub fn mse(&self) -> f64 {
         10f64.powf(-0.1 * self.psnr)
@@ -48,9 +59,16 @@ const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 const LARGEST_MOVE: f64 = 0.7;
 
 impl LambdaControl {
-    /// `pixels` of all pictures together. Starts where their `spectrum` meets the target, if the target does not say lambda.
-    pub fn new<S: Borrow<Spectrum>>(options: &FitOptions, pixels: usize, spectrum: impl FnOnce() -> S) -> Self {
+    /// `pixels` of all pictures together, `besides` bytes of the file that the fit does not decide (metadata). Starts where
+    /// the pictures' `spectrum` meets the target, if the target does not say lambda.
+    pub fn new<S: Borrow<Spectrum>>(
+        options: &Options,
+        pixels: usize,
+        besides: u64,
+        spectrum: impl FnOnce() -> S,
+    ) -> Self {
         let pixels = pixels as f64;
+        let fitted = |bytes: f64| 8.0 * (bytes - besides as f64).max(1.0) / pixels;
         let solve = |wanted, quality: fn(&Spectrum, f64) -> f64| spectrum().borrow().solve(wanted, quality);
         let lambda = match options.target {
             Target::Quality(q) => quality_to_lambda(q),
@@ -58,14 +76,20 @@ impl LambdaControl {
             Target::Psnr(db) => solve(db, Spectrum::psnr),
             // Starts from typical photographs; the fit corrects it.
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
-            Target::Bpp(bpp) => solve(bpp, Spectrum::bpp),
-            Target::Size(bytes) => solve(8.0 * bytes as f64 / pixels, Spectrum::bpp),
+            Target::Bpp(bpp) => solve(fitted(bpp * pixels / 8.0), Spectrum::bpp),
+            Target::Size(bytes) => solve(fitted(bytes as f64), Spectrum::bpp),
         };
         LambdaControl { target: options.target, tune: options.tune, pixels, lambda: clamp(lambda) }
     }
 
+    /// The present weight of bits.
     pub fn lambda(&self) -> f64 {
         self.lambda
+    }
+
+    /// What the fit aims at.
+    pub fn target(&self) -> Target {
+        self.target
     }
 
     /// Goes on from a saved fit.

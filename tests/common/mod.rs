@@ -1,6 +1,6 @@
 //! Small pyramid files with repeatable weights and codes, for tests that need a real one without a fit.
 
-use tilefit::codec::{write_file, Written};
+use tilefit::fit::file::{write, Written};
 use tilefit::fit::Fitted;
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
@@ -42,6 +42,6 @@ pub fn file(
         })
         .collect();
     let picture = Picture { width, height, channels: spec.channels, samples: vec![0; spec.channels * width * height] };
-    let fitted = Fitted { model: Box::new(model), codes, steps: 0, tile };
-    write_file(&fitted, &vec![picture; count]).expect("a small file")
+    let fitted = Fitted { model: Box::new(model), codes, tile };
+    write(&fitted, &vec![picture; count], &[]).expect("a small file")
 }

@@ -3,17 +3,15 @@
 
 use super::golden::{digests, files, folder};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use tilefit::cli::png_io::{read_file, ReadLimits};
-use tilefit::codec::write_file;
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
-use tilefit::fit::{family, FitOptions, Fitted, Monitor, Target, WeightCoding};
+use tilefit::fit::{file, Fitted};
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
 use tilefit::models::{Codes, Grid};
-use tilefit::{Level, Picture, Rect};
+use tilefit::{Encoder, Level, Picture, Rect, Target, WeightCoding};
 
 /// A part of the nebula picture, in colour or its green channel.
 fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Picture {
@@ -29,20 +27,16 @@ fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Pi
 
 fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: WeightCoding) -> Vec<u8> {
     // So small a picture is not worth a gdn model unless bits cost next to nothing.
-    let (quality, channels) = if model == "gdn" { (120.0, Some(12)) } else { (60.0, None) };
-    let options = FitOptions {
-        target: Target::Quality(quality),
-        effort: 1,
-        threads: 1,
-        seed: 1,
-        tile,
-        weights,
-        channels,
-        ..FitOptions::default()
+    let encoder = Encoder::new().model(model).effort(1).threads(1).seed(1).weights(weights);
+    let encoder = match model {
+        "pyramid" => encoder.target(Target::Quality(60.0)),
+        _ => encoder.target(Target::Lambda(3e-5)).channels(12),
     };
-    let mut monitor = Monitor { report: &mut |_| (), stop: &AtomicBool::new(false), save: &mut |_| (), resume: None };
-    let fitted = family(model).unwrap()(pictures, &options, &mut monitor).unwrap();
-    write_file(&fitted, pictures).unwrap().bytes
+    let encoder = match tile {
+        Some(side) => encoder.tile(side),
+        None => encoder,
+    };
+    encoder.encode_group(pictures).unwrap().bytes
 }
 
 /// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere but where `second` grids are, weights as f16,
@@ -101,8 +95,8 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
         grids.iter().map(fill).collect()
     };
     let codes = pictures.iter().map(&mut codes_of).collect();
-    let fitted = Fitted { model: Box::new(model), codes, steps: 0, tile: 64 };
-    write_file(&fitted, &pictures).unwrap().bytes
+    let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
+    file::write(&fitted, &pictures, &[]).unwrap().bytes
 }
 
 /// The same picture with all kinds of metadata, one that nobody knows, and one of a picture that is not there.

@@ -62,11 +62,11 @@ fn answered(work: impl FnOnce(&mut Vec<Option<Session>>) -> Result<Vec<u8>>) -> 
                 0
             }
             Err(e) => {
-                state.answer = e.message.into_bytes();
-                match e.class {
+                state.answer = e.to_string().into_bytes();
+                match e.class() {
                     Class::Unsupported => UNSUPPORTED,
-                    Class::Limit => LIMIT,
-                    Class::Usage => USAGE,
+                    Class::PixelLimit | Class::MemoryLimit => LIMIT,
+                    Class::Argument => USAGE,
                     Class::Io => IO,
                     Class::Truncated => TRUNCATED,
                     _ => DAMAGED,
@@ -78,7 +78,7 @@ fn answered(work: impl FnOnce(&mut Vec<Option<Session>>) -> Result<Vec<u8>>) -> 
 
 fn session(sessions: &mut [Option<Session>], handle: u32) -> Result<&mut Session> {
     let open = sessions.get_mut(handle as usize).and_then(Option::as_mut);
-    open.ok_or_else(|| Error::new(Class::Usage, "the file is closed"))
+    open.ok_or_else(|| Error::new(Class::Argument, "the file is closed"))
 }
 
 /// `None` for a width of 0: the whole picture.

@@ -16,7 +16,7 @@ impl Session {
     pub fn open(beginning: &[u8], total: usize) -> Result<Self> {
         match Decoder::from_beginning(beginning, total, LIMITS) {
             // No more bytes are to be had.
-            Err(e) if e.class == Class::Truncated && beginning.len() >= total => Err(Error::format(e.message)),
+            Err(e) if e.class() == Class::Truncated && beginning.len() >= total => Err(Error::format(e.message())),
             decoder => Ok(Session { decoder: decoder? }),
         }
     }
@@ -96,7 +96,8 @@ impl Session {
 pub fn to_rgba(picture: Picture) -> Result<Vec<u8>> {
     let (n, channels, mut out) = (picture.pixels(), picture.channels, picture.samples);
     let more = n * (4 - channels);
-    out.try_reserve_exact(more).map_err(|_| Error::new(Class::Limit, "no memory for the picture: decode a region"))?;
+    out.try_reserve_exact(more)
+        .map_err(|_| Error::new(Class::MemoryLimit, "no memory for the picture: decode a region"))?;
     out.resize(n * 4, 255);
     // From the end, so that nothing is overwritten before it is read.
     for i in (0..n).rev() {

@@ -6,9 +6,8 @@ mod png;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
-use tilefit::container::metadata::Item;
-use tilefit::decoder::Decoder;
-use tilefit::{Class, Error, Limits, Picture, Rect, Result};
+use tilefit::metadata::Item;
+use tilefit::{Class, Decoder, Error, Limits, Picture, Rect};
 
 const USAGE: &str = "\
 usage: tilefit-decode IN.tfit OUT.png [--region X,Y,W,H] [--scale 1/2|1/4|1/8] [--image N] [-f]
@@ -25,6 +24,17 @@ struct Request {
     force: bool,
 }
 
+/// Exit code and one line.
+struct Failure(u8, String);
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Failure {
+        Failure(if e.class() == Class::Argument { 2 } else { 6 }, e.to_string())
+    }
+}
+
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     if words.iter().any(|w| w == "-h" || w == "--help") {
@@ -33,15 +43,15 @@ fn main() -> ExitCode {
     }
     match parse(words).and_then(|r| run(&r)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("tilefit-decode: {e}");
-            ExitCode::from(e.exit_code())
+        Err(Failure(code, message)) => {
+            eprintln!("tilefit-decode: {message}");
+            ExitCode::from(code)
         }
     }
 }
 
-fn usage(what: &str) -> Error {
-    Error::new(Class::Usage, format!("{what}; tilefit-decode --help tells more"))
+fn usage(what: &str) -> Failure {
+    Failure(2, format!("{what}; tilefit-decode --help tells more"))
 }
 
 fn parse(words: Vec<OsString>) -> Result<Request> {
@@ -85,9 +95,10 @@ fn parse(words: Vec<OsString>) -> Result<Request> {
 
 fn run(request: &Request) -> Result<()> {
     let [input, output] = request.paths.as_slice() else { unreachable!("parse counts the paths") };
-    let named = |path: &OsString, e: io::Error| Error::new(Class::Io, format!("{}: {e}", path.to_string_lossy()));
+    let named = |path: &OsString, e: io::Error| Failure(1, format!("{}: {e}", path.to_string_lossy()));
     let data = std::fs::read(input).map_err(|e| named(input, e))?;
-    let (picture, items) = decode(&data, request).map_err(|e| e.at(input.to_string_lossy()))?;
+    let (picture, items) = decode(&data, request)
+        .map_err(|Failure(code, message)| Failure(code, format!("{}: {message}", input.to_string_lossy())))?;
     if output == "-" {
         return png::write(&picture, &items, &mut io::stdout().lock()).map_err(|e| named(output, e));
     }
@@ -96,7 +107,7 @@ fn run(request: &Request) -> Result<()> {
     let file = if request.force { options.create(true) } else { options.create_new(true) }.open(output);
     let file = file.map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => {
-            Error::new(Class::Exists, format!("{}: it is there already; -f overwrites it", output.to_string_lossy()))
+            Failure(4, format!("{}: it is there already; -f overwrites it", output.to_string_lossy()))
         }
         _ => named(output, e),
     })?;

@@ -2,196 +2,286 @@
 //! pass of the analysis gives are moved directly, with the synthesis, until they cost least.
 
 mod bands;
-mod checkpoint;
 mod net;
 mod rate;
 mod refine;
-mod search;
 mod train;
 mod wavelet_start;
 mod workers;
 
+use super::checkpoint::{read_floats, write_floats};
+use super::file;
 use super::target::{LambdaControl, Measured};
 use super::water_filling::Spectrum;
-use super::{FitOptions, Fitted, Monitor, Progress, Target};
-use crate::error::{Class, Error, Result};
-use crate::image::Picture;
-use crate::models::gdn::{GdnSpec, MAX_CHANNELS};
+use super::{Begun, Cost, Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft, Tune, WeightCoding};
+use crate::error::Result;
+use crate::image::{Picture, Rect};
+use crate::metrics;
+use crate::models::gdn::weights::Quantised;
+use crate::models::gdn::{GdnModel, GdnSpec, MAX_CHANNELS, SHIFT};
+use crate::models::{Codes, Grid};
 use bands::Bands;
-use checkpoint::State;
 use net::Net;
 use refine::Refiner;
-use search::Search;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 use train::Trainer;
 
-/// Steps of the two stages at effort 1; half as many again for each level.
+/// The encoder's half of the family.
+pub const FAMILY: Family = Family {
+    name: "gdn",
+    tunes: &[Tune::Psnr, Tune::Ssim, Tune::MsSsim],
+    channels: Some(1..=MAX_CHANNELS),
+    tiles: (1 << 22, 2048),
+    cost,
+    begin,
+};
+
+/// Steps of the two stages at effort 1; half as many again for each level. And those without which there is no result.
 const STEPS: [f64; 2] = [240.0, 120.0];
-/// Share of a deadline that the first stage takes, and at which the second ends.
-const TRAIN_SHARE: f64 = 0.35;
-const REFINE_SHARE: f64 = 0.95;
-/// The same where a target may need touching up.
-const TOUCH_UP_SHARE: f64 = 0.75;
-/// Lambda stays within this factor in the first stage, whose noise is not yet rounding.
-const FIRST_MOVE: f64 = 1.6;
+const LEAST_STEPS: [u32; 2] = [24, 12];
+const GROWTH: f64 = 1.5;
+
+/// Seconds of the two stages at effort 1, on two cores and at 24 channels.
+const SECONDS: [f64; 2] = [14.0, 22.0];
+/// Side of the square of pixels that a batch of the first stage sees at most, and pixels of a step of the second: larger
+/// pictures take no longer.
+const PATCH_SIDE: f64 = 160.0;
+const STEP_PIXELS: f64 = 1e6;
+/// Passes over all tiles: analysis, rounds of writing and measuring the file.
+const SECONDS_A_MEGAPIXEL: f64 = 2.0;
+/// Memory, measured at 32 channels; and what a sample takes.
+const BYTES_A_PIXEL: f64 = 33.0;
+const BYTES_A_SAMPLE: f64 = 2.0;
+const BYTES_FIXED: f64 = 40e6;
+
+/// What a weight costs in bytes before the steps are chosen.
+const WEIGHT_BYTES: f64 = 0.3;
 
 /// How far the bands may take the first lambda from that of an ideal code: what few channels cannot reach, no lambda can.
 const PLAN_MOVE: f64 = 4.0;
 
-/// What ends a stage: its steps, or its share of the time.
-struct Clock {
-    start: Instant,
-    steps: u64,
-    until: Option<Instant>,
+/// The part of the second stage after which the weights' steps are chosen once more.
+const CHOOSE_AGAIN: f64 = 0.5;
+
+/// Weights' steps are chosen again when they should be finer or coarser by so many bits.
+const MOVED: f64 = 0.2;
+
+/// How fast the running means of what steps measured follow.
+const FADE: f64 = 0.02;
+
+/// Seconds of a step of each stage.
+fn step_seconds(pixels: usize) -> [f64; 2] {
+    // A small picture's patches are smaller; 32 pixels of margin are computed with them.
+    let side = (pixels as f64).sqrt() + 32.0;
+    let patch = (side / PATCH_SIDE).powi(2).min(1.0);
+    let part = (pixels as f64 / STEP_PIXELS).min(1.0);
+    [SECONDS[0] / STEPS[0] * patch, SECONDS[1] / STEPS[1] * part]
 }
 
-impl Clock {
-    fn new(steps: u64, until: Option<Instant>) -> Self {
-        Clock { start: Instant::now(), steps, until }
-    }
-
-    fn progress(&self, step: u64) -> f32 {
-        let by_steps = step as f64 / self.steps.max(1) as f64;
-        let by_time = self.until.map_or(0.0, |until| {
-            let all = until.saturating_duration_since(self.start).as_secs_f64();
-            if all > 0.0 {
-                self.start.elapsed().as_secs_f64() / all
-            } else {
-                1.0
-            }
-        });
-        by_steps.max(by_time) as f32
-    }
+fn steps(effort: u32) -> [u32; 2] {
+    STEPS.map(|s| (s * GROWTH.powi(effort as i32 - 1)) as u32)
 }
 
-/// Seconds between two checkpoints.
-const SAVE_EVERY: f64 = 20.0;
-
-/// Saves now and then, and before an interrupted fit ends.
-fn keep(monitor: &mut Monitor, saved: &mut Instant, state: impl FnOnce() -> State) -> Result<()> {
-    let stop = monitor.stop.load(Ordering::Relaxed);
-    if stop || saved.elapsed().as_secs_f64() > SAVE_EVERY {
-        (monitor.save)(&state().write());
-        *saved = Instant::now();
-    }
-    match stop {
-        true => Err(Error::new(Class::Interrupted, "interrupted")),
-        false => Ok(()),
-    }
+fn cost(options: &Options, pixels: usize, samples_a_pixel: usize) -> Cost {
+    let passes = SECONDS_A_MEGAPIXEL * pixels as f64 / 1e6;
+    let all = |counts: [u32; 2]| {
+        let each = step_seconds(pixels);
+        f64::from(counts[0]) * each[0] + f64::from(counts[1]) * each[1] + passes
+    };
+    let memory = BYTES_FIXED + (BYTES_A_PIXEL + BYTES_A_SAMPLE * samples_a_pixel as f64) * pixels as f64;
+    Cost { seconds: all(steps(options.effort)), least_seconds: all(LEAST_STEPS), memory: memory as u64 }
 }
 
-fn state(net: &Net, step: u64, lambda: f64, codes: Vec<Vec<f32>>) -> State {
-    State {
-        channels: net.spec.n as u32,
-        step,
-        lambda,
-        exponents: net.exponents.clone().unwrap_or_default(),
-        parameters: net.parameters.clone(),
-        codes,
-    }
-}
-
-/// What weights cost in bytes before their steps are chosen.
-fn weight_bytes(spec: &GdnSpec) -> f64 {
-    0.3 * spec.weights_count() as f64
-}
-
-/// See [`FitFn`](super::FitFn).
-pub fn fit(pictures: &[Picture], options: &FitOptions, monitor: &mut Monitor) -> Result<Fitted> {
+fn begin<'a>(pictures: &'a [Picture], options: &'a Options, besides: u64) -> Result<Begun<'a>> {
     let pixels: usize = pictures.iter().map(Picture::pixels).sum();
-    let mut control = LambdaControl::new(options, pixels, || Spectrum::new(pictures));
-    let resumed = monitor.resume.take().map(|b| State::read(&b)).transpose()?;
-    let given = resumed.as_ref().map(|r| r.channels as usize).or(options.channels);
+    let mut control = LambdaControl::new(options, pixels, besides, || Spectrum::new(pictures));
     let bands = Bands::new(pictures);
     let planned = match options.target {
-        Target::Psnr(db) => Some(bands.solve(given, db, |p| -10.0 * p.mse.log10())),
-        Target::Bpp(bpp) => Some(bands.solve(given, bpp, |p| p.bpp)),
-        Target::Size(bytes) => Some(bands.solve(given, 8.0 * bytes as f64 / pixels as f64, |p| p.bpp)),
+        Target::Psnr(db) => Some(bands.solve(options.channels, db, |p| -10.0 * p.mse.log10())),
+        Target::Bpp(bpp) => Some(bands.solve(options.channels, bpp, |p| p.bpp)),
+        Target::Size(bytes) => Some(bands.solve(options.channels, 8.0 * bytes as f64 / pixels as f64, |p| p.bpp)),
         Target::Quality(_) | Target::Lambda(_) | Target::MsSsim(_) => None,
     };
     if let Some(planned) = planned {
         let (least, most) = (control.lambda() / PLAN_MOVE, control.lambda() * PLAN_MOVE);
         control.set_lambda(planned.clamp(least, most));
     }
-    if let Some(r) = &resumed {
-        control.set_lambda(r.lambda);
-    }
-    let plan = bands.plan(control.lambda(), given);
-    let n = plan.n;
-    if !(1..=MAX_CHANNELS).contains(&n) {
-        return Err(Error::new(Class::Usage, format!("{n} channels: 1 to {MAX_CHANNELS} are possible")));
-    }
-    let spec = GdnSpec::new(n, pictures[0].channels);
-    let moves = options.target.moves();
-    let growth = 1.5f64.powi(options.effort as i32 - 1);
-    let [train_steps, refine_steps] = STEPS.map(|s| (s * growth) as u64);
-    let begin = Instant::now();
-    let share = |s: f64| options.deadline.map(|d| begin + d.saturating_duration_since(begin).mul_f64(s));
-
+    let plan = bands.plan(control.lambda(), options.channels);
+    let spec = GdnSpec::new(plan.n, pictures[0].channels);
     let samples: u64 = pictures[0].samples.iter().map(|&s| u64::from(s)).sum();
     let mean = samples as f32 / pictures[0].samples.len() as f32 / 255.0;
-    let first_lambda = control.lambda();
-    let mut net = Net::new(spec, &plan.order, mean, first_lambda, options.seed);
-    let mut start = 0;
-    if let Some(r) = &resumed {
-        let sizes = pictures.iter().map(|p| n * net::grid_of(p).0 * net::grid_of(p).1);
-        let fits = r.codes.is_empty() || sizes.eq(r.codes.iter().map(Vec::len));
-        if r.parameters.len() != net.parameters.len() || !fits {
-            return Err(Error::format("the checkpoint is of other pictures: start without --resume"));
-        }
-        net.parameters.copy_from_slice(&r.parameters);
-        start = r.step;
+    let net = Net::new(spec, &plan.order, mean, control.lambda(), options.seed);
+    let trainer = Trainer::new(&net);
+    let fit = GdnFit {
+        pictures,
+        options,
+        net,
+        trainer,
+        refiner: None,
+        steps_for: 0.0,
+        chosen_again: false,
+        mse: None,
+        bpp: 0.0,
+        pixels: pixels as f64,
+    };
+    Ok((Box::new(fit), control))
+}
+
+/// A fit under way.
+struct GdnFit<'a> {
+    pictures: &'a [Picture],
+    options: &'a Options,
+    net: Net,
+    trainer: Trainer,
+    /// Of the second stage.
+    refiner: Option<Refiner>,
+    /// The lambda that the weights' steps were chosen for.
+    steps_for: f64,
+    /// Whether they were chosen for the second time.
+    chosen_again: bool,
+    /// Running means over the steps of a stage.
+    mse: Option<f64>,
+    bpp: f64,
+    pixels: f64,
+}
+
+impl GdnFit<'_> {
+    /// The codes of one pass of the analysis, by falling activity of their channels.
+    fn analysed(&mut self) -> Refiner {
+        let codes = train::analyse(&mut self.net, &mut self.trainer.workers, self.pictures);
+        let mut refiner = Refiner::new(&self.net, self.pictures, codes);
+        refiner.sort_channels(&mut self.net);
+        refiner.update_rates(self.net.spec.n);
+        refiner
     }
-    let resumed = resumed.map(|r| (r.exponents, r.codes)).filter(|(_, codes)| !codes.is_empty());
-    let mut saved = Instant::now();
-    let mut trainer = Trainer::new(&net);
-    let clock = Clock::new(train_steps, share(TRAIN_SHARE));
-    let (mut step, mut mse, mut bpp) = (if resumed.is_some() { train_steps } else { start }, 0.0, 0.0);
-    let all = train_steps + refine_steps;
-    loop {
-        let progress = clock.progress(step);
-        if progress >= 1.0 {
-            break;
+
+    /// Chooses the weights' steps if there are none, if it is `due`, or if those were chosen for another lambda: they
+    /// would hold quality, or bytes, where they are.
+    fn choose_steps(&mut self, lambda: f64, due: bool) {
+        let (Some(refiner), WeightCoding::Coded) = (&self.refiner, self.options.weights) else { return };
+        // The step that serves a lambda grows with its root.
+        let finer = 0.5 * (self.steps_for / lambda).log2();
+        if self.net.exponents.is_some() && finer > MOVED {
+            self.net.refine_steps(finer.ceil() as u32);
+        } else if due || finer < -MOVED || self.net.exponents.is_none() {
+            let (workers, tune) = (&mut self.trainer.workers, self.options.tune);
+            refiner.choose_steps(&mut self.net, workers, self.pictures, tune, lambda);
+        } else {
+            return;
         }
-        keep(monitor, &mut saved, || state(&net, step, control.lambda(), Vec::new()))?;
-        let now = trainer.step(&mut net, pictures, options.tune, control.lambda(), options.seed, step, progress);
-        let fade = if mse == 0.0 { 1.0 } else { 0.02 };
-        mse += fade * (now.mse - mse);
-        bpp += fade * (now.bpp - bpp);
-        let m = Measured {
-            psnr: -10.0 * mse.log10(),
-            ms_ssim: 0.0,
-            bytes: bpp * pixels as f64 / 8.0 + weight_bytes(&spec),
+        self.steps_for = lambda;
+    }
+
+    fn note(&mut self, mse: f64, bpp: f64) {
+        let fade = if self.mse.is_none() { 1.0 } else { FADE };
+        let before = self.mse.unwrap_or(0.0);
+        self.mse = Some(before + fade * (mse - before));
+        self.bpp += fade * (bpp - self.bpp);
+    }
+
+    fn fitted(&self) -> Fitted {
+        let (net, pictures) = (&self.net, self.pictures);
+        let values = net.synthesis_values();
+        let model = match (&net.exponents, self.options.weights) {
+            (Some(e), WeightCoding::Coded) => {
+                GdnModel::from_quantised(net.spec, Quantised::new(&net.spec, &values, e.clone()))
+            }
+            _ => GdnModel::from_weights(net.spec, &values),
         };
-        if moves && step % 50 == 49 && progress > 0.3 && !matches!(options.target, Target::MsSsim(_)) {
-            control.follow(&m, 0.2);
-            control.set_lambda(control.lambda().clamp(first_lambda / FIRST_MOVE, first_lambda * FIRST_MOVE));
-        }
-        step += 1;
-        if step % 10 == 0 {
-            (monitor.report)(Progress { step, steps: all, psnr: m.psnr, bytes: m.bytes });
+        let codes = self.refiner.iter().flat_map(Refiner::codes);
+        let codes = pictures.iter().zip(codes).map(|(p, codes)| -> Codes {
+            let mut grid = Grid::new(Rect::whole(p.width, p.height).shrunk(SHIFT), net.spec.n);
+            grid.codes.copy_from_slice(codes);
+            vec![grid]
+        });
+        Fitted { codes: codes.collect(), model: Box::new(model), tile: self.options.tile.unwrap_or(0) }
+    }
+}
+
+impl Fit for GdnFit<'_> {
+    fn stages(&self) -> Vec<Stage> {
+        let (steps, costs) = (steps(self.options.effort), step_seconds(self.pixels as usize));
+        let stage = |i: usize| Stage { steps: steps[i], least: LEAST_STEPS[i], cost: costs[i], settles: i == 1 };
+        vec![stage(0), stage(1)]
+    }
+
+    fn enter(&mut self, stage: usize) {
+        self.mse = None;
+        if stage == 1 {
+            self.refiner = Some(self.analysed());
         }
     }
 
-    let mut k = 0;
-    let (team, refiner) = if let Some((exponents, codes)) = resumed {
-        net.exponents = (!exponents.is_empty()).then_some(exponents);
-        k = start;
-        let refiner = Refiner::new(&net, pictures, codes);
-        (trainer.team, refiner)
-    } else {
-        let codes = train::analyse(&mut net, &mut trainer.team, pictures);
-        let mut refiner = Refiner::new(&net, pictures, codes);
-        refiner.sort_channels(&mut net);
-        refiner.update_rates(n);
-        (trainer.team, refiner)
-    };
-    let end = if moves { TOUCH_UP_SHARE } else { REFINE_SHARE };
-    let clock = Clock::new(refine_steps, share(end));
-    let mut search = Search::new(net, team, refiner, pictures, options, control);
-    (search.before, search.all, search.late) = (step, all, share(REFINE_SHARE));
-    search.run(k, &clock, monitor)
+    fn step(&mut self, step: &Step) {
+        let (tune, seed, progress) = (self.options.tune, self.options.seed, step.progress as f32);
+        if step.stage == Some(0) {
+            let (net, trainer) = (&mut self.net, &mut self.trainer);
+            let now = trainer.step(net, self.pictures, tune, step.lambda, seed, step.number, progress);
+            return self.note(now.mse, now.bpp);
+        }
+        let due = !self.chosen_again && step.stage.is_some() && step.progress >= CHOOSE_AGAIN;
+        self.chosen_again |= due;
+        self.choose_steps(step.lambda, due);
+        let Some(refiner) = &mut self.refiner else { return };
+        // A touch-up goes on with the small moves of the stage's end.
+        let progress = if step.stage.is_some() { progress } else { 0.6 + 0.4 * progress };
+        let (net, workers) = (&mut self.net, &mut self.trainer.workers);
+        let d = refiner.step(net, workers, self.pictures, tune, step.lambda, seed, step.number, progress);
+        let bpp = refiner.bits() / self.pixels;
+        self.note(d.mse(), bpp);
+    }
+
+    fn look(&mut self, similarity: bool) -> Measured {
+        let weights = match &self.net.exponents {
+            Some(e) => {
+                Quantised::new(&self.net.spec, &self.net.synthesis_values(), e.clone()).bits(&self.net.spec) / 8.0
+            }
+            None => WEIGHT_BYTES * self.net.spec.weights_count() as f64,
+        };
+        let bpp = self.refiner.as_ref().map_or(self.bpp, |r| r.bits() / self.pixels);
+        let similarity = (similarity && self.refiner.is_some()).then(|| {
+            let fitted = self.fitted();
+            let of = |(p, codes): (&Picture, &Codes)| {
+                metrics::ms_ssim(p, &file::decoded(fitted.model.as_model(), p, codes)).unwrap_or(1.0)
+            };
+            self.pictures.iter().zip(&fitted.codes).map(of).sum::<f64>() / self.pictures.len() as f64
+        });
+        Measured::new(self.mse.unwrap_or(1.0), similarity.unwrap_or(0.0), bpp * self.pixels / 8.0 + weights)
+    }
+
+    fn finish(&mut self, lambda: f64, _: &TimeLeft) -> Fitted {
+        self.choose_steps(lambda, false);
+        self.fitted()
+    }
+
+    /// Exponents of the weights' steps (none: 0 of them), parameters, codes before rounding in the second stage.
+    fn save(&self, out: &mut Vec<u8>) {
+        let exponents = self.net.exponents.as_deref().unwrap_or_default();
+        out.push(exponents.len() as u8);
+        out.extend(exponents.iter().map(|&e| e as u8));
+        write_floats(out, &self.net.parameters);
+        self.refiner.iter().flat_map(Refiner::values).for_each(|y| write_floats(out, y));
+    }
+
+    fn restore(&mut self, stage: usize, mut state: &[u8]) -> bool {
+        let b = &mut state;
+        let Some((&count, rest)) = b.split_first() else { return false };
+        *b = rest;
+        let Some(exponents) = b.split_off(..usize::from(count)) else { return false };
+        let fits = matches!(exponents.len(), 0) || exponents.len() == self.net.spec.tensors().len();
+        if !fits || !read_floats(b, &mut self.net.parameters) {
+            return false;
+        }
+        self.net.exponents = (count > 0).then(|| exponents.iter().map(|&e| u32::from(e)).collect());
+        if stage == 1 {
+            let sizes = self.pictures.iter().map(net::grid_of);
+            let mut codes: Vec<Vec<f32>> = sizes.map(|(w, h)| vec![0.0; self.net.spec.n * w * h]).collect();
+            if !codes.iter_mut().all(|y| read_floats(b, y)) {
+                return false;
+            }
+            self.refiner = Some(Refiner::new(&self.net, self.pictures, codes));
+        }
+        b.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -227,12 +317,12 @@ mod tests {
                 assert!(count(&mut net, 0..3) > 0, "the counter counts");
                 assert_eq!(count(&mut net, 3..9), 0, "{tune:?}, first stage");
 
-                let codes = train::analyse(&mut net, &mut trainer.team, &pictures);
-                let (mut refiner, team) = (Refiner::new(&net, &pictures, codes), &mut trainer.team);
-                refiner.choose_steps(&mut net, team, &pictures, tune, lambda);
+                let codes = train::analyse(&mut net, &mut trainer.workers, &pictures);
+                let (mut refiner, workers) = (Refiner::new(&net, &pictures, codes), &mut trainer.workers);
+                refiner.choose_steps(&mut net, workers, &pictures, tune, lambda);
                 let mut count = |steps: std::ops::Range<u64>| {
                     let mut run = |k| {
-                        refiner.step(&mut net, team, &pictures, tune, lambda, 1, k, 0.5);
+                        refiner.step(&mut net, workers, &pictures, tune, lambda, 1, k, 0.5);
                     };
                     allocation_counter::measure(|| steps.for_each(&mut run)).count_total
                 };
@@ -252,20 +342,20 @@ mod tests {
         for k in 0..300 {
             trainer.step(&mut net, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 300.0);
         }
-        let codes = train::analyse(&mut net, &mut trainer.team, &pictures);
+        let codes = train::analyse(&mut net, &mut trainer.workers, &pictures);
         let mut refiner = Refiner::new(&net, &pictures, codes);
-        let team = &mut trainer.team;
-        refiner.choose_steps(&mut net, team, &pictures, Tune::Psnr, lambda);
+        let workers = &mut trainer.workers;
+        refiner.choose_steps(&mut net, workers, &pictures, Tune::Psnr, lambda);
         for k in 0..150 {
-            refiner.step(&mut net, team, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 150.0);
+            refiner.step(&mut net, workers, &pictures, Tune::Psnr, lambda, 1, k, k as f32 / 150.0);
         }
-        let psnr = |net: &mut Net, team: &mut workers::Workers| {
+        let psnr = |net: &mut Net, workers: &mut workers::Workers| {
             net.prepare(net::SYNTHESIS);
-            -10.0 * refiner.distortion(net, team, &pictures, Tune::Psnr, &[0]).mse().log10()
+            -10.0 * refiner.distortion(net, workers, &pictures, Tune::Psnr, &[0]).mse().log10()
         };
-        let rounded = psnr(&mut net, team);
+        let rounded = psnr(&mut net, workers);
         net.exponents = None;
-        let float = psnr(&mut net, team);
+        let float = psnr(&mut net, workers);
         assert!(rounded > 28.0 && rounded > float - 0.1, "{rounded} dB, with float weights {float} dB");
     }
 }

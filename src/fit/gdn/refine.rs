@@ -102,8 +102,8 @@ impl Refiner {
     }
 
     /// Codes before rounding, `[n][h][w]` of each picture.
-    pub fn values(&self) -> Vec<Vec<f32>> {
-        self.fields.iter().map(|f| f.y.clone()).collect()
+    pub fn values(&self) -> impl Iterator<Item = &[f32]> {
+        self.fields.iter().map(|f| &f.y[..])
     }
 
     /// The first `most` of patches spread over the pictures.
@@ -133,19 +133,19 @@ impl Refiner {
     pub fn distortion(
         &self,
         net: &Net,
-        team: &mut Workers,
+        workers: &mut Workers,
         pictures: &[Picture],
         tune: Tune,
         which: &[usize],
     ) -> Distortion {
         let mut all = Distortion::default();
         for some in which.chunks(BATCH) {
-            team.each(some.len(), |i, worker, sample| {
+            workers.each(some.len(), |i, worker, sample| {
                 let patch = &self.patches[some[i]];
                 let (_, out) = self.forward(worker, net, patch);
                 worker.measure(sample, pictures, patch, tune, out, 0.0);
             });
-            team.samples[..some.len()].iter().for_each(|sample| all.add(&sample.distortion));
+            workers.samples[..some.len()].iter().for_each(|sample| all.add(&sample.distortion));
         }
         all
     }
@@ -154,7 +154,7 @@ impl Refiner {
     pub fn step(
         &mut self,
         net: &mut Net,
-        team: &mut Workers,
+        workers: &mut Workers,
         pictures: &[Picture],
         tune: Tune,
         lambda: f64,
@@ -181,7 +181,7 @@ impl Refiner {
         let mut all = Distortion::default();
         for some in which.chunks(BATCH) {
             let (this, shared) = (&*self, &*net);
-            team.each(some.len(), |i, worker, sample| {
+            workers.each(some.len(), |i, worker, sample| {
                 let patch = &this.patches[some[i]];
                 sample.gradient.fill(0.0);
                 let (input, out) = this.forward(worker, shared, patch);
@@ -193,7 +193,7 @@ impl Refiner {
                 sample.codes.clear();
                 sample.codes.extend_from_slice(worker.tape.gradient(input));
             });
-            let used = &team.samples[..some.len()];
+            let used = &workers.samples[..some.len()];
             reduce(used, &mut self.partial);
             self.sum.iter_mut().zip(&self.partial).for_each(|(s, p)| *s += p);
             for (sample, &i) in used.iter().zip(some) {
@@ -254,7 +254,7 @@ impl Refiner {
 
     /// Chooses a step for each tensor of the synthesis: from the finest, coarser as long as the loss falls; if steps
     /// were chosen before, those or the next coarser ones.
-    pub fn choose_steps(&self, net: &mut Net, team: &mut Workers, pictures: &[Picture], tune: Tune, lambda: f64) {
+    pub fn choose_steps(&self, net: &mut Net, workers: &mut Workers, pictures: &[Picture], tune: Tune, lambda: f64) {
         let which = self.spread(PATCHES);
         let values = net.synthesis_values();
         let tensors = net.spec.tensors();
@@ -267,7 +267,7 @@ impl Refiner {
         let mut cost = |net: &mut Net, exponents: &[u32]| {
             net.exponents = Some(exponents.to_vec());
             net.prepare(SYNTHESIS);
-            let d = self.distortion(net, team, pictures, tune, &which);
+            let d = self.distortion(net, workers, pictures, tune, &which);
             let bits = Quantised::new(&net.spec, &values, exponents.to_vec()).bits(&net.spec);
             d.cost / d.samples * self.pixels / lambda + weight_bit * bits
         };

@@ -65,7 +65,7 @@ fn forward_backward(
 
 /// The state of the stage.
 pub struct Trainer {
-    pub team: Workers,
+    pub workers: Workers,
     prepared: Vec<f32>,
     sum: Vec<f32>,
     adam: Adam,
@@ -81,7 +81,12 @@ pub struct Noisy {
 impl Trainer {
     pub fn new(net: &Net) -> Self {
         let n = net.parameters.len();
-        Trainer { team: Workers::new(n), prepared: vec![0.0; n - net.ends[1]], sum: vec![0.0; n], adam: Adam::new(n) }
+        Trainer {
+            workers: Workers::new(n),
+            prepared: vec![0.0; n - net.ends[1]],
+            sum: vec![0.0; n],
+            adam: Adam::new(n),
+        }
     }
 
     /// One step; `progress` of the stage in [0, 1].
@@ -98,19 +103,19 @@ impl Trainer {
         net.prepare(0..10);
         bottleneck::prepare(&net.parameters[net.ends[1]..], &mut self.prepared);
         let (shared, prepared) = (&*net, &self.prepared);
-        self.team.each(BATCH, |i, worker, sample| {
+        self.workers.each(BATCH, |i, worker, sample| {
             let mut rng = Rng::stream(seed, 2 + step, i as u64);
             let patch = Patch::random(pictures, SIDE, &mut rng);
             forward_backward(worker, sample, shared, prepared, pictures, &patch, tune, lambda, &mut rng);
         });
-        reduce(&self.team.samples, &mut self.sum);
+        reduce(&self.workers.samples, &mut self.sum);
         net.to_parameters(&mut self.sum);
         let density = net.ends[1];
         bottleneck::unprepare(&net.parameters[density..], &mut self.sum[density..]);
         net.step(&mut self.adam, &self.sum, cosine(progress, 1e-3, 5e-5));
         let mut all = Distortion::default();
         let (mut bits, mut pixels) = (0.0, 0.0);
-        for sample in &self.team.samples {
+        for sample in &self.workers.samples {
             all.add(&sample.distortion);
             bits += sample.bits;
             pixels += sample.pixels;
@@ -120,14 +125,14 @@ impl Trainer {
 }
 
 /// Codes of all pictures before rounding, `[channels][height][width]` each: one pass over their patches.
-pub fn analyse(net: &mut Net, team: &mut Workers, pictures: &[Picture]) -> Vec<Vec<f32>> {
+pub fn analyse(net: &mut Net, workers: &mut Workers, pictures: &[Picture]) -> Vec<Vec<f32>> {
     net.prepare(ANALYSIS);
     let n = net.spec.n;
     let grids: Vec<_> = pictures.iter().map(super::net::grid_of).collect();
     let mut codes: Vec<Vec<f32>> = grids.iter().map(|(w, h)| vec![0.0; n * w * h]).collect();
     let net = &*net;
     for patches in Patch::partition(pictures, 32).chunks(BATCH) {
-        team.each(patches.len(), |i, worker, sample| {
+        workers.each(patches.len(), |i, worker, sample| {
             worker.tape.clear();
             let shape = patches[i].codes_shape(n);
             let input = worker.tape.leaf(Shape::new(net.spec.channels, shape.height << SHIFT, shape.width << SHIFT));
@@ -136,7 +141,7 @@ pub fn analyse(net: &mut Net, team: &mut Workers, pictures: &[Picture]) -> Vec<V
             sample.codes.clear();
             sample.codes.extend_from_slice(worker.tape.value(y));
         });
-        for (patch, sample) in patches.iter().zip(&team.samples) {
+        for (patch, sample) in patches.iter().zip(&workers.samples) {
             let (inner, shape, (w, h)) = (patch.inner(0), patch.codes_shape(n), grids[patch.picture]);
             for c in 0..n {
                 for (i, row) in (inner.y0..inner.y1).enumerate() {

@@ -10,6 +10,17 @@ pub struct Stage {
     pub steps: u32,
 }
 
+impl Stage {
+    /// What a step takes beside one at full size: a coarse step costs more than its pixels.
+    pub fn cost(&self) -> f64 {
+        0.02 + 1.0 / 4f64.powi(self.finest as i32)
+    }
+}
+
+/// Steps of each stage below which a fit has no result, and their part of the time of a fit at effort 1.
+const LEAST_STEPS: u32 = 30;
+pub(super) const LEAST: f64 = 0.2;
+
 /// The course of one fit.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -139,6 +150,11 @@ impl Plan {
         }
     }
 
+    /// Steps of stage `i` that a time limit does not take away.
+    pub fn least(&self, i: usize) -> u32 {
+        self.stages[i].steps.min(LEAST_STEPS)
+    }
+
     /// Passes through each grid in the last choice of codes: a thirtieth of the fit's time.
     pub fn passes(&self) -> usize {
         self.stages.last().map_or(0, |s| s.steps / STEPS_A_PASS).max(1) as usize
@@ -223,8 +239,6 @@ mod tests {
     use super::*;
     use crate::fit::pyramid::reference::{short_fit, waves};
     use crate::fit::pyramid::train::Trainer;
-    use crate::fit::{pyramid, FitOptions, Monitor};
-    use std::sync::atomic::AtomicBool;
 
     /// Steps of a touch-up at the lambda of the fit make no file rate_weight.
     #[test]
@@ -285,18 +299,13 @@ mod tests {
         assert_eq!([1, 4, 16].map(|m| full(2, m)), [(16, 357), (16, 219), (8, 169)]);
     }
 
-    /// The smallest and the thinnest pictures go all the way to a file and back.
+    /// The smallest and the thinnest pictures have a plan too; `tests/pyramid.rs` makes files of such.
     #[test]
     fn any_size_has_a_plan() {
-        for (width, height, channels) in [(1, 1, 3), (1, 200, 3), (3, 2, 1), (17, 5, 3)] {
-            let samples = (0..width * height * channels).map(|i| (i * 37 % 251) as u8).collect();
-            let pictures = [Picture { width, height, channels, samples }];
-            let options = FitOptions { effort: 1, threads: 1, seed: 1, ..FitOptions::default() };
-            let stop = AtomicBool::new(false);
-            let mut monitor = Monitor { report: &mut |_| {}, stop: &stop, save: &mut |_| {}, resume: None };
-            let fitted = pyramid::fit(&pictures, &options, &mut monitor).unwrap();
-            let written = crate::codec::write_file(&fitted, &pictures).unwrap();
-            assert_eq!((written.decoded[0].width, written.decoded[0].height), (width, height));
+        for (width, height) in [(1, 1), (1, 200), (3, 2), (17, 5)] {
+            let plan = Plan::new(1, 3, width * height, width.min(height), 1e4);
+            assert!(plan.stages.last().is_some_and(|s| s.finest == 0 && s.steps >= 100));
+            assert!((0..plan.stages.len()).all(|i| (1..=plan.stages[i].steps).contains(&plan.least(i))));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Grids that are not worth their bits: zeros are cheap, but a whole grid of them is free.
 
+use crate::fit::file::decoded;
 use crate::fit::Tune;
-use crate::image::{Picture, Rect};
+use crate::image::Picture;
 use crate::metrics;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::pyramid::spec::PyramidSpec;
-use crate::models::{Codes, Model};
+use crate::models::Codes;
 use kernels::Level;
 
 /// A grid is looked at if at most one of so many codes is not 0.
@@ -55,21 +56,13 @@ pub(super) fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambd
     lambda * bits + picture.pixels() as f64 * tune.distortion(mse, || metrics::ms_ssim(picture, &decoded))
 }
 
-/// What the decoder makes of `codes` of `picture`.
-pub fn decoded(model: &PyramidModel, picture: &Picture, codes: &Codes) -> Picture {
-    let size = (picture.width, picture.height);
-    let mut samples = vec![0; picture.samples.len()];
-    let done = model.synthesise(Level::best(), codes, size, Rect::whole(size.0, size.1), 0, &mut samples);
-    done.expect("codes of this model");
-    Picture { width: size.0, height: size.1, channels: picture.channels, samples }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fit::pyramid::plan::Plan;
+    use crate::image::Rect;
     use crate::models::pyramid::spec::Group;
-    use crate::models::Grid;
+    use crate::models::{Grid, Model};
 
     /// A single code that nobody asked for goes with its grid; codes that make the picture stay.
     #[test]

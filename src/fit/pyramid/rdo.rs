@@ -5,8 +5,8 @@
 //! to fifty (after short ones) are, and which ones only the integers of the context network and the 8-bit samples tell. So
 //! moves are tried, many at a time, so far from each other that none changes what another does, the most promising first.
 
-use super::prune;
 use super::train::Trainer;
+use crate::fit::file::decoded;
 use crate::image::Picture;
 use crate::metrics::{squares, PEAK_SQUARE};
 use crate::models::pyramid::context::Plane;
@@ -52,7 +52,7 @@ pub fn optimise_codes(
     go_on: &mut dyn FnMut() -> bool,
 ) {
     for (n, (picture, codes)) in pictures.iter().zip(codes).enumerate() {
-        let decoded = prune::decoded(model, picture, codes);
+        let decoded = decoded(model, picture, codes);
         let mut choice = Choice { model, picture, n, lambda, codes, decoded, bits: Vec::new() };
         for g in (0..model.grids().len()).rev() {
             if choice.scale(g) <= COARSEST {
@@ -115,7 +115,7 @@ impl Choice<'_> {
     fn pass(&mut self, trainer: &mut Trainer, g: usize, moves: &[usize], reach: usize) {
         let (scale, (width, _)) = (self.scale(g), self.size(g));
         moves.iter().for_each(|which| self.codes[g].codes[which / 2] += step(*which));
-        let mut decoded = prune::decoded(self.model, self.picture, self.codes);
+        let mut decoded = decoded(self.model, self.picture, self.codes);
         let mut bits: Vec<Vec<f32>> = (g..self.codes.len()).map(|i| self.bits_of(i)).collect();
         for which in moves {
             let i = which / 2;
@@ -175,7 +175,7 @@ impl Choice<'_> {
                 count += 1;
             }
         }
-        let moved = prune::decoded(self.model, self.picture, self.codes);
+        let moved = decoded(self.model, self.picture, self.codes);
         self.codes[g].codes = kept;
         (squares(&moved.samples, &self.decoded.samples) as f64 * self.bits_a_square() / f64::from(count)) as f32
     }
@@ -248,7 +248,11 @@ mod tests {
 
     /// What the file costs but for its weights, in bits.
     fn cost(model: &PyramidModel, pictures: &[Picture], codes: &[Codes]) -> f64 {
-        pictures.iter().zip(codes).map(|(p, c)| prune::cost(model, p, c, LAMBDA, Tune::Psnr) / LAMBDA).sum()
+        pictures
+            .iter()
+            .zip(codes)
+            .map(|(p, c)| crate::fit::pyramid::prune::cost(model, p, c, LAMBDA, Tune::Psnr) / LAMBDA)
+            .sum()
     }
 
     /// Every move that is kept makes the file cheaper: moves do not meet, and reach no further than is looked.

@@ -232,7 +232,7 @@ impl Trainer {
     }
 
     /// Sets the latents of grid `g` of picture `n` to zero.
-    pub fn empty(&mut self, n: usize, g: usize) {
+    pub fn prune(&mut self, n: usize, g: usize) {
         self.parts[n].latents.grids[g].y.fill(0.0);
     }
 

@@ -478,11 +478,11 @@ mod tests {
             synthesise(&spec, &weights, Level::best(), codes, size, Rect::whole(1, 1), scale, &mut out)
         };
         assert!(run(&codes, 0).is_ok());
-        assert!(run(&codes, 9).unwrap_err().message.contains("coarser than"));
+        assert!(run(&codes, 9).unwrap_err().message().contains("coarser than"));
         let mut less = codes.clone();
         less[9] = Grid::new(Rect::new(1, 0, 40, 30), 1);
-        assert!(run(&less, 0).unwrap_err().message.contains("do not cover"));
-        assert!(run(&codes[..9].to_vec(), 0).unwrap_err().message.contains("missing"));
+        assert!(run(&less, 0).unwrap_err().message().contains("do not cover"));
+        assert!(run(&codes[..9].to_vec(), 0).unwrap_err().message().contains("missing"));
         let mut odd = spec.clone();
         odd.trunk[1].outputs = 2;
         assert!(check(&odd).is_err());

@@ -1,0 +1,125 @@
+//! What a fit will take, said before it starts, and the effort that a time limit can afford.
+//!
+//! Rough figures for two cores: each family has measured some efforts, the others follow from their steps. Other machines
+//! differ.
+
+use super::{Cost, Family, Options};
+use crate::error::{Class, Error, Result};
+use std::time::Duration;
+
+/// Efforts there are.
+pub const EFFORTS: std::ops::RangeInclusive<u32> = 1..=9;
+
+/// A fit may be cut to this part of its estimate: its networks still learn, and the next lower effort would hardly make a
+/// smaller file. Cut further, networks that are made for long fits stay far from converged.
+const CUT: f64 = 0.5;
+
+/// Threads beyond this many are not counted on.
+const MOST_THREADS: usize = 8;
+
+/// A time limit may be overrun by so much to reach a result; a fit that would take longer is refused before it starts.
+const GRACE: Duration = Duration::from_secs(2);
+const GRACE_PART: f64 = 1.1;
+
+/// What is to be fitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Pixels of all pictures that are fitted together.
+    pub pixels: usize,
+    /// Samples a pixel.
+    pub channels: usize,
+    /// Threads that work on it.
+    pub threads: usize,
+}
+
+impl Work {
+    fn cost(&self, family: &Family, options: &Options) -> Cost {
+        let cost = (family.cost)(options, self.pixels, self.channels);
+        let speed = self.threads.clamp(1, MOST_THREADS) as f64 / 2.0;
+        Cost { seconds: cost.seconds / speed, least_seconds: cost.least_seconds / speed, ..cost }
+    }
+
+    /// Time and memory of a fit at the options' effort.
+    pub fn estimate(&self, family: &Family, options: &Options, limit: Option<Duration>) -> (Duration, u64) {
+        let cost = self.cost(family, options);
+        let time = Duration::from_secs_f64(cost.seconds);
+        let least = Duration::from_secs_f64(cost.least_seconds);
+        (limit.map_or(time, |limit| time.min(limit.max(least))), cost.memory)
+    }
+
+    /// The effort to fit with: the one asked for, or the highest below it that the time allows.
+    ///
+    /// # Errors
+    /// [`Class::Target`] if not even the least fit of the lowest effort comes near the limit.
+    pub fn affordable(&self, family: &Family, options: &Options, limit: Option<Duration>) -> Result<u32> {
+        let Some(limit) = limit else { return Ok(options.effort) };
+        let cost = |effort| self.cost(family, &Options { effort, ..options.clone() });
+        let whole = |effort: &u32| Duration::from_secs_f64(CUT * cost(*effort).seconds) <= limit;
+        let effort = (*EFFORTS.start() + 1..=options.effort).rev().find(whole).unwrap_or(*EFFORTS.start());
+        let least = Duration::from_secs_f64(cost(effort).least_seconds);
+        if least > (limit + GRACE).max(limit.mul_f64(GRACE_PART)) {
+            let what = format!(
+                "no fit has a result within {:.0} s: the least takes about {:.0} s",
+                limit.as_secs_f64(),
+                least.as_secs_f64()
+            );
+            return Err(Error::new(Class::Target, what));
+        }
+        Ok(effort)
+    }
+
+    /// Refuses a fit that needs more than `limit` bytes, and names a family that needs less.
+    pub fn check_memory(&self, family: &Family, options: &Options, limit: u64) -> Result<()> {
+        let need = self.cost(family, options).memory;
+        if need <= limit {
+            return Ok(());
+        }
+        let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let smaller = super::FAMILIES.iter().map(|f| (self.cost(f, options).memory, f.name)).min();
+        let hint = match smaller {
+            Some((less, name)) if less <= limit => format!("; {name} needs {} MB", megabytes(less)),
+            _ => String::new(),
+        };
+        let (need, limit) = (megabytes(need), megabytes(limit));
+        let what = format!(
+            "a fit of {} pixels by {} needs {need} MB of memory, the limit is {limit} MB",
+            self.pixels, family.name
+        );
+        Err(Error::new(Class::MemoryLimit, what + &hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FAMILIES;
+    use super::*;
+
+    #[test]
+    fn time_limits_lower_the_effort() {
+        for family in FAMILIES {
+            let work = Work { pixels: 4 << 20, channels: 3, threads: 2 };
+            let effort = |effort, seconds: Option<f64>| {
+                let limit = seconds.map(Duration::from_secs_f64);
+                work.affordable(family, &Options { effort, ..Options::default() }, limit).unwrap()
+            };
+            assert_eq!([1, 5, 9].map(|asked| effort(asked, None)), [1, 5, 9]);
+            assert_eq!([1, 5, 9].map(|asked| effort(asked, Some(1e6))), [1, 5, 9]);
+            let limits = [60.0, 100.0, 300.0, 1000.0, 3000.0].map(|limit| effort(9, Some(limit)));
+            assert!(limits.is_sorted() && limits[0] < limits[4], "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn hopeless_time_limits_and_memory_are_refused() {
+        let work = Work { pixels: 100 << 20, channels: 3, threads: 2 };
+        let options = Options::default();
+        for family in FAMILIES {
+            let refused = work.affordable(family, &options, Some(Duration::from_secs(1))).unwrap_err();
+            assert_eq!(refused.class(), Class::Target);
+            assert!(work.check_memory(family, &options, u64::MAX).is_ok());
+            assert_eq!(work.check_memory(family, &options, 1 << 20).unwrap_err().class(), Class::MemoryLimit);
+        }
+        let between = work.cost(&FAMILIES[0], &options).memory - 1;
+        assert!(work.check_memory(&FAMILIES[0], &options, between).unwrap_err().message().contains("gdn needs"));
+    }
+}

@@ -1,0 +1,146 @@
+//! From a fitted model to a file: tiles, segments, index, the digest of what it really decodes to, and its quality. This is
+//! the one answer to the question what a file would be: its true bytes, and the pictures that a decoder makes of it.
+
+use super::target::Measured;
+use super::Fitted;
+use crate::container::crc::crc32;
+use crate::container::header::{Header, PictureInfo, Segment};
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::image::{Picture, Rect};
+use crate::limits::Limits;
+use crate::metrics;
+use crate::models::{Codes, Grid, GridSpec, Model};
+use kernels::Level;
+use rayon::prelude::*;
+
+/// A file, where its bytes went, and what it decodes to.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub bytes: Vec<u8>,
+    pub header_bytes: usize,
+    pub weights_bytes: usize,
+    pub codes_bytes: usize,
+    pub metadata_bytes: usize,
+    pub decoded: Vec<Picture>,
+}
+
+/// Writes `fitted` as a file with a section of [`metadata`](crate::container::metadata), and decodes it. Sizes of the
+/// pictures come from the originals.
+pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<Written> {
+    let model = fitted.model.as_model();
+    let mut description = Vec::new();
+    fitted.model.write_description(&mut description);
+    let mut weights = Vec::new();
+    fitted.model.write_weights(&mut weights);
+    let mut header = Header {
+        family: fitted.model.family(),
+        channels: pictures[0].channels,
+        pictures: pictures.iter().map(|p| PictureInfo { width: p.width, height: p.height, digest: 0 }).collect(),
+        tile: fitted.tile,
+        description,
+        weights,
+        metadata: metadata.to_vec(),
+        layers: model.layers(),
+        segments: Vec::new(),
+        first_tiles: Vec::new(),
+        length: 0,
+    };
+    let tiles: Vec<(usize, usize)> =
+        (0..pictures.len()).flat_map(|p| (0..header.tiles(p)).map(move |t| (p, t))).collect();
+    let mut payload = Vec::new();
+    for layer in 0..header.layers {
+        let encode = |&(p, t): &(usize, usize)| {
+            let codes = part(model.grids(), &fitted.codes[p], header.tile_rect(p, t));
+            fitted.model.encode_tile(Level::best(), layer, &codes)
+        };
+        let segments: Vec<Vec<u8>> = tiles.par_iter().map(encode).collect();
+        for s in segments {
+            header.segments.push(Segment { offset: 0, length: s.len(), crc: crc32(&s) });
+            payload.extend(s);
+        }
+    }
+    let mut bytes = header.write();
+    bytes.extend(&payload);
+    let decoder = Decoder::new(&bytes, Limits::NONE)?;
+    let decoded = (0..pictures.len()).map(|i| decoder.decode(i)).collect::<Result<Vec<_>>>()?;
+    for (info, picture) in header.pictures.iter_mut().zip(&decoded) {
+        info.digest = crc32(&picture.samples);
+    }
+    let mut bytes = header.write();
+    let header_bytes = bytes.len() - header.weights.len() - header.metadata.len();
+    bytes.extend(&payload);
+    Ok(Written {
+        bytes,
+        header_bytes,
+        weights_bytes: header.weights.len(),
+        codes_bytes: payload.len(),
+        metadata_bytes: header.metadata.len(),
+        decoded,
+    })
+}
+
+/// Header, index and the ends of segments of a file with one segment, in bytes; and what each further segment takes. A tile has
+/// two: one for its coarse grids.
+const OVERHEAD: f64 = 44.0;
+const OVERHEAD_A_SEGMENT: f64 = 8.0;
+
+/// What a file of `pictures` will hold besides codes and weights, about; `tile` is the side of its tiles, 0 for none.
+pub fn overhead(pictures: &[Picture], tile: usize) -> f64 {
+    let segments = |p: &Picture| match tile {
+        0 => 1,
+        side => 2 * p.width.div_ceil(side) * p.height.div_ceil(side),
+    };
+    OVERHEAD + OVERHEAD_A_SEGMENT * (pictures.iter().map(segments).sum::<usize>() as f64 - 1.0)
+}
+
+/// The codes of the tile that covers `pixels`.
+fn part(specs: &[GridSpec], codes: &Codes, pixels: Rect) -> Codes {
+    let cut = |(spec, all): (&GridSpec, &Grid)| {
+        let mut tile = Grid::new(pixels.shrunk(spec.shift), spec.channels);
+        tile.paste(all);
+        tile
+    };
+    specs.iter().zip(codes).map(cut).collect()
+}
+
+/// The picture that a decoder makes of `codes`, all of one picture's.
+pub fn decoded(model: &dyn Model, picture: &Picture, codes: &Codes) -> Picture {
+    let size = (picture.width, picture.height);
+    let mut samples = vec![0; picture.samples.len()];
+    let done = model.synthesise(Level::best(), codes, size, Rect::whole(size.0, size.1), 0, &mut samples);
+    done.expect("codes of this model");
+    Picture { width: size.0, height: size.1, channels: picture.channels, samples }
+}
+
+/// How near decoded pictures are to their originals: PSNR over all samples, MS-SSIM as the mean over the pictures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quality {
+    /// Mean squared error of samples in `[0, 1]`.
+    pub mse: f64,
+    /// `None` if a picture is too small for it.
+    pub ms_ssim: Option<f64>,
+}
+
+impl Quality {
+    /// Measures `decoded` against `pictures`.
+    pub fn of(pictures: &[Picture], decoded: &[Picture]) -> Quality {
+        let (mut squares, mut pixels, mut ms_ssim) = (0.0, 0.0, Some(0.0));
+        for (a, b) in pictures.iter().zip(decoded) {
+            squares += metrics::mse(a, b) * a.pixels() as f64;
+            pixels += a.pixels() as f64;
+            ms_ssim = ms_ssim.and_then(|sum| Some(sum + metrics::ms_ssim(a, b)? / pictures.len() as f64));
+        }
+        Quality { mse: squares / (metrics::PEAK_SQUARE * pixels), ms_ssim }
+    }
+
+    /// PSNR in dB, infinite for equal pictures.
+    pub fn psnr(&self) -> f64 {
+        metrics::mse_to_psnr(self.mse * metrics::PEAK_SQUARE)
+    }
+
+    /// What a target is held to, for a file of `bytes`.
+    pub fn measured(&self, bytes: usize) -> Measured {
+        Measured::new(self.mse, self.ms_ssim.unwrap_or(1.0), bytes as f64)
+    }
+}
