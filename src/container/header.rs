@@ -1,9 +1,9 @@
 //! Header, weights section and index: all that stands before the segments.
 
 use super::crc::crc32;
-#[cfg(feature = "fit")]
-use super::reader::write_varint;
 use super::reader::Reader;
+#[cfg(feature = "fit")]
+use super::reader::{write_u32, write_varint};
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use alloc::{format, vec::Vec};
@@ -225,7 +225,7 @@ impl Header {
         for p in &self.pictures {
             write_varint(&mut out, p.width as u64);
             write_varint(&mut out, p.height as u64);
-            out.extend(p.digest.to_le_bytes());
+            write_u32(&mut out, p.digest);
         }
         if self.tile > 0 {
             out.push(self.tile.trailing_zeros() as u8);
@@ -240,10 +240,10 @@ impl Header {
         }
         for s in &self.segments {
             write_varint(&mut out, s.length as u64);
-            out.extend(s.crc.to_le_bytes());
+            write_u32(&mut out, s.crc);
         }
         let sum = crc32(&out);
-        out.extend(sum.to_le_bytes());
+        write_u32(&mut out, sum);
         out
     }
 }
