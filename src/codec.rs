@@ -1,7 +1,7 @@
 //! From a fitted model to a file: tiles, segments, index, and the digest of what it really decodes to.
 
 use crate::container::crc::crc32;
-use crate::container::header::{Header, PictureInfo, Segment};
+use crate::container::header::{Header, PictureInfo, Segment, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::fit::Fitted;
@@ -35,6 +35,7 @@ pub fn write_file_with(fitted: &Fitted, pictures: &[Picture], metadata: Vec<u8>)
     let mut weights = Vec::new();
     fitted.model.write_weights(&mut weights);
     let mut header = Header {
+        version: VERSION,
         family: fitted.model.family(),
         channels: pictures[0].channels,
         pictures: pictures.iter().map(|p| PictureInfo { width: p.width, height: p.height, digest: 0 }).collect(),

@@ -44,6 +44,8 @@ pub struct Segment {
 /// All before the segments.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
+    /// Of the format.
+    pub version: u8,
     pub family: u8,
     pub channels: usize,
     pub pictures: Vec<PictureInfo>,
@@ -166,6 +168,7 @@ impl Header {
 
         let layers = if flags & LAYERED != 0 { 2 } else { 1 };
         let mut header = Header {
+            version,
             family,
             channels,
             pictures,
@@ -210,7 +213,7 @@ impl Header {
     #[cfg(feature = "fit")]
     pub fn write(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend([VERSION, self.family]);
+        out.extend([self.version, self.family]);
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         out.push(
             flag(self.pictures.len() > 1, GROUP)
