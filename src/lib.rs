@@ -2,6 +2,8 @@
 //!
 //! The decoder half builds alone (`--no-default-features`). Feature `fit` adds the encoder.
 #![forbid(unsafe_code)]
+// Tests may compute what they compare with by any means.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 // Without an operating system the decoder half makes do with `core` and `alloc`.
 #![cfg_attr(any(target_os = "none", target_os = "unknown"), no_std)]
 
@@ -9,6 +11,7 @@ extern crate alloc;
 #[cfg(any(target_os = "none", target_os = "unknown"))]
 extern crate core as std;
 
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "fit")]
@@ -17,6 +20,7 @@ pub mod container;
 pub mod decoder;
 pub mod entropy;
 pub mod error;
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "fit")]
 pub mod fit;
 pub mod image;
@@ -24,6 +28,7 @@ pub mod image;
 pub mod image_crate;
 pub mod layers;
 pub mod limits;
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "fit")]
 pub mod metrics;
 pub mod models;

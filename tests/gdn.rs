@@ -1,6 +1,7 @@
 //! The `gdn` family from pictures to files and back: every target, groups, grey, the smallest pictures, f16 weights,
 //! other distortions, threads, checkpoints.
 #![cfg(feature = "fit")]
+#![allow(clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use tilefit::codec::{write_file, Written};

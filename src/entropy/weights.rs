@@ -30,7 +30,7 @@ impl WeightGroup {
     /// The nearest multiples of `2^exponent` to `weights`; saturates at [`MAX_VALUE`], NaN becomes 0.
     #[cfg(feature = "fit")]
     pub fn round(weights: &[f32], exponent: i8) -> Self {
-        let scale = 2f32.powi(-i32::from(exponent));
+        let scale = power(-exponent);
         let max = f32::from(MAX_VALUE);
         let values = weights.iter().map(|w| (w * scale).round().clamp(-max, max) as i16).collect();
         WeightGroup { exponent, values }
@@ -189,6 +189,7 @@ impl Law {
 
     /// What all of `values` cost in bits, but for the law itself.
     #[cfg(feature = "fit")]
+    #[allow(clippy::disallowed_methods, reason = "a price, which only the encoder asks for")]
     fn bits(self, values: &[i16]) -> f64 {
         let (laplace, costs) = (self.laplace(), costs());
         if self.zeros == 0 {
