@@ -23,7 +23,7 @@ test: ## all tests
 lint: ## format, warnings, and the decoder alone
 	cargo fmt --check
 	cargo clippy --workspace --features image --all-targets -- -D warnings
-	cargo build --no-default-features
+	cargo clippy --no-default-features -- -D warnings
 
 bench: ## kernels and codec, seconds and ratios; speed of decoding, native and as WebAssembly
 	cargo bench --workspace

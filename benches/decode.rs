@@ -1,5 +1,6 @@
 //! Entropy decoding of the pyramid: `cargo bench --bench decode`. Nanoseconds a pixel, one thread, for a
 //! model of about 1,000 multiplications a pixel and codes drawn from the model itself.
+#![allow(clippy::disallowed_methods)]
 
 use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, LANES};
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! Speed of the pyramid's training, whole steps and kernels, one thread: `cargo bench --bench pyramid [level ...]`.
 //!
 //! Times are the best of several runs: on a shared machine only ratios within one run mean something.
+#![allow(clippy::disallowed_methods)]
 
 mod common;
 

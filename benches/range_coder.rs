@@ -1,5 +1,6 @@
 //! The range coder beside `constriction`'s, same symbols, same 16-bit-wide statistics, and what the contexts of a gdn
 //! file save beside tables: `cargo bench --bench range_coder`.
+#![allow(clippy::disallowed_methods)]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Upsampling and synthesis of the pyramid on one thread, ten passes a row: `cargo bench --bench synth`.
 //!
 //! Multiplications: what the definition needs, three times that for forward and backward.
+#![allow(clippy::disallowed_methods)]
 
 mod common;
 

@@ -51,6 +51,7 @@ pub struct Decoder<'a> {
 /// What the header tells without decoding.
 #[derive(Clone, Debug)]
 pub struct Info {
+    /// Of the format, as the file has it.
     pub version: u8,
     pub model: &'static str,
     pub channels: usize,
@@ -134,7 +135,7 @@ impl<'a> Decoder<'a> {
         let h = &self.header;
         let codes = h.segments.iter().fold(0usize, |sum, s| sum.saturating_add(s.length));
         Info {
-            version: crate::container::header::VERSION,
+            version: h.version,
             model: self.model.name(),
             channels: h.channels,
             pictures: h.pictures.clone(),

@@ -6,6 +6,8 @@
 //! benchmarks, and may change at any time.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+// Tests may compute what they compare with by any means.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 // Without an operating system the decoder half makes do with `core` and `alloc`.
 #![cfg_attr(any(target_os = "none", target_os = "unknown"), no_std)]
 
@@ -13,6 +15,7 @@ extern crate alloc;
 #[cfg(any(target_os = "none", target_os = "unknown"))]
 extern crate core as std;
 
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -25,6 +28,7 @@ mod encoder;
 #[doc(hidden)]
 pub mod entropy;
 mod error;
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "fit")]
 #[doc(hidden)]
 pub mod fit;
@@ -35,6 +39,7 @@ pub mod image_crate;
 pub mod layers;
 #[doc(hidden)]
 pub mod limits;
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "fit")]
 pub mod metrics;
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! The `gdn` family from pictures to files and back: every target, groups, grey, the smallest pictures, f16 weights,
 //! other distortions, threads, checkpoints.
 #![cfg(feature = "fit")]
+#![allow(clippy::disallowed_methods)]
 
 use std::sync::Mutex;
 use tilefit::{metrics, Class, Decoder, Encoded, Encoder, Limits, Picture, Result, Signal, Target, Tune, WeightCoding};

@@ -14,6 +14,8 @@
 
 // Without an operating system `core` and `alloc` are enough.
 #![cfg_attr(any(target_os = "none", target_os = "unknown"), no_std)]
+// Tests may compute what they compare with by any means.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 extern crate alloc;
 #[cfg(any(target_os = "none", target_os = "unknown"))]
@@ -22,6 +24,7 @@ extern crate core as std;
 #[macro_use]
 mod dispatch;
 pub mod exact;
+#[allow(clippy::disallowed_methods)]
 #[cfg(feature = "fit")]
 pub mod fast;
 mod gather;

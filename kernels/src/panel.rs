@@ -242,7 +242,7 @@ unsafe fn micro<S: Simd, const FUSED: bool, const R: usize, const V: usize>(
             for r in 0..R {
                 let a = s.splat(*w.add(r));
                 for v in 0..V {
-                    sums[r][v] = if FUSED { s.mul_add(a, x[v], sums[r][v]) } else { sums[r][v] + a * x[v] };
+                    sums[r][v] = s.product_sum::<FUSED>(a, x[v], sums[r][v]);
                 }
             }
             w = w.add(R);

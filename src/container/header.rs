@@ -1,9 +1,9 @@
 //! Header, weights section and index: all that stands before the segments.
 
 use super::crc::crc32;
-#[cfg(feature = "fit")]
-use super::reader::write_varint;
 use super::reader::Reader;
+#[cfg(feature = "fit")]
+use super::reader::{write_u32, write_varint};
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use alloc::{format, vec::Vec};
@@ -44,6 +44,8 @@ pub struct Segment {
 /// All before the segments.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
+    /// Of the format.
+    pub version: u8,
     pub family: u8,
     pub channels: usize,
     pub pictures: Vec<PictureInfo>,
@@ -166,6 +168,7 @@ impl Header {
 
         let layers = if flags & LAYERED != 0 { 2 } else { 1 };
         let mut header = Header {
+            version,
             family,
             channels,
             pictures,
@@ -210,7 +213,7 @@ impl Header {
     #[cfg(feature = "fit")]
     pub fn write(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend([VERSION, self.family]);
+        out.extend([self.version, self.family]);
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         out.push(
             flag(self.pictures.len() > 1, GROUP)
@@ -225,7 +228,7 @@ impl Header {
         for p in &self.pictures {
             write_varint(&mut out, p.width as u64);
             write_varint(&mut out, p.height as u64);
-            out.extend(p.digest.to_le_bytes());
+            write_u32(&mut out, p.digest);
         }
         if self.tile > 0 {
             out.push(self.tile.trailing_zeros() as u8);
@@ -240,10 +243,10 @@ impl Header {
         }
         for s in &self.segments {
             write_varint(&mut out, s.length as u64);
-            out.extend(s.crc.to_le_bytes());
+            write_u32(&mut out, s.crc);
         }
         let sum = crc32(&out);
-        out.extend(sum.to_le_bytes());
+        write_u32(&mut out, sum);
         out
     }
 }

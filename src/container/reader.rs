@@ -2,6 +2,7 @@
 
 use crate::error::{Class, Error, Result};
 use alloc::{format, vec::Vec};
+use byteorder::{ByteOrder, LE};
 
 /// Reads fields from the front of a slice; knows where it is for messages.
 pub struct Reader<'a> {
@@ -38,8 +39,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn u32(&mut self, what: &str) -> Result<u32> {
-        let b = self.take(4, what)?;
-        Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        Ok(LE::read_u32(self.take(4, what)?))
     }
 
     /// A LEB128 number of at most `max`, in its shortest form.
@@ -61,6 +61,13 @@ impl<'a> Reader<'a> {
         }
         Err(Error::format(format!("{what} at byte {at} is too long a number")))
     }
+}
+
+/// Appends four bytes.
+pub fn write_u32(out: &mut Vec<u8>, value: u32) {
+    let mut field = [0; 4];
+    LE::write_u32(&mut field, value);
+    out.extend(field);
 }
 
 /// Appends the LEB128 form of `value`.
@@ -87,6 +94,15 @@ mod tests {
             prop_assert_eq!(r.position(), out.len());
             prop_assert!(Reader::new(&out[..out.len() - 1]).varint(u64::MAX, "v").is_err());
             prop_assert!(v == 0 || Reader::new(&out).varint(v - 1, "v").is_err());
+        }
+
+        #[test]
+        fn words_round_trip(v: u32) {
+            let mut out = Vec::new();
+            write_u32(&mut out, v);
+            prop_assert_eq!(&out[..], &[v as u8, (v >> 8) as u8, (v >> 16) as u8, (v >> 24) as u8]);
+            prop_assert_eq!(Reader::new(&out).u32("v").unwrap(), v);
+            prop_assert!(Reader::new(&out[..3]).u32("v").is_err());
         }
 
         #[test]

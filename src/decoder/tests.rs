@@ -184,6 +184,16 @@ fn overhead_is_small() {
     assert_eq!(info.header_bytes + info.weights_bytes + info.codes_bytes, bytes.len());
 }
 
+/// There is one version so far, so that of the header is changed behind the parser.
+#[test]
+fn the_version_is_that_of_the_file() {
+    let bytes = file(8, 8, 0, false, 1);
+    let mut decoder = Decoder::new(&bytes, Limits::default()).unwrap();
+    assert_eq!(decoder.info().version, bytes[crate::container::header::MAGIC.len()]);
+    decoder.header.version += 1;
+    assert_eq!(decoder.info().version, bytes[crate::container::header::MAGIC.len()] + 1);
+}
+
 /// A small region of a vast picture in one tile needs all of its codes: refused, not allocated.
 #[test]
 fn a_vast_tile_is_refused_before_it_is_allocated() {

@@ -98,6 +98,7 @@ pub struct Price(pub f64);
 #[cfg(feature = "fit")]
 impl Decide for Price {
     #[inline]
+    #[allow(clippy::disallowed_methods, reason = "a price, which only the encoder asks for")]
     fn decide(&mut self, p: u32, bit: bool) -> bool {
         let p = if bit { p } else { ONE as u32 - p };
         self.0 -= (f64::from(p) / f64::from(ONE)).log2();

@@ -73,6 +73,7 @@ impl Cdf {
     /// Widths are the rounded shares of [`TOTAL`], at least 1; single units are then given or taken where
     /// that helps most, or costs least, until the sum holds.
     #[cfg(feature = "fit")]
+    #[allow(clippy::disallowed_methods, reason = "the encoder's alone: the file carries the result")]
     pub fn from_pmf(pmf: &[f64]) -> Result<Self> {
         let clean = |p: f64| if p.is_finite() && p > 0.0 { p } else { 0.0 };
         let largest = pmf.iter().fold(0.0, |a: f64, &p| a.max(clean(p)));
@@ -148,6 +149,7 @@ impl Cdf {
 
     /// What `symbol` costs, in bits.
     #[cfg(feature = "fit")]
+    #[allow(clippy::disallowed_methods, reason = "a price, which only the encoder asks for")]
     pub fn bits(&self, symbol: usize) -> f64 {
         f64::from(PRECISION) - f64::from(self.interval(symbol).1).log2()
     }

@@ -227,6 +227,7 @@ fn decode_escape(decoder: &mut RangeDecoder) -> u32 {
 
 /// `16 - log2(width)` for each width of an interval.
 #[cfg(feature = "fit")]
+#[allow(clippy::disallowed_methods, reason = "prices, which only the encoder asks for")]
 pub fn costs() -> &'static [f32] {
     static COSTS: std::sync::OnceLock<Vec<f32>> = std::sync::OnceLock::new();
     COSTS.get_or_init(|| (0..=1 << 16).map(|w| 16.0 - (w as f64).log2() as f32).collect())

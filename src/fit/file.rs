@@ -4,7 +4,7 @@
 use super::target::Measured;
 use super::Fitted;
 use crate::container::crc::crc32;
-use crate::container::header::{Header, PictureInfo, Segment};
+use crate::container::header::{Header, PictureInfo, Segment, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::image::{Picture, Rect};
@@ -34,6 +34,7 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<W
     let mut weights = Vec::new();
     fitted.model.write_weights(&mut weights);
     let mut header = Header {
+        version: VERSION,
         family: fitted.model.family(),
         channels: pictures[0].channels,
         pictures: pictures.iter().map(|p| PictureInfo { width: p.width, height: p.height, digest: 0 }).collect(),

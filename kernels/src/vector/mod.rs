@@ -107,6 +107,7 @@ pub(crate) trait Simd: Copy {
     }
     /// `a * b + c`: fused under the fast contract, two roundings under the exact one.
     #[inline(always)]
+    #[allow(clippy::disallowed_methods, reason = "fused under the fast contract alone")]
     fn product_sum<const FUSED: bool>(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         if FUSED {
             self.mul_add(a, b, c)
