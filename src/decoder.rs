@@ -129,7 +129,7 @@ impl<'a> Decoder<'a> {
         let codes = h.segments.iter().fold(0usize, |sum, s| sum.saturating_add(s.length));
         Info {
             version: crate::container::header::VERSION,
-            model: self.model.name(),
+            model: models::family_name(h.family),
             channels: h.channels,
             pictures: h.pictures.clone(),
             bytes: self.source.length(),
@@ -425,4 +425,4 @@ impl<'a> Decoder<'a> {
 }
 
 #[cfg(all(test, feature = "fit"))]
-pub(crate) mod tests;
+mod tests;

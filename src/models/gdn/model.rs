@@ -223,10 +223,6 @@ pub fn to_rgb(planes: &mut [f32]) {
 }
 
 impl Model for GdnModel {
-    fn name(&self) -> &'static str {
-        "gdn"
-    }
-
     fn channels(&self) -> usize {
         self.spec.channels
     }
@@ -315,10 +311,6 @@ impl crate::models::Encode for GdnModel {
         let mut encoder = RangeEncoder::default();
         codes::encode(&mut encoder, codes[0].rect.height(), codes[0].rect.width(), &codes[0].codes);
         encoder.finish()
-    }
-
-    fn as_model(&self) -> &dyn Model {
-        self
     }
 }
 

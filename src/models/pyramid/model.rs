@@ -143,10 +143,6 @@ impl PyramidModel {
 }
 
 impl Model for PyramidModel {
-    fn name(&self) -> &'static str {
-        "pyramid"
-    }
-
     fn channels(&self) -> usize {
         self.spec.channels
     }
@@ -213,10 +209,6 @@ impl Model for PyramidModel {
     ) -> Result<()> {
         synthesis::synthesise(&self.spec, &self.weights, level, codes, size, region, scale, out)
     }
-
-    fn grids_for_scale(&self, scale: u32) -> Range<usize> {
-        0..self.grids.iter().filter(|g| g.shift >= scale).count()
-    }
 }
 
 #[cfg(feature = "fit")]
@@ -251,10 +243,6 @@ impl Encode for PyramidModel {
             }
         }
         encoder.finish()
-    }
-
-    fn as_model(&self) -> &dyn Model {
-        self
     }
 }
 
