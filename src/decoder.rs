@@ -136,7 +136,7 @@ impl<'a> Decoder<'a> {
         let codes = h.segments.iter().fold(0usize, |sum, s| sum.saturating_add(s.length));
         Info {
             version: h.version,
-            model: self.model.name(),
+            model: models::family_name(h.family),
             channels: h.channels,
             pictures: h.pictures.clone(),
             bytes: self.source.length(),
@@ -432,4 +432,4 @@ impl<'a> Decoder<'a> {
 }
 
 #[cfg(all(test, feature = "fit"))]
-pub(crate) mod tests;
+mod tests;

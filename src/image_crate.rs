@@ -1,4 +1,4 @@
-//! `.tfit` files for the crate `image`: its decoder, and the hooks by which its readers find it.
+//! `.tfit` files for the crate `image`: a decoder with its traits, and the registration of its hooks.
 
 use crate::container::{header::MAGIC, metadata};
 use crate::decoder::Decoder;
@@ -14,8 +14,8 @@ use std::io::Read;
 
 const EXTENSION: &str = "tfit";
 
-/// Teaches the readers of `image` this format, by the extension `tfit` and by the signature. Once a process; false:
-/// somebody did so before.
+/// Registers the format with the readers of the crate `image`, by the extension `tfit` and by the signature. To be called
+/// once in a process; returns false if the extension was registered before.
 pub fn register() -> bool {
     let first = register_decoding_hook(EXTENSION.into(), Box::new(|reader| Ok(Box::new(TilefitDecoder::new(reader)?))));
     if first {
@@ -31,7 +31,10 @@ pub struct TilefitDecoder {
 }
 
 impl TilefitDecoder {
-    /// Opens a file at its first picture; nothing is decoded yet.
+    /// Reads a file and its header; nothing is decoded yet. Its first picture is chosen.
+    ///
+    /// # Errors
+    /// A reader that fails, and a file that [`Decoder::from_beginning`] refuses.
     pub fn new(mut reader: impl Read) -> ImageResult<Self> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(ImageError::IoError)?;
@@ -44,12 +47,13 @@ impl TilefitDecoder {
         self.decoder.pictures().len()
     }
 
-    /// Another picture of the file, counted from 0. One that is not there is an error of [`Self::read_image`].
+    /// Chooses another picture of the file, counted from 0. If there is none, [`Self::read_image`] is an error.
     pub fn with_picture(mut self, picture: usize) -> Self {
         self.picture = picture;
         self
     }
 
+    /// The metadata item of this kind of the chosen picture.
     fn item(&mut self, kind: u8) -> ImageResult<Option<Vec<u8>>> {
         let items = self.decoder.items(self.picture).map_err(failed)?;
         Ok(metadata::find(&items, kind).map(<[u8]>::to_vec))
@@ -58,7 +62,7 @@ impl TilefitDecoder {
 
 impl ImageDecoder for TilefitDecoder {
     fn dimensions(&self) -> (u32, u32) {
-        // Sides are at most 2^30: the format's limit.
+        // The format limits sides to 2^30.
         self.decoder.pictures().get(self.picture).map_or((0, 0), |p| (p.width as u32, p.height as u32))
     }
 
@@ -109,7 +113,7 @@ impl ImageDecoderRect for TilefitDecoder {
     }
 }
 
-/// The kind of failure in the terms of `image`; its limits have no words of ours.
+/// An error in the terms of the crate `image`. Its limit errors have no message.
 fn failed(e: Error) -> ImageError {
     let format = || ImageFormatHint::Name("Tilefit".into());
     match e.class() {

@@ -1,4 +1,4 @@
-//! What a decoder may be asked for, checked before it allocates.
+//! Upper bounds on the work and memory of a decode, checked before anything is allocated.
 
 use crate::error::{Class, Error, Result};
 use alloc::{format, vec::Vec};
@@ -6,12 +6,13 @@ use alloc::{format, vec::Vec};
 /// Upper bounds for one decode.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Pixels of the output (of the region, where one is asked for).
+    /// Most pixels of the output: of the picture, or of the region if one is decoded.
     pub max_pixels: u64,
-    /// Bytes that a decode may hold at once, by the header's own estimate.
+    /// Most bytes of memory that a decode holds at once, by the estimate that the decoder makes from the header.
     pub max_memory: u64,
 }
 
+/// 2^28 pixels and 2 GiB: pictures of any camera decode, and a machine of 4 GiB survives any file.
 impl Default for Limits {
     fn default() -> Self {
         Limits { max_pixels: 1 << 28, max_memory: 2 << 30 }
@@ -42,7 +43,7 @@ impl Limits {
     }
 }
 
-/// An allocation of `n` defaults that fails as an error instead of an abort.
+/// A vector of `n` default values; an allocation that fails is an error instead of an abort.
 pub fn try_vec<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
     v.try_reserve_exact(n)

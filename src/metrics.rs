@@ -1,25 +1,28 @@
-//! What a decoded picture is worth: PSNR, MS-SSIM, bits a pixel.
+//! Quality and size of a decoded picture: PSNR, MS-SSIM, bits a pixel.
 //!
 //! PSNR is over all 8-bit samples: `10 log10(255^2 / mean((a - b)^2))`, infinite for equal pictures.
 //!
-//! MS-SSIM is the five-scale form of Wang, Simoncelli and Bovik ("Multiscale structural similarity for
-//! image quality assessment", 2003): 11x11 Gaussian window with sigma 1.5, valid positions only, on each
-//! of R, G and B, the three results averaged. Between scales a picture shrinks by the mean of 2x2 samples;
-//! an odd side first gets one row or column of zeros at its low edge.
+//! MS-SSIM is the five-scale form of Wang, Simoncelli and Bovik ("Multiscale structural similarity for image quality
+//! assessment", 2003), with an 11x11 Gaussian window of sigma 1.5 at positions where it lies inside the picture, on each of
+//! R, G and B; the result is the mean of the three. From scale to scale a picture is halved by the mean of 2x2 samples; an
+//! odd side first gets a row or column of zeros at its low edge.
 //!
-//! Grey counts as three equal channels, so a grey picture can be held against an RGB one.
+//! A grey picture counts as three equal channels, so that it can be compared with an RGB one.
 
 use crate::image::Picture;
 use rayon::prelude::*;
 
-/// Exponents of the five scales, finest first.
+/// Exponents of the five scales, finest first; from the paper.
 const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
+/// Side of the window; from the paper.
 const TAPS: usize = 11;
 /// Pictures with a shorter side have no MS-SSIM.
 pub const MS_SSIM_LEAST_SIDE: usize = TAPS;
-/// The square of an 8-bit sample's range: by it a mean squared error becomes that of samples in `[0, 1]`.
+/// The square of the range of an 8-bit sample. A mean squared error of samples in `[0, 1]` is that of 8-bit samples divided
+/// by it.
 pub const PEAK_SQUARE: f64 = 255.0 * 255.0;
-/// Window positions that are worked on at a time: what is read for them stays in the second-level cache.
+/// Rows and columns of window positions that are computed at a time. Their four blurred planes, 300 KiB in f64, stay in the
+/// second-level cache; any value of this order works.
 const BLOCK: (usize, usize) = (64, 128);
 
 /// PSNR in dB over all samples; infinite for equal pictures.
@@ -68,9 +71,9 @@ fn square(p: u8, q: u8) -> u64 {
 
 /// MS-SSIM, at most 1.
 ///
-/// Five scales need sides of at least 161 pixels. A smaller picture has as many scales as its shorter
-/// side allows (81: four, 41: three, 21: two, 11: one), their exponents raised to the sum that all five
-/// have; below 11 pixels no window fits and the answer is `None`.
+/// Five scales need sides of at least 161 pixels. A smaller picture has as many scales as its shorter side allows (81: four,
+/// 41: three, 21: two, 11: one), with their exponents scaled to the sum of all five; below 11 pixels no window fits and the
+/// result is `None`.
 ///
 /// # Panics
 /// If the sizes differ.
@@ -98,11 +101,12 @@ fn row(p: &Picture, y: usize) -> &[u8] {
     &p.samples[y * p.width * p.channels..][..p.width * p.channels]
 }
 
-/// How many scales have room for a window.
+/// Number of scales at which a window fits into a picture whose shorter side is `side`.
 fn scales(side: usize) -> usize {
     std::iter::successors(Some(side), |s| Some(s.div_ceil(2))).take(WEIGHTS.len()).take_while(|s| *s >= TAPS).count()
 }
 
+/// The window along one axis, of sum 1.
 fn gaussian() -> [f64; TAPS] {
     let mut g = [0f64; TAPS];
     for (i, v) in g.iter_mut().enumerate() {
@@ -112,8 +116,8 @@ fn gaussian() -> [f64; TAPS] {
     g.map(|v| v / sum)
 }
 
-/// One channel at one scale. The shrunk ones are f32: means of 8-bit samples over at most 16x16 pixels
-/// need 16 bits.
+/// One channel at one scale. Those of coarser scales are f32, which is exact: a mean of 8-bit samples over at most 16x16
+/// pixels has 16 bits.
 enum Plane<'a> {
     Samples { picture: &'a Picture, channel: usize },
     Means { width: usize, samples: Vec<f32> },
@@ -133,21 +137,22 @@ impl Plane<'_> {
         }
     }
 
+    /// The same channel at the next coarser scale; `width` and `height` are those of this one.
     fn half(&self, width: usize, height: usize) -> Plane<'static> {
         let (w2, h2) = (width.div_ceil(2), height.div_ceil(2));
         let mut samples = vec![0f32; w2 * h2];
         samples.par_chunks_mut(w2).enumerate().for_each_init(
             || vec![0f64; 2 * w2],
-            |line, (y, out)| {
+            |row, (y, out)| {
                 let (px, py) = (width % 2, height % 2);
                 let mut sums = vec![0f64; w2];
                 for source in [2 * y, 2 * y + 1] {
-                    // Row 0 of an odd height is the padding.
+                    // Row 0 of an odd height is padding.
                     if source < py {
                         continue;
                     }
-                    self.read(0, source - py, &mut line[px..px + width]);
-                    sums.iter_mut().zip(line.chunks_exact(2)).for_each(|(s, p)| *s += p[0] + p[1]);
+                    self.read(0, source - py, &mut row[px..px + width]);
+                    sums.iter_mut().zip(row.chunks_exact(2)).for_each(|(s, p)| *s += p[0] + p[1]);
                 }
                 out.iter_mut().zip(sums).for_each(|(o, s)| *o = (s / 4.0) as f32);
             },
@@ -161,12 +166,12 @@ fn ms_ssim_channel(a: &Picture, b: &Picture, c: usize, scales: usize) -> f64 {
     let mut x = Plane::Samples { picture: a, channel: channel(a) };
     let mut y = Plane::Samples { picture: b, channel: channel(b) };
     let (mut width, mut height) = (a.width, a.height);
-    let share = WEIGHTS[..scales].iter().sum::<f64>() / WEIGHTS.iter().sum::<f64>();
+    let part = WEIGHTS[..scales].iter().sum::<f64>() / WEIGHTS.iter().sum::<f64>();
     let mut product = 1.0;
     for scale in 0..scales {
         let (ssim, contrast) = ssim_terms(&x, &y, width, height);
         let last = scale + 1 == scales;
-        product *= (if last { ssim } else { contrast }).max(0.0).powf(WEIGHTS[scale] / share);
+        product *= (if last { ssim } else { contrast }).max(0.0).powf(WEIGHTS[scale] / part);
         if !last {
             (x, y) = (x.half(width, height), y.half(width, height));
             (width, height) = (width.div_ceil(2), height.div_ceil(2));
@@ -175,8 +180,8 @@ fn ms_ssim_channel(a: &Picture, b: &Picture, c: usize, scales: usize) -> f64 {
     product
 }
 
-/// Means of SSIM and of its contrast-structure factor over all window positions. Blocks are summed in
-/// their order, so the result does not depend on the number of threads.
+/// Means of SSIM and of its contrast-structure factor over all window positions. Blocks are summed in order, so that the
+/// result does not depend on the number of threads.
 fn ssim_terms(x: &Plane, y: &Plane, width: usize, height: usize) -> (f64, f64) {
     let (w, h) = (width - TAPS + 1, height - TAPS + 1);
     let (rows, columns) = (h.div_ceil(BLOCK.0), w.div_ceil(BLOCK.1));
@@ -193,30 +198,33 @@ fn ssim_terms(x: &Plane, y: &Plane, width: usize, height: usize) -> (f64, f64) {
     (s / n, cs / n)
 }
 
-/// Blurred along rows: x, y, x^2 + y^2, x y (SSIM needs the variances only as a sum).
+/// Working memory of a block, for each of x, y, x^2 + y^2 and x y (SSIM has the variances only as a sum).
 #[derive(Default)]
 struct Scratch {
-    lines: [Vec<f64>; 4],
+    /// One row of each.
+    rows: [Vec<f64>; 4],
+    /// Each, blurred along its rows.
     blurred: [Vec<f64>; 4],
 }
 
 impl Scratch {
+    /// The sums of SSIM and of its contrast-structure factor over `h` x `w` window positions from `at`, column and row, on.
     fn block(&mut self, x: &Plane, y: &Plane, g: &[f64; TAPS], at: (usize, usize), w: usize, h: usize) -> (f64, f64) {
         let rows = h + TAPS - 1;
-        self.lines.iter_mut().for_each(|l| l.resize(w + TAPS - 1, 0.0));
+        self.rows.iter_mut().for_each(|row| row.resize(w + TAPS - 1, 0.0));
         self.blurred.iter_mut().for_each(|b| b.resize(rows * w, 0.0));
         for r in 0..rows {
-            let [lx, ly, squares, product] = &mut self.lines;
-            x.read(at.0, at.1 + r, lx);
-            y.read(at.0, at.1 + r, ly);
-            for i in 0..lx.len() {
-                squares[i] = lx[i] * lx[i] + ly[i] * ly[i];
-                product[i] = lx[i] * ly[i];
+            let [row_x, row_y, squares, product] = &mut self.rows;
+            x.read(at.0, at.1 + r, row_x);
+            y.read(at.0, at.1 + r, row_y);
+            for i in 0..row_x.len() {
+                squares[i] = row_x[i] * row_x[i] + row_y[i] * row_y[i];
+                product[i] = row_x[i] * row_y[i];
             }
-            for (line, out) in self.lines.iter().zip(&mut self.blurred) {
+            for (row, out) in self.rows.iter().zip(&mut self.blurred) {
                 let out = &mut out[r * w..][..w];
                 for (i, o) in out.iter_mut().enumerate() {
-                    *o = symmetric(g, |t| line[i + t]);
+                    *o = symmetric(g, |t| row[i + t]);
                 }
             }
         }
@@ -235,7 +243,7 @@ impl Scratch {
     }
 }
 
-/// The window applied to `v(0..11)`, its equal taps folded together.
+/// The sum of `g[t] v(t)` over the window, with the values of equal taps added first.
 #[inline(always)]
 fn symmetric(g: &[f64; TAPS], v: impl Fn(usize) -> f64) -> f64 {
     (0..TAPS / 2).fold(g[TAPS / 2] * v(TAPS / 2), |sum, t| sum + g[t] * (v(t) + v(TAPS - 1 - t)))

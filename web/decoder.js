@@ -1,20 +1,21 @@
-// One instance of the WebAssembly module, and files that are read piece by piece. Runs in the Worker (worker.js); tests
-// call it directly.
+// An instance of the WebAssembly module, and files that are fetched as far as they are needed. Runs in the Worker
+// (worker.js); tests call it directly.
 
-/** Codes of wasm/src/lib.rs. */
+/** Kinds of failure by the codes of wasm/src/lib.rs. */
 const KINDS = [null, "damaged", "unsupported", "limit", "usage", "io"];
 const TRUNCATED = 6;
 const FAMILIES = { 1: "gdn", 3: "pyramid" };
 
-/** First request for a file: header, weights and index of most. */
+/** Bytes of the first request for a file: most files have header, weights and index in them. */
 const BEGINNING = 1 << 16;
-/** Segments less than this many bytes apart are one request. */
+/** Segments less than this many bytes apart are fetched together: a request costs more than these bytes. */
 const GAP = 1 << 12;
-/** Bytes of a file that are kept for later requests. */
+/** Bytes of a file that are kept for later decodes. */
 const KEPT = 16 << 20;
-/** Memory of a module never shrinks; beyond this a new instance takes over. */
+/** The memory of an instance never shrinks. One that has more bytes than this is replaced by a new one. */
 const LARGE = 256 << 20;
 
+/** An error with a kind: "damaged", "unsupported", "limit", "usage", "io" or "defect". */
 export class Failure extends Error {
   constructor(kind, message) {
     super(message);
@@ -22,14 +23,14 @@ export class Failure extends Error {
   }
 }
 
-/** A function with one vector instruction: engines without simd128 refuse it. */
+/** A module with one vector instruction: engines without simd128 refuse it. */
 // prettier-ignore
 const SIMD_PROBE = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0,
   253, 15, 253, 98, 11]);
 
 export const hasSimd = () => WebAssembly.validate(SIMD_PROBE);
 
-/** The module, instantiated when needed; `compiled` is a WebAssembly.Module. */
+/** The module, instantiated when it is needed. `compiled` is a WebAssembly.Module. */
 export class Machine {
   #compiled;
   #exports = null;
@@ -38,20 +39,23 @@ export class Machine {
     this.#compiled = compiled;
   }
 
-  /** Changes whenever open files of the module are lost. */
+  /** The exports of the present instance. When they change, the files that were open in the old instance are lost. */
   get exports() {
     this.#exports ??= new WebAssembly.Instance(this.#compiled, {}).exports;
     return this.#exports;
   }
 
-  /** Calls an export; its answer as a view that lasts until the next call. */
+  /**
+   * Calls an export and returns its answer, a view that is valid until the next call; null if the export asks for a longer
+   * beginning of the file.
+   */
   call(name, ...args) {
     const exports = this.exports;
     let code;
     try {
       code = exports[name](...args);
     } catch (e) {
-      // A trap leaves the instance in any state.
+      // After a trap the state of the instance is undefined.
       this.#exports = null;
       throw new Failure("defect", `a defect of the Tilefit decoder: ${e.message}`);
     }
@@ -61,7 +65,7 @@ export class Machine {
     throw new Failure(KINDS[code] ?? "defect", new TextDecoder().decode(answer));
   }
 
-  /** A copy of `bytes` in the module's memory, for exports that take it over. */
+  /** The address of a copy of `bytes` in the memory of the module, for exports that take ownership of it. */
   give(bytes) {
     const exports = this.exports;
     const at = exports.tilefit_alloc(bytes.length);
@@ -70,13 +74,16 @@ export class Machine {
     return at;
   }
 
-  /** Lets go of memory that a large picture took. */
+  /** Drops the instance if it has grown large. */
   tidy() {
     if (this.exports.memory.buffer.byteLength > LARGE) this.#exports = null;
   }
 }
 
-/** Bytes in memory, a Blob, or a URL: `read(from, to)` gives at most these bytes, `size` is known after the first. */
+/**
+ * Access to a source (bytes in memory, a Blob, or a URL): `read(from, to)` resolves to these bytes or to those of them that
+ * exist; `size`, the length of the whole file, is known at the latest after the first read.
+ */
 function reader(source) {
   if (source instanceof Blob) {
     return {
@@ -89,6 +96,7 @@ function reader(source) {
   return { size: bytes.length, read: async (from, to) => bytes.subarray(from, to) };
 }
 
+/** A file on a server, read in ranges, or whole from a server without ranges. */
 class Remote {
   size = undefined;
   #url;
@@ -113,7 +121,7 @@ class Remote {
       this.size = Number(total[1]);
       return bytes;
     }
-    // A server without ranges sends everything; across origins the range's header may be hidden.
+    // A server without ranges sends the whole file. Across origins it may hide the header Content-Range.
     if (response.status === 206) throw new Failure("io", `${this.#url}: the server hides Content-Range`);
     this.#whole = bytes;
     this.size = bytes.length;
@@ -121,7 +129,7 @@ class Remote {
   }
 }
 
-/** A file that stays open. Calls must not overlap. */
+/** An open file. Its calls must not overlap. */
 export class OpenFile {
   #machine;
   #reader;
@@ -141,7 +149,7 @@ export class OpenFile {
     return bytes;
   }
 
-  /** Opens the file in the present instance of the module. */
+  /** Opens the file in the present instance of the module, unless it is open there. */
   async #open() {
     if (this.#handle !== null && this.#home === this.#machine.exports) return;
     this.#handle = null;
@@ -193,7 +201,7 @@ export class OpenFile {
     };
   }
 
-  /** `region` null: the whole picture. See DecodeOptions in tilefit.d.ts. */
+  /** Decodes a region, or the whole picture if `region` is null. See DecodeOptions in tilefit.d.ts. */
   async decode(region, { picture = 0, scale = 1, format = "rgba", partial = false } = {}) {
     const level = [1, 2, 4, 8].indexOf(scale);
     if (level < 0) throw new Failure("usage", `scale ${scale}: 1, 2, 4 and 8 are there`);
@@ -230,7 +238,7 @@ export class OpenFile {
     return { width: size.width, height: size.height, channels, data, decodeTime, fetchedBytes, damage };
   }
 
-  /** Channels and sizes, without the lists of info(). */
+  /** Channels and sizes of the pictures, without the lists that info() makes. */
   async #header() {
     await this.#open();
     const n = numbers(this.#machine.call("tilefit_info", this.#handle)).slice();
@@ -250,5 +258,5 @@ export class OpenFile {
   }
 }
 
-/** An answer as u32s; answers need not be aligned. */
+/** An answer as u32; a copy, because answers need not be aligned. */
 const numbers = (answer) => new Uint32Array(answer.slice().buffer);

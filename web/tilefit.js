@@ -1,4 +1,4 @@
-// The Tilefit decoder; tilefit.d.ts is its documentation. All work is done in a Worker, which this file talks to.
+// The Tilefit decoder; tilefit.d.ts documents it. The work is done in a Worker, to which this file sends requests.
 
 export class TilefitError extends Error {
   constructor(kind, message) {
@@ -19,7 +19,7 @@ function settle({ id, value, kind, message }) {
   else resolve?.(value);
 }
 
-/** All that waits fails: the Worker could not be loaded or has died. */
+/** Rejects all pending requests: the Worker could not be loaded or has ended. */
 function lost(message) {
   worker = null;
   for (const { reject } of waiting.values()) reject(new TilefitError("defect", message));
@@ -33,11 +33,11 @@ async function start() {
     const started = new Worker(script);
     started.on("message", settle);
     started.on("error", (e) => lost(`the decoder's Worker failed: ${e.message}`));
-    // A program may end while the Worker idles.
+    // A Worker without requests does not keep the program running.
     started.unref();
     return started;
   }
-  // Written in one piece for bundlers to see.
+  // Bundlers recognise this expression as a whole.
   const started = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   started.onmessage = (event) => settle(event.data);
   started.onerror = (event) => lost(`the decoder's Worker failed: ${event.message ?? script}`);
@@ -69,7 +69,7 @@ async function ask(name, args = {}, signal) {
   }
 }
 
-/** What a Worker can be sent: addresses are absolute, as the Worker has a base of its own. */
+/** The source in a form that can be sent to a Worker: URLs become absolute, because the Worker has another base. */
 function portable(source) {
   if (source instanceof URL) return source.href;
   if (typeof source === "string") return new URL(source, globalThis.document?.baseURI).href;

@@ -1,4 +1,4 @@
-// The Worker: takes requests of tilefit.js one after another.
+// The Worker: answers the requests of tilefit.js, one after another.
 
 import { Failure, Machine, OpenFile, hasSimd } from "./decoder.js";
 
@@ -16,7 +16,7 @@ async function compiled() {
     throw new Failure("io", `${module}: ${e.message}`);
   });
   if (!response.ok) throw new Failure("io", `${module}: the server says ${response.status}`);
-  // Not compileStreaming: it wants a media type that many static servers do not send.
+  // Not compileStreaming: it requires a media type that many static servers do not send.
   return WebAssembly.compile(await response.arrayBuffer());
 }
 

@@ -1,4 +1,5 @@
-//! The decoder behind a C interface: `tilefit.h` is its documentation. Nothing but pointers is handled here.
+//! The decoder behind a C interface, which `tilefit.h` documents. This file only translates between pointers and the types of
+//! the decoder.
 
 use std::ffi::{c_char, c_int};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -38,29 +39,31 @@ fn usage(what: &str) -> Error {
     Error::new(Class::Argument, what)
 }
 
-/// The file as a slice; an empty one for a null pointer, which no file is.
+/// The file as a slice. A null pointer gives an empty slice, which the decoder refuses.
 ///
 /// # Safety
-/// `data` is null or points to `size` bytes that stay as they are for `'a`.
+/// `data` is null or points to `size` bytes that do not change during `'a`.
 unsafe fn file<'a>(data: *const u8, size: usize) -> &'a [u8] {
     if data.is_null() || size > isize::MAX as usize {
         return &[];
     }
-    // SAFETY: not null, and the caller's promise.
+    // SAFETY: `data` is not null; the rest is the contract of this function.
     unsafe { std::slice::from_raw_parts(data, size) }
 }
 
+/// The limits of the caller, or the default ones for a null pointer.
+///
 /// # Safety
 /// `limits` is null or points to a `tilefit_limits`.
 unsafe fn limits(limits: *const CLimits) -> Limits {
-    // SAFETY: the caller's promise.
+    // SAFETY: the contract of this function.
     match unsafe { limits.as_ref() } {
         Some(l) => Limits { max_pixels: l.max_pixels, max_memory: l.max_memory },
         None => Limits::default(),
     }
 }
 
-/// Runs `work`; a failure becomes a code, and its text goes to `error`. No panic leaves this library.
+/// Runs `work` and returns a status. The message of a failure is written to `error`. A panic becomes a failure too.
 ///
 /// # Safety
 /// `error` is null or points to `error_size` bytes to write to.
@@ -83,7 +86,8 @@ unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> 
         while !message.is_char_boundary(n) {
             n -= 1;
         }
-        // SAFETY: n + 1 <= error_size, which the caller promises to be there; a String does not overlap it.
+        // SAFETY: n + 1 <= error_size, and by the contract of this function as many bytes may be written; they do not
+        // overlap the String.
         unsafe {
             std::ptr::copy_nonoverlapping(message.as_ptr(), error.cast(), n);
             *error.add(n) = 0;
@@ -92,25 +96,27 @@ unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> 
     code
 }
 
-/// The first `size` bytes of `out`, as zeros: what C hands over may never have been written.
+/// The first `size` bytes of `out` as a slice. They are set to zero first, because memory that was never written may not be
+/// a slice.
 ///
 /// # Safety
-/// `out` is null or points to `out_size` bytes to write to, which nothing else uses for `'a`.
-unsafe fn room<'a>(out: *mut u8, out_size: usize, size: usize, what: &str) -> Result<&'a mut [u8]> {
+/// `out` is null or points to `out_size` bytes that may be written and that nothing else uses during `'a`.
+unsafe fn output<'a>(out: *mut u8, out_size: usize, size: usize, what: &str) -> Result<&'a mut [u8]> {
     if out.is_null() {
         return Err(usage("out is a null pointer"));
     }
     if size > out_size {
         return Err(usage(&format!("out has {out_size} bytes, the {what} take {size}")));
     }
-    // SAFETY: not null, `size` bytes are there, and written before the slice is made; the caller's promise for the rest.
+    // SAFETY: `out` is not null and has at least `size` bytes, which are written before the slice is made; the rest is the
+    // contract of this function.
     unsafe {
         out.write_bytes(0, size);
         Ok(std::slice::from_raw_parts_mut(out, size))
     }
 }
 
-/// Decodes to `out`.
+/// Decodes into `out`.
 ///
 /// # Safety
 /// As [`file`] and [`limits`]; `out` is null or points to `out_size` bytes to write to.
@@ -125,8 +131,8 @@ unsafe fn decode_to(
 ) -> Result<()> {
     let decoder = Decoder::new(data, limits)?;
     let size = decoder.samples(picture, scale, region)?;
-    // SAFETY: the caller's promise.
-    decoder.decode_into(picture, scale, region, unsafe { room(out, out_size, size, "samples")? })
+    // SAFETY: the contract of this function.
+    decoder.decode_into(picture, scale, region, unsafe { output(out, out_size, size, "samples")? })
 }
 
 /// See `tilefit.h`.
@@ -142,7 +148,7 @@ pub unsafe extern "C" fn tilefit_info(
     error: *mut c_char,
     error_size: usize,
 ) -> c_int {
-    // SAFETY: the caller's promises, pointer by pointer.
+    // SAFETY: the contract of this function, for each pointer.
     unsafe {
         guarded(error, error_size, || {
             if info.is_null() {
@@ -152,7 +158,7 @@ pub unsafe extern "C" fn tilefit_info(
             let Some(p) = all.pictures.get(picture) else {
                 return Err(usage(&format!("there is no picture {picture}: the file has {}", all.pictures.len())));
             };
-            // Sides are below 2^30, pictures below 2^16: the format's limits.
+            // The format limits sides to 2^30 and the number of pictures to 2^16.
             info.write(CInfo {
                 version: all.version.into(),
                 pictures: all.pictures.len() as u32,
@@ -186,7 +192,7 @@ pub unsafe extern "C" fn tilefit_decode(
     error: *mut c_char,
     error_size: usize,
 ) -> c_int {
-    // SAFETY: the caller's promises, pointer by pointer.
+    // SAFETY: the contract of this function, for each pointer.
     unsafe {
         guarded(error, error_size, || decode_to(file(data, size), picture, scale, None, limits(max), out, out_size))
     }
@@ -212,10 +218,10 @@ pub unsafe extern "C" fn tilefit_decode_region(
     error: *mut c_char,
     error_size: usize,
 ) -> c_int {
-    // SAFETY: the caller's promises, pointer by pointer.
+    // SAFETY: the contract of this function, for each pointer.
     unsafe {
         guarded(error, error_size, || {
-            // A sum beyond usize is outside any picture.
+            // A sum that overflows is outside any picture.
             let region = Rect::new(x, y, x.saturating_add(width), y.saturating_add(height));
             decode_to(file(data, size), picture, scale, Some(region), limits(max), out, out_size)
         })
@@ -238,7 +244,7 @@ pub unsafe extern "C" fn tilefit_metadata(
     error: *mut c_char,
     error_size: usize,
 ) -> c_int {
-    // SAFETY: the caller's promises, pointer by pointer.
+    // SAFETY: the contract of this function, for each pointer.
     unsafe {
         guarded(error, error_size, || {
             if length.is_null() {
@@ -249,7 +255,7 @@ pub unsafe extern "C" fn tilefit_metadata(
             let found = u8::try_from(kind).ok().and_then(|k| metadata::find(&items, k)).unwrap_or_default();
             length.write(found.len());
             if !out.is_null() {
-                room(out, out_size, found.len(), "metadata")?.copy_from_slice(found);
+                output(out, out_size, found.len(), "metadata")?.copy_from_slice(found);
             }
             Ok(())
         })

@@ -1,9 +1,10 @@
-//! Integers coded with probabilities that learn from what was coded before: nothing about them is in the file.
+//! Integers coded with adaptive probabilities, which encoder and decoder learn from the integers before: the file has no
+//! parameters for them.
 //!
-//! An integer is a row of binary decisions: is it 0, its sign, is its size over 1, over 2, ... Each decision
-//! has a counter in every one of a few contexts, and the counters' log-odds are mixed by weights that learn
-//! too (logistic mixing; Mahoney, "Adaptive weighing of context models for lossless data compression", 2005).
-//! All arithmetic is in integers.
+//! An integer is a sequence of binary decisions: whether it is 0, its sign, whether its magnitude is over 1, over 2, and so
+//! on. Each decision has a probability in each of a few contexts. Their log-odds are added with weights that are learned
+//! too (logistic mixing; Mahoney, "Adaptive weighing of context models for lossless data compression", 2005). All
+//! arithmetic is in integers.
 
 #[cfg(feature = "fit")]
 use super::range_coder::RangeEncoder;
@@ -13,18 +14,19 @@ use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU16, Ordering};
 
 /// Fraction bits of log-odds.
 const ODDS_BITS: u32 = 8;
-/// Log-odds are in `-MAX_ODDS ..= MAX_ODDS`: 12 nats.
+/// Log-odds are in `-MAX_ODDS ..= MAX_ODDS`, 12 nats: beyond 11.1 the probability is below 2^-16.
 const MAX_ODDS: i32 = 12 << ODDS_BITS;
+/// Probability 1.
 const ONE: i32 = 1 << PRECISION;
 
-/// `round(2^16 / (1 + exp(-x/256)))` at `x + MAX_ODDS`, kept off 0 and 2^16. Filled by [`fill_tables`]: as data, the
-/// tables would be a good part of a small decoder's bytes.
+/// The probability of log-odds `x`: `round(2^16 / (1 + exp(-x/256)))` at index `x + MAX_ODDS`, at least 1 and below 2^16.
+/// [`fill_tables`] makes both tables; as data they would be a large part of a small decoder.
 static SQUASH: [AtomicU16; 2 * MAX_ODDS as usize + 1] = [const { AtomicU16::new(0) }; 2 * MAX_ODDS as usize + 1];
 
-/// The smallest log-odds whose probability is at least `i + 1/2` of 4096.
+/// The log-odds of a probability, the inverse of [`SQUASH`]: the smallest whose probability is at least `i + 1/2` of 4096.
 static STRETCH: [AtomicI16; 4096] = [const { AtomicI16::new(0) }; 4096];
 
-/// Threads that come here at the same time write the same.
+/// Threads that come here at the same time write the same values.
 fn fill_tables() {
     static FILLED: AtomicBool = AtomicBool::new(false);
     if FILLED.load(Ordering::Acquire) {
@@ -33,16 +35,16 @@ fn fill_tables() {
     // exp(-i/256) with 62 fraction bits.
     let mut e: u64 = 1 << 62;
     for i in 0..=MAX_ODDS as usize {
-        // e * 2^16 / sum, bit by bit.
+        // e * 2^16 / sum by long division, bit by bit, then rounded.
         let sum = (1 << 62) + e;
-        let (mut p, mut rest) = (0u32, e);
+        let (mut p, mut remainder) = (0u32, e);
         for _ in 0..16 {
-            rest *= 2;
-            let bit = rest >= sum;
-            rest -= if bit { sum } else { 0 };
+            remainder *= 2;
+            let bit = remainder >= sum;
+            remainder -= if bit { sum } else { 0 };
             p = 2 * p + u32::from(bit);
         }
-        let p = (p + u32::from(rest + sum / 2 >= sum)).max(1);
+        let p = (p + u32::from(remainder + sum / 2 >= sum)).max(1);
         SQUASH[MAX_ODDS as usize - i].store(p as u16, Ordering::Relaxed);
         SQUASH[MAX_ODDS as usize + i].store((65536 - p) as u16, Ordering::Relaxed);
         // exp(-1/256) * 2^64
@@ -58,14 +60,16 @@ fn fill_tables() {
     FILLED.store(true, Ordering::Release);
 }
 
-/// A decision is written, read, or priced.
-pub trait Decide {
-    /// Codes `bit`, whose probability to be 1 is `p` of 2^16, `0 < p < 2^16`; a reader ignores `bit`.
+/// A coder of binary decisions: encodes them, decodes them, or sums their bits. One function with such a coder describes
+/// encoding and decoding at once.
+pub trait BinaryCoder {
+    /// Codes `bit`, which is 1 with probability `p` of 2^16, `0 < p < 2^16`, and returns it. A decoder ignores `bit` and
+    /// returns the decoded one.
     fn decide(&mut self, p: u32, bit: bool) -> bool;
 }
 
 #[cfg(feature = "fit")]
-impl Decide for RangeEncoder {
+impl BinaryCoder for RangeEncoder {
     #[inline]
     fn decide(&mut self, p: u32, bit: bool) -> bool {
         if bit {
@@ -77,7 +81,7 @@ impl Decide for RangeEncoder {
     }
 }
 
-impl Decide for RangeDecoder<'_> {
+impl BinaryCoder for RangeDecoder<'_> {
     #[inline]
     fn decide(&mut self, p: u32, _: bool) -> bool {
         let bit = self.is_in(0, p);
@@ -90,13 +94,13 @@ impl Decide for RangeDecoder<'_> {
     }
 }
 
-/// Sums bits instead of writing them.
+/// Sums the ideal length of decisions, in bits, instead of encoding them.
 #[cfg(feature = "fit")]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Price(pub f64);
 
 #[cfg(feature = "fit")]
-impl Decide for Price {
+impl BinaryCoder for Price {
     #[inline]
     #[allow(clippy::disallowed_methods, reason = "a price, which only the encoder asks for")]
     fn decide(&mut self, p: u32, bit: bool) -> bool {
@@ -106,19 +110,23 @@ impl Decide for Price {
     }
 }
 
-/// A probability of 1 and how often it was asked.
+/// The probability of a decision in one context.
 #[derive(Clone, Copy, Debug)]
 struct Counter {
+    /// Probability to be 1, of 2^16.
     p: u16,
+    /// How many decisions it was learned from, at most [`MEMORY`].
     n: u8,
 }
 
-/// A counter's memory: after this many bits old ones fade.
+/// After this many decisions a counter forgets old ones exponentially; before, it is their mean. Part of the format; any
+/// value of this order works for sources that hardly change.
 const MEMORY: u8 = 250;
 
 impl Counter {
     const NEW: Counter = Counter { p: 1 << 15, n: 0 };
 
+    /// Log-odds of `p`.
     #[inline]
     fn odds(self) -> i32 {
         i32::from(STRETCH[usize::from(self.p >> 4)].load(Ordering::Relaxed))
@@ -136,22 +144,25 @@ impl Counter {
     }
 }
 
-/// Contexts of one decision: one counter of each of `K` tables, mixed.
+/// A kind of decision: `K` tables of counters, of which one each is chosen by a context, and the weights that mix them.
 #[derive(Clone, Debug)]
 struct Mixed<const K: usize> {
     counters: [Vec<Counter>; K],
-    /// `K` weights a set, 16 fraction bits.
+    /// Sets of weights, 16 fraction bits.
     weights: Vec<[i32; K]>,
 }
 
 impl<const K: usize> Mixed<K> {
+    /// Tables of these sizes and as many sets of weights. The weights start with a sum of 1.25: contexts that agree are
+    /// together surer than each alone. Part of the format.
     fn new(sizes: [usize; K], sets: usize) -> Self {
         let start = ONE * 5 / 4 / K as i32;
         Mixed { counters: sizes.map(|n| vec![Counter::NEW; n]), weights: vec![[start; K]; sets] }
     }
 
+    /// Codes `bit` with the counters that `contexts` choose and set `set` of the weights, then learns it.
     #[inline]
-    fn code(&mut self, coder: &mut impl Decide, contexts: [usize; K], set: usize, bit: bool) -> bool {
+    fn code(&mut self, coder: &mut impl BinaryCoder, contexts: [usize; K], set: usize, bit: bool) -> bool {
         let mut odds = [0; K];
         let mut sum = 0i64;
         let weights = &mut self.weights[set];
@@ -165,7 +176,7 @@ impl<const K: usize> Mixed<K> {
         let error = if bit { ONE - p } else { -p };
         for k in 0..K {
             let step = (i64::from(odds[k]) * i64::from(error)) >> 14;
-            // Bounded, so that no row of bits whatsoever overflows.
+            // Bounded, so that no sequence of bits overflows.
             weights[k] = (weights[k] + step as i32).clamp(-(ONE << 4), ONE << 4);
             self.counters[k][contexts[k]].learn(bit);
         }
@@ -173,75 +184,78 @@ impl<const K: usize> Mixed<K> {
     }
 }
 
-/// Tables of contexts that an integer is coded in.
+/// Number of contexts that the decision whether an integer is 0 is made in.
 pub const TABLES: usize = 4;
-/// Sizes up to this are unary; what is beyond is an Exp-Golomb number.
+/// Magnitudes up to this are coded in unary; what is beyond follows in Exp-Golomb code.
 const UNARY: usize = 14;
-/// Contexts of the unary decisions: levels of a neighbourhood's size.
+/// Number of contexts of a magnitude in each of its tables: levels of the magnitude of a neighbourhood, see [`level`].
 pub const LEVELS: usize = 16;
-/// Contexts of a sign in each of its two tables.
+/// Number of contexts of a sign in each of its tables: the signs of two neighbours, each negative, zero or positive.
 pub const SIGNS: usize = 9;
 
-/// Where an integer stands. Each field is below the sizes that [`Integers::new`] was given.
+/// The contexts of one integer, an index for each table.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Contexts {
+    /// Of the decision whether it is 0; below the numbers that [`Integers::new`] was given.
     pub zero: [usize; TABLES],
-    /// Sizes of two neighbourhoods, below [`LEVELS`].
+    /// Of its magnitude; below [`LEVELS`].
     pub size: [usize; 2],
-    /// Below [`SIGNS`].
+    /// Of its sign; below [`SIGNS`].
     pub sign: [usize; 2],
 }
 
-/// Everything that has been learnt of one kind of integers.
+/// The adaptive probabilities of one kind of integers.
 #[derive(Clone, Debug)]
 pub struct Integers {
     zero: Mixed<TABLES>,
     sign: Mixed<2>,
     size: Mixed<3>,
-    beyond: Vec<Counter>,
+    /// Of the unary part of the Exp-Golomb code.
+    golomb: Vec<Counter>,
 }
 
 impl Integers {
-    /// `tables`: the numbers of contexts of the first decision.
+    /// Nothing learned yet. `tables` are the numbers of contexts in the tables of the decision whether an integer is 0.
     pub fn new(tables: [usize; TABLES]) -> Self {
         fill_tables();
         Integers {
             zero: Mixed::new(tables, 1),
             sign: Mixed::new([SIGNS; 2], 1),
             size: Mixed::new([UNARY, UNARY * LEVELS, UNARY * LEVELS], UNARY),
-            beyond: vec![Counter::NEW; 32],
+            golomb: vec![Counter::NEW; 32],
         }
     }
 
-    /// Codes `value`, or reads one.
-    pub fn code(&mut self, coder: &mut impl Decide, place: &Place, value: i16) -> i16 {
-        if self.zero.code(coder, place.zero, 0, value == 0) {
+    /// Codes `value` and returns it. A decoder ignores `value` and returns the decoded one.
+    pub fn code(&mut self, coder: &mut impl BinaryCoder, contexts: &Contexts, value: i16) -> i16 {
+        if self.zero.code(coder, contexts.zero, 0, value == 0) {
             return 0;
         }
-        let negative = self.sign.code(coder, place.sign, 0, value < 0);
+        let negative = self.sign.code(coder, contexts.sign, 0, value < 0);
         let size = usize::from(value.unsigned_abs());
         let mut n = 1;
         while n <= UNARY {
             let k = n - 1;
-            let contexts = [k, k * LEVELS + place.size[0], k * LEVELS + place.size[1]];
-            if !self.size.code(coder, contexts, k, size > n) {
+            let of_size = [k, k * LEVELS + contexts.size[0], k * LEVELS + contexts.size[1]];
+            if !self.size.code(coder, of_size, k, size > n) {
                 break;
             }
             n += 1;
         }
         if n > UNARY {
-            n += self.beyond(coder, size.saturating_sub(n));
+            n += self.code_golomb(coder, size.saturating_sub(n));
         }
         let size = n.min(1 << 15) as i32;
         (if negative { -size } else { size }).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
-    /// Exp-Golomb: the number of bits of `extra + 1` in unary, then these bits.
-    fn beyond(&mut self, coder: &mut impl Decide, extra: usize) -> usize {
+    /// Codes `extra` in Exp-Golomb code: the number of bits of `extra + 1` after the first in unary, with adaptive
+    /// probabilities, then these bits with equal ones.
+    fn code_golomb(&mut self, coder: &mut impl BinaryCoder, extra: usize) -> usize {
         let bits = (extra + 1).ilog2() as usize;
         let mut count = 0;
         while count < 16 {
-            let c = &mut self.beyond[count];
+            let c = &mut self.golomb[count];
             let more = coder.decide(u32::from(c.p).max(1), bits > count);
             c.learn(more);
             if !more {
@@ -258,7 +272,8 @@ impl Integers {
     }
 }
 
-/// A size on a scale of half octaves: 0, 1, 2, 3, 4-5, 6-7, 8-11, 12-15, ...; at most `last`.
+/// The level of a magnitude on a scale of half octaves: 0, 1, 2, 3, 4-5, 6-7, 8-11, 12-15 and so on have levels 0, 1, 2,
+/// ...; at most `last`.
 #[inline]
 pub fn level(v: u32, last: usize) -> usize {
     let level = if v < 4 {
@@ -275,16 +290,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place(v: i16) -> Place {
+    fn contexts(v: i16) -> Contexts {
         let l = level(u32::from(v.unsigned_abs()), LEVELS - 1);
-        Place { zero: [l, 0, l / 2, 0], size: [l, l / 2], sign: [(v % 3 + 2) as usize, 0] }
+        Contexts { zero: [l, 0, l / 2, 0], size: [l, l / 2], sign: [(v % 3 + 2) as usize, 0] }
     }
 
-    fn code(values: &mut [i16], coder: &mut impl Decide) {
+    fn code(values: &mut [i16], coder: &mut impl BinaryCoder) {
         let mut integers = Integers::new([LEVELS; TABLES]);
         let mut before = 0;
         for v in values {
-            *v = integers.code(coder, &place(before), *v);
+            *v = integers.code(coder, &contexts(before), *v);
             before = *v;
         }
     }
@@ -309,7 +324,7 @@ mod tests {
         }
     }
 
-    /// Independent signs and a share of zeros are learnt to within 3 % of their entropy.
+    /// A source of independent integers is learned: 20,000 of them cost at most 3 % more than their entropy.
     #[test]
     fn a_steady_source_costs_its_entropy() {
         let mut state = 1u64;

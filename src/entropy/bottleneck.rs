@@ -1,9 +1,11 @@
-//! The fully factorised density of Balle et al. 2018 (appendix 6.1): what the fit knows of the rate.
+//! The fully factorised density of Balle et al., "Variational image compression with a scale hyperprior", 2018, appendix
+//! 6.1: the rate in the loss of family `gdn`.
 //!
-//! Each channel has a monotone function `c(x)` whose logistic is the distribution function of a code plus
-//! uniform noise: five affine layers of widths 1, 3, 3, 3, 3, 1 with positive matrices `softplus(H)`, and
-//! `u + tanh(a) tanh(u)` behind all but the last. A value `y` costs
-//! `-log2 max(logistic(c(y + 1/2)) - logistic(c(y - 1/2)), 1e-9)` bits.
+//! Each channel has a monotone function `c(x)`; `logistic(c(x))` is the distribution function of a code plus uniform noise.
+//! `c` has five affine layers of widths 1, 3, 3, 3, 3, 1 with positive matrices `softplus(H)`, and `u + tanh(a) tanh(u)`
+//! after each but the last. A value `y` takes `-log2 max(logistic(c(y + 1/2)) - logistic(c(y - 1/2)), 1e-9)` bits.
+//!
+//! A channel has [`PARAMETERS`] parameters. *Prepared* parameters have `softplus` and `tanh` already applied, once a step.
 
 use super::cdf::{Cdf, TailedCdf};
 use crate::error::Result;
@@ -20,8 +22,8 @@ fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// Writes starting parameters of `channels` channels whose values spread over about `scale`; `unit` gives
-/// numbers in [0, 1).
+/// Writes start values of the parameters of `channels` channels whose values spread over about `scale`. `unit` returns
+/// random numbers in [0, 1).
 pub fn start(channels: usize, scale: f32, mut unit: impl FnMut() -> f32, parameters: &mut [f32]) {
     let gain = scale.powf(1.0 / 5.0);
     for p in parameters.chunks_exact_mut(PARAMETERS).take(channels) {
@@ -36,7 +38,7 @@ pub fn start(channels: usize, scale: f32, mut unit: impl FnMut() -> f32, paramet
     }
 }
 
-/// `softplus` of the matrices and `tanh` of the `a`s, once a step.
+/// Writes prepared parameters: `softplus` of the matrices, `tanh` of the `a`, biases as they are.
 pub fn prepare(parameters: &[f32], prepared: &mut [f32]) {
     prepared.copy_from_slice(parameters);
     for p in prepared.chunks_exact_mut(PARAMETERS) {
@@ -48,7 +50,7 @@ pub fn prepare(parameters: &[f32], prepared: &mut [f32]) {
     }
 }
 
-/// Gradients of the prepared values become, in place, those of the parameters.
+/// Turns gradients by the prepared parameters into gradients by the parameters, in place.
 pub fn unprepare(parameters: &[f32], gradients: &mut [f32]) {
     for (p, d) in parameters.chunks_exact(PARAMETERS).zip(gradients.chunks_exact_mut(PARAMETERS)) {
         for (inputs, matrix, _, a) in LAYERS {
@@ -59,12 +61,13 @@ pub fn unprepare(parameters: &[f32], gradients: &mut [f32]) {
     }
 }
 
-/// The bits of `values` of one channel; `dy += ` and `dp += ` the gradients (of the prepared parameters `p`).
+/// Bits of `values` of one channel with prepared parameters `p`. Adds the gradients by the values to `dy` and those by the
+/// prepared parameters to `dp`.
 pub fn bits(level: Level, p: &[f32], values: &[f32], dy: &mut [f32], dp: &mut [f32]) -> f64 {
     density::bits(level, p, values, dy, dp)
 }
 
-/// Where the distribution function of one channel is one half.
+/// The median of one channel with prepared parameters `p`, within `-1e4 ..= 1e4`.
 pub fn median(p: &[f32]) -> f32 {
     let (mut low, mut high) = (-1e4f64, 1e4f64);
     for _ in 0..40 {
@@ -78,16 +81,21 @@ pub fn median(p: &[f32]) -> f32 {
     (0.5 * (low + high)) as f32
 }
 
-/// Outliers beyond a side of a table are rarer than this.
+/// Largest probability of the codes that a table leaves out on one side. Any value below 2^-16, the width of the smallest
+/// interval, works.
 const TAIL: f64 = 1.0 / (1u64 << 18) as f64;
-/// Codes on a side of the median, at most.
+/// Most codes of a table on each side of the median: twice as many stay below
+/// [`MAX_SYMBOLS`](super::cdf::MAX_SYMBOLS).
 const SIDE: i32 = 4000;
 
-/// The density of one channel (of prepared parameters) as an integer table: a symbol for each code about the median
-/// that is not an outlier, and the tail symbol for all that are.
+/// The distribution of one channel with prepared parameters `p` as an integer table, with a symbol for each code near the
+/// median and an escape for the codes in the tails.
+///
+/// # Errors
+/// Codes beyond 16 bits.
 pub fn table(p: &[f32]) -> Result<TailedCdf> {
     let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
-    // The mass below and above the code `k - 1/2`, each exact where it is small.
+    // The probability below and above `k - 1/2`, each computed so that it keeps its digits where it is small.
     let below = |k: i32| logistic(density::cumulative_scalar(p, f64::from(k) - 0.5));
     let above = |k: i32| logistic(-density::cumulative_scalar(p, f64::from(k) - 0.5));
     let middle = (median(p).round() as i32).clamp(-20_000, 20_000);
@@ -158,9 +166,9 @@ mod tests {
             }
         }
 
-        /// A table of the density costs what the density says, outliers included, and brings every code back.
+        /// Codes take the bits by a table that they take by the density, and come back, those in the tails included.
         #[test]
-        fn tables_cost_what_the_density_says(seed in 0u64..1 << 40, codes in prop::collection::vec(any::<i16>(), 1..40)) {
+        fn tables_take_the_bits_of_the_density(seed in 0u64..1 << 40, codes in prop::collection::vec(any::<i16>(), 1..40)) {
             let p = random_channel(seed);
             let mut prepared = p.clone();
             prepare(&p, &mut prepared);
@@ -169,7 +177,7 @@ mod tests {
             for k in -3000i16..3000 {
                 let bits = cost(&p, &[f32::from(k)]);
                 let mass = (-bits * std::f64::consts::LN_2).exp();
-                // The density's floor is no mass.
+                // Above this the bound 1e-9 decides, which is no probability.
                 if bits < 28.0 {
                     (ideal, real, seen) = (ideal + mass * bits, real + mass * table.bits(k), seen + mass);
                 }
@@ -187,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Probabilities of all integers sum to one, and half of the mass is below the median.
+    /// The probabilities of all integers sum to one, and one half is below the median.
     #[test]
     fn it_is_a_distribution() {
         for seed in 0..10 {

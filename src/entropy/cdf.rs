@@ -1,4 +1,4 @@
-//! Integer cumulative distributions: a table of edges, validated once, searched in constant time.
+//! Distributions as integer tables: cumulative probabilities that are checked once and searched in nearly constant time.
 
 #[cfg(feature = "fit")]
 use super::range_coder::RangeEncoder;
@@ -6,13 +6,15 @@ use super::range_coder::{RangeDecoder, PRECISION};
 use crate::error::{Error, Result};
 use alloc::{format, vec::Vec};
 
-/// Edges end here.
+/// The sum of the widths of all intervals of a table.
 pub const TOTAL: u32 = 1 << PRECISION;
 
-/// Most symbols of a table: every one keeps 1 of [`TOTAL`], and three quarters are left to share.
+/// Most symbols of a table. Each has an interval of at least 1, which takes a quarter of [`TOTAL`]; the rest follows the
+/// probabilities.
 pub const MAX_SYMBOLS: usize = 1 << 14;
 
-/// The lookup starts at the symbol that holds a multiple of `2^COARSE`.
+/// The search for a target starts at the symbol of the next lower multiple of `2^COARSE`. Any value of this order works: it
+/// trades the memory of an index (here 2 KiB a table) for steps of the search.
 const COARSE: u32 = 6;
 
 /// A distribution over symbols `0 .. symbols()`: symbol `s` has the interval `edges[s] .. edges[s + 1]`
@@ -20,12 +22,15 @@ const COARSE: u32 = 6;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cdf {
     edges: Vec<u32>,
-    /// The symbol that holds `i << COARSE`.
+    /// The symbol whose interval has `i << COARSE`.
     starts: Vec<u16>,
 }
 
 impl Cdf {
-    /// From edges as a file has them: 0, strictly rising, [`TOTAL`].
+    /// From edges as a file has them.
+    ///
+    /// # Errors
+    /// Edges that do not rise strictly from 0 to [`TOTAL`], none, or more than [`MAX_SYMBOLS`] symbols.
     pub fn from_edges(edges: Vec<u32>) -> Result<Self> {
         let symbols = edges.len().saturating_sub(1);
         if symbols == 0 || symbols > MAX_SYMBOLS {
@@ -45,10 +50,13 @@ impl Cdf {
         Ok(Cdf { edges, starts })
     }
 
-    /// Divides [`TOTAL`] in proportion to integer weights. All integer, so that two decoders agree.
+    /// Divides [`TOTAL`] in proportion to integer weights, in integer arithmetic, so that all decoders agree.
     ///
-    /// Each symbol gets 1, and the running share of the rest: edge `s` is
-    /// `s + floor((TOTAL - symbols) * (w[0] + .. + w[s-1]) / sum)`. All-zero weights give equal parts.
+    /// Each symbol has 1 and its share of the rest: edge `s` is
+    /// `s + floor((TOTAL - symbols) * (w[0] + .. + w[s-1]) / sum)`. If all weights are 0 the shares are equal.
+    ///
+    /// # Errors
+    /// No symbols, or more than [`MAX_SYMBOLS`].
     pub fn from_weights(weights: &[u32]) -> Result<Self> {
         let symbols = weights.len();
         if symbols == 0 || symbols > MAX_SYMBOLS {
@@ -67,11 +75,14 @@ impl Cdf {
         Self::from_edges(edges)
     }
 
-    /// From probabilities (any non-negative scale; what is not finite counts as 0). The file must carry the
-    /// edges, or the weights they came from: floating point may differ between machines.
+    /// From probabilities, in any scale; negative ones and those that are not finite count as 0. A file must have the
+    /// edges, not the probabilities: floating point may differ between machines.
     ///
-    /// Widths are the rounded shares of [`TOTAL`], at least 1; single units are then given or taken where
-    /// that helps most, or costs least, until the sum holds.
+    /// Widths are the rounded shares of [`TOTAL`], at least 1. Single units are then added where they save most bits, or
+    /// removed where they cost least, until the sum is [`TOTAL`].
+    ///
+    /// # Errors
+    /// No symbols, or more than [`MAX_SYMBOLS`].
     #[cfg(feature = "fit")]
     #[allow(clippy::disallowed_methods, reason = "the encoder's alone: the file carries the result")]
     pub fn from_pmf(pmf: &[f64]) -> Result<Self> {
@@ -89,13 +100,13 @@ impl Cdf {
         let mut total: i64 = widths.iter().map(|&w| i64::from(w)).sum();
         while total != i64::from(TOTAL) {
             let grow = total < i64::from(TOTAL);
-            // What one unit more gains, or one unit less costs, in expected bits.
+            // How the expected length in nats changes by one unit more, or by one unit less.
             let price = |s: usize| {
                 let w = f64::from(widths[s]);
                 ideal[s] * if grow { -(1.0 + 1.0 / w).ln() } else { -(1.0 - 1.0 / w).ln() }
             };
-            let open = (0..widths.len()).filter(|&s| grow || widths[s] > 1);
-            let best = open.min_by(|&a, &b| price(a).total_cmp(&price(b))).expect("fewer symbols than units");
+            let adjustable = (0..widths.len()).filter(|&s| grow || widths[s] > 1);
+            let best = adjustable.min_by(|&a, &b| price(a).total_cmp(&price(b))).expect("fewer symbols than units");
             widths[best] = if grow { widths[best] + 1 } else { widths[best] - 1 };
             total += if grow { 1 } else { -1 };
         }
@@ -108,10 +119,12 @@ impl Cdf {
         Self::from_edges(edges)
     }
 
+    /// Number of symbols.
     pub fn symbols(&self) -> usize {
         self.edges.len() - 1
     }
 
+    /// Cumulative widths: `symbols() + 1` numbers from 0 to [`TOTAL`].
     pub fn edges(&self) -> &[u32] {
         &self.edges
     }
@@ -122,7 +135,7 @@ impl Cdf {
         (self.edges[symbol], self.edges[symbol + 1] - self.edges[symbol])
     }
 
-    /// The symbol whose interval holds `target < TOTAL`.
+    /// The symbol whose interval has `target < TOTAL`.
     #[inline]
     pub fn find(&self, target: u32) -> usize {
         let mut s = usize::from(self.starts[(target >> COARSE) as usize]);
@@ -132,6 +145,7 @@ impl Cdf {
         s
     }
 
+    /// Decodes a symbol.
     #[inline]
     pub fn decode(&self, decoder: &mut RangeDecoder) -> usize {
         let symbol = self.find(decoder.target());
@@ -140,6 +154,7 @@ impl Cdf {
         symbol
     }
 
+    /// Encodes a symbol.
     #[cfg(feature = "fit")]
     #[inline]
     pub fn encode(&self, encoder: &mut RangeEncoder, symbol: usize) {
@@ -147,7 +162,7 @@ impl Cdf {
         encoder.encode(low, width);
     }
 
-    /// What `symbol` costs, in bits.
+    /// Bits of `symbol`.
     #[cfg(feature = "fit")]
     #[allow(clippy::disallowed_methods, reason = "a price, which only the encoder asks for")]
     pub fn bits(&self, symbol: usize) -> f64 {
@@ -155,8 +170,8 @@ impl Cdf {
     }
 }
 
-/// A distribution over integers: codes `first .. first + symbols() - 1`, and a last symbol for all others,
-/// which are followed by how far they lie outside (signed, exp-Golomb).
+/// A distribution over all i16: codes from `first` on have a symbol each; the last symbol of the table is an escape for all
+/// others, followed by a bit for the side and by how far outside the code is, in Exp-Golomb code.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TailedCdf {
     first: i16,
@@ -164,7 +179,10 @@ pub struct TailedCdf {
 }
 
 impl TailedCdf {
-    /// `cdf` has one symbol for each code from `first` on, and the escape as its last.
+    /// `cdf` has one symbol for each code from `first` on, and the escape as its last symbol.
+    ///
+    /// # Errors
+    /// Codes beyond 16 bits.
     pub fn new(first: i16, cdf: Cdf) -> Result<Self> {
         let codes = cdf.symbols() - 1;
         if i32::from(first) + codes as i32 > i32::from(i16::MAX) + 1 {
@@ -173,19 +191,25 @@ impl TailedCdf {
         Ok(TailedCdf { first, cdf })
     }
 
+    /// The smallest code that has a symbol.
     pub fn first(&self) -> i16 {
         self.first
     }
 
+    /// The table.
     pub fn cdf(&self) -> &Cdf {
         &self.cdf
     }
 
-    /// Codes that need no escape.
+    /// Number of codes that have a symbol.
     fn codes(&self) -> i32 {
         self.cdf.symbols() as i32 - 1
     }
 
+    /// Decodes a code.
+    ///
+    /// # Errors
+    /// An escaped code beyond 16 bits.
     #[inline]
     pub fn decode(&self, decoder: &mut RangeDecoder) -> Result<i16> {
         let symbol = self.cdf.decode(decoder) as i32;
@@ -204,6 +228,7 @@ impl TailedCdf {
         i16::try_from(code).map_err(|_| Error::format("a code leaves 16 bits: the file is damaged"))
     }
 
+    /// Encodes a code.
     #[cfg(feature = "fit")]
     #[inline]
     pub fn encode(&self, encoder: &mut RangeEncoder, code: i16) {
@@ -216,12 +241,13 @@ impl TailedCdf {
         encoder.encode_golomb(self.beyond(symbol));
     }
 
+    /// How far an escaped code, `symbol` from `first`, is from the nearest one that has a symbol, minus 1.
     #[cfg(feature = "fit")]
     fn beyond(&self, symbol: i32) -> u32 {
         if symbol < 0 { -1 - symbol } else { symbol - self.codes() }.unsigned_abs()
     }
 
-    /// What `code` costs, in bits.
+    /// Bits of `code`.
     #[cfg(feature = "fit")]
     pub fn bits(&self, code: i16) -> f64 {
         let symbol = i32::from(code) - i32::from(self.first);
@@ -266,7 +292,7 @@ mod tests {
             let mut state = seed;
             let list: Vec<usize> = (0..n).map(|i| {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                // Half of them as the table expects, half of them as it does not.
+                // Half of the symbols follow the table, half are uniform.
                 let r = (state >> 33) as u32;
                 if i % 2 == 0 { cdf.find(r % TOTAL) } else { r as usize % cdf.symbols() }
             }).collect();
@@ -312,9 +338,9 @@ mod tests {
         }
     }
 
-    /// Mean length under the law that a table was made from, against its entropy.
+    /// The mean length is close to the entropy of the distribution that the table was made from.
     #[test]
-    fn a_table_is_close_to_its_law() {
+    fn a_table_is_close_to_its_distribution() {
         for b in [0.1, 0.5, 2.0, 9.0] {
             let pmf: Vec<f64> = (-60i32..=60).map(|k| (-f64::from(k.abs()) / b).exp()).collect();
             let sum: f64 = pmf.iter().sum();

@@ -1,35 +1,36 @@
-//! The Laplace distribution over integers, all in integers.
+//! The Laplace distribution over integers, computed in integers.
 //!
-//! A code `q` has probability `F((q + 1/2 - mu)/b) - F((q - 1/2 - mu)/b)` with
-//! `F(t) = exp(t)/2` for `t < 0` and `1 - exp(-t)/2` otherwise. The edges of the bins are computed on
-//! demand from two small tables, so that `mu` and `b` keep the precision they come with.
+//! A code `q` has the probability `F((q + 1/2 - mu)/b) - F((q - 1/2 - mu)/b)` with
+//! `F(t) = exp(t)/2` for `t < 0` and `1 - exp(-t)/2` otherwise. There is no table for each pair of `mu` and `b`: the edges
+//! of the intervals are computed as they are needed, from a table of scales and a table of powers of two.
 
 use super::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use super::range_coder::RangeEncoder;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-/// Fraction bits of `mu` and of the log-scale.
+/// Fraction bits of `mu` and of the log-scale `s`.
 pub const FRACTION: u32 = 6;
-/// `b = exp(index/64 - 5)` for `0 <= index <= MAX_SCALE`.
+/// Index of the largest scale: `b = exp(index/64 - 5)` for `0 <= index <= MAX_SCALE`, `e^-5` to `e^5`.
 pub const MAX_SCALE: i32 = 640;
-/// The second output `s` of the context network means `b = exp(s - 4)`.
+/// A log-scale `s`, the second output of the context network, stands for `b = exp(s - 4)`: an output of 0 is a narrow
+/// distribution, as most codes have one.
 pub const SCALE_OFFSET: i32 = 4 << FRACTION;
-/// Codes further than this from the rounded location always escape.
+/// Codes further than this from the rounded location are escaped whatever the scale.
 const MAX_WINDOW: u32 = 511;
-/// Escapes have at most this many bits after the first: any i16 from any location.
+/// Most bits after the first one of an escape: enough for any i16 from any location.
 const ESCAPE_BITS: u32 = 17;
 
-/// What each scale stands for. The low half: `floor(2^16 * log2(e) / b)`, what one unit of `|q - mu|` costs in bits.
-/// The high half: the window; a tail of 2^-16 needs `11 b`, and with this bound `x * rate` in `tail` stays below 2^31.
+/// For each scale: in the low half `floor(2^16 * log2(e) / b)`, the bits that one unit of `|q - mu|` costs; in the high
+/// half the window. Beyond `11 b` the tail is below 2^-16; with this bound `x * rate` in [`Laplace::tail`] stays below 2^31.
 ///
-/// Both tables are made by [`fill_tables`] when a 0 is met: as data they would be a good part of a small decoder.
+/// [`fill_tables`] makes both tables when a 0 is met. As data they would be a large part of a small decoder.
 static SCALES: [AtomicU64; MAX_SCALE as usize + 1] = [const { AtomicU64::new(0) }; MAX_SCALE as usize + 1];
 
 /// `TAIL[i] = round(2^15 * 2^(-i/1024))`.
 static TAIL: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
 
-/// Threads that come here at the same time write the same.
+/// Threads that come here at the same time write the same values.
 #[cold]
 fn fill_tables() {
     let mut v: u64 = 1 << 63;
@@ -43,34 +44,38 @@ fn fill_tables() {
         let rate = (v >> 36) as u32;
         // 94548 = floor(2^16 * log2(e))
         let window = (11 * 94548 / rate + 1).min(MAX_WINDOW);
-        // Whoever sees this sees all of TAIL.
+        // With `Release`: a thread that reads this value also reads the filled TAIL.
         scale.store(u64::from(window) << 32 | u64::from(rate), Ordering::Release);
         v = ((u128::from(v) * 0xfc07_f55f_f77d_2493) >> 64) as u64;
     }
 }
 
-/// The distribution of one code: symbols are `-window ..= window` around the mode, and an escape on
-/// each side. All intervals are of 2^16 and at least 1 wide.
+/// The distribution of one code. Its symbols are the codes `mode - window ..= mode + window`, and an escape on each side.
+/// Their intervals divide `0 .. 2^16`, each at least 1 wide.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Laplace {
+    /// The location, rounded.
     mode: i32,
     /// Location minus mode, `-32 ..= 31` in 64ths.
     offset: i32,
+    /// Bits that one unit of `|q - mu|` costs, 16 fraction bits.
     rate: u32,
     window: i32,
 }
 
-/// Where a code stands.
+/// A symbol and its interval.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Symbol {
+    /// Start of the interval.
     pub low: u32,
+    /// Width of the interval, of 2^16.
     pub width: u32,
-    /// Code minus mode; one beyond the window for an escape.
+    /// Code minus mode; `window + 1` or `-window - 1` for an escape.
     pub k: i32,
 }
 
 impl Laplace {
-    /// From the network's outputs, both with [`FRACTION`] fraction bits.
+    /// From location and log-scale, the outputs of the context network, both with [`FRACTION`] fraction bits.
     #[inline(always)]
     pub fn new(mu: i16, scale: i16) -> Self {
         let mode = (i32::from(mu) + 32) >> FRACTION;
@@ -84,33 +89,36 @@ impl Laplace {
         Laplace { mode, offset: i32::from(mu) - (mode << FRACTION), rate: both as u32, window: (both >> 32) as i32 }
     }
 
-    /// `2^15 exp(-x/b)`, `x` in 64ths.
+    /// `2^15 exp(-x/b)`, with `x` in 64ths.
     #[inline(always)]
     fn tail(&self, x: u32) -> u32 {
         let bits = x * self.rate;
         u32::from(TAIL[(bits >> 12 & 1023) as usize].load(Ordering::Relaxed)) >> (bits >> 22).min(31)
     }
 
-    /// Start of the interval of `k`, for `-window <= k <= window + 1`, where the distribution function is `cdf`.
+    /// Start of the interval of symbol `k`, for `-window <= k <= window + 1`; `cdf` is the distribution function there, of
+    /// 2^16. Each symbol before `k` has at least 1.
     #[inline(always)]
     fn start(&self, k: i32, cdf: u32) -> u32 {
         let symbols = 2 * self.window as u32 + 3;
         ((cdf * ((1 << 16) - symbols)) >> 16) + (k + self.window + 1) as u32
     }
 
+    /// Start of the interval of symbol `k`, for `-window <= k <= window + 1`.
     fn edge(&self, k: i32) -> u32 {
         let x = (k << FRACTION) - 32 - self.offset;
         let tail = self.tail(x.unsigned_abs());
         self.start(k, if x < 0 { tail } else { (1 << 16) - tail })
     }
 
+    /// Symbol `k`, escapes included.
     fn symbol(&self, k: i32) -> Symbol {
         let low = if k < -self.window { 0 } else { self.edge(k) };
         let end = if k > self.window { 1 << 16 } else { self.edge(k + 1) };
         Symbol { low, width: end - low, k }
     }
 
-    /// The symbol of `code`, and what an escape adds: how far it lies beyond the window.
+    /// The symbol of `code`; for an escape also how far beyond it the code is.
     #[inline(always)]
     pub fn find_code(&self, code: i16) -> (Symbol, Option<u32>) {
         let k = i32::from(code) - self.mode;
@@ -119,7 +127,7 @@ impl Laplace {
         (symbol, (beyond >= 0).then_some(beyond as u32))
     }
 
-    /// The interval of the mode, which most codes are.
+    /// The symbol of the mode. Most codes are the mode, so this is faster than the general case.
     #[inline(always)]
     pub fn mode(&self) -> Symbol {
         let low = self.start(0, self.tail((32 + self.offset) as u32));
@@ -127,13 +135,13 @@ impl Laplace {
         Symbol { low, width: end - low, k: 0 }
     }
 
-    /// The symbol whose interval has `target`, `target < 2^16`.
+    /// The symbol whose interval has `target < 2^16`.
     pub fn find(&self, target: u32) -> Symbol {
         let mode = self.mode();
         if target.wrapping_sub(mode.low) < mode.width {
             return mode;
         }
-        // Outwards, one step at a time: few are taken, and each is one edge.
+        // A linear search from the mode outwards: most symbols are near it, and each step computes one edge.
         if target < mode.low {
             let mut end = mode.low;
             for k in (-self.window..0).rev() {
@@ -157,17 +165,19 @@ impl Laplace {
         }
     }
 
+    /// Whether `symbol` is an escape.
     pub fn is_escape(&self, symbol: &Symbol) -> bool {
         symbol.k.abs() > self.window
     }
 
-    /// The code of `symbol`, `beyond` the window for an escape; saturates.
+    /// The code of `symbol`; an escape stands for the code that is `beyond` further out. Saturates.
     #[inline(always)]
     pub fn code(&self, symbol: &Symbol, beyond: u32) -> i16 {
         let k = symbol.k + symbol.k.signum() * beyond.min(1 << ESCAPE_BITS) as i32;
         (self.mode + k).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
+    /// Decodes a code.
     #[inline(always)]
     pub fn decode(&self, decoder: &mut RangeDecoder) -> i16 {
         let mode = self.mode();
@@ -178,6 +188,7 @@ impl Laplace {
         self.decode_other(decoder)
     }
 
+    /// Decodes a code that is not the mode.
     #[inline(never)]
     fn decode_other(&self, decoder: &mut RangeDecoder) -> i16 {
         let symbol = self.find(decoder.target());
@@ -185,6 +196,7 @@ impl Laplace {
         self.code(&symbol, if self.is_escape(&symbol) { decode_escape(decoder) } else { 0 })
     }
 
+    /// Encodes a code.
     #[cfg(feature = "fit")]
     pub fn encode(&self, encoder: &mut RangeEncoder, code: i16) {
         let (symbol, beyond) = self.find_code(code);
@@ -194,7 +206,7 @@ impl Laplace {
         }
     }
 
-    /// What coding `code` costs, exactly, in bits.
+    /// Bits of `code`, exactly. `costs` are [`costs()`].
     #[cfg(feature = "fit")]
     #[inline]
     pub fn bits(&self, costs: &[f32], code: i16) -> f32 {
@@ -203,8 +215,8 @@ impl Laplace {
     }
 }
 
-/// Exp-Golomb code of order 0 in raw bits: `n` zeros, a one (none after 17 zeros), the `n` low bits of
-/// `beyond + 1`.
+/// Encodes `beyond` in Exp-Golomb code of order 0: `n` zeros, a one (but none after [`ESCAPE_BITS`] zeros), then the `n`
+/// low bits of `beyond + 1`.
 #[cfg(feature = "fit")]
 fn encode_escape(encoder: &mut RangeEncoder, beyond: u32) {
     let v = beyond + 1;
@@ -225,7 +237,7 @@ fn decode_escape(decoder: &mut RangeDecoder) -> u32 {
     (0..n).fold(1, |v, _| v << 1 | decoder.decode_bits(1)) - 1
 }
 
-/// `16 - log2(width)` for each width of an interval.
+/// Bits of a symbol by the width of its interval: `16 - log2(width)`.
 #[cfg(feature = "fit")]
 #[allow(clippy::disallowed_methods, reason = "prices, which only the encoder asks for")]
 pub fn costs() -> &'static [f32] {
@@ -301,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Mean code length under the true Laplace law, against its entropy.
+    /// The mean length under the true Laplace distribution is close to its entropy.
     #[test]
     fn close_to_the_ideal_length() {
         let costs: Vec<f64> = (0..=1 << 16).map(|w| 16.0 - f64::log2(w as f64)).collect();

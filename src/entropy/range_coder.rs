@@ -1,20 +1,23 @@
-//! Range coder with 16-bit probabilities (Martin 1979), 64-bit state, 32-bit words.
+//! Range coder (Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", 1979) with 16-bit
+//! probabilities, a 64-bit state and output in 32-bit words.
 //!
-//! The range never falls below 2^32 before a symbol, so that dividing it by 2^16 costs nothing that
-//! shows: a symbol of probability 0.9999 costs its 0.00014 bits.
+//! Before each symbol the range is at least 2^32, so rounding its 2^16th part down loses less than 2^-16 of it: even a
+//! symbol of probability 0.9999 costs no more than its 0.00014 bits.
 
 use crate::error::{Error, Result};
 use alloc::vec::Vec;
 
-/// Intervals are parts of `2^PRECISION`.
+/// A symbol has an interval of `0 .. 2^PRECISION`, as wide as it is probable.
 pub const PRECISION: u32 = 16;
-/// Escaped numbers stay below `2^GOLOMB_BITS`: any difference of two i16.
+/// Numbers in Exp-Golomb code are below `2^GOLOMB_BITS`, which any difference of two i16 is.
 pub const GOLOMB_BITS: u32 = 17;
 
-/// Writes symbols; [`finish`](RangeEncoder::finish) gives the bytes.
+/// Encodes symbols; [`finish`](RangeEncoder::finish) returns the bytes.
 #[derive(Clone, Debug)]
 pub struct RangeEncoder {
+    /// Start of the interval that stands for the symbols so far, of which the bytes are already written.
     low: u64,
+    /// Width of this interval.
     range: u64,
     bytes: Vec<u8>,
 }
@@ -26,7 +29,7 @@ impl Default for RangeEncoder {
 }
 
 impl RangeEncoder {
-    /// Codes the interval `low .. low + width` of `2^PRECISION`; `width >= 1`.
+    /// Encodes the symbol with the interval `low .. low + width`; `width >= 1`.
     #[inline]
     pub fn encode(&mut self, low: u32, width: u32) {
         debug_assert!(width >= 1 && low + width <= 1 << PRECISION);
@@ -44,14 +47,14 @@ impl RangeEncoder {
         }
     }
 
-    /// `count` raw bits of `value`, the highest first; `count <= 16` a piece.
+    /// Encodes `value`, of `count <= 16` bits, with equal probabilities.
     pub fn encode_bits(&mut self, value: u32, count: u32) {
         debug_assert!(count <= PRECISION && value >> count == 0);
         self.encode(value << (PRECISION - count), 1 << (PRECISION - count));
     }
 
-    /// Exp-Golomb code of order 0 in raw bits, for `value < 2^GOLOMB_BITS`: `n` zeros, a one, the `n` low bits of
-    /// `value + 1`, highest first.
+    /// Encodes `value < 2^GOLOMB_BITS` in Exp-Golomb code of order 0, bit by bit with equal probabilities: `n` zeros, a one,
+    /// then the `n` low bits of `value + 1`, the highest first.
     pub fn encode_golomb(&mut self, value: u32) {
         debug_assert!(value < 1 << GOLOMB_BITS);
         let v = value + 1;
@@ -60,6 +63,7 @@ impl RangeEncoder {
         (0..=n).rev().for_each(|i| self.encode_bits(v >> i & 1, 1));
     }
 
+    /// Adds 1 to the bytes that are already written.
     fn carry(&mut self) {
         for byte in self.bytes.iter_mut().rev() {
             *byte = byte.wrapping_add(1);
@@ -69,20 +73,20 @@ impl RangeEncoder {
         }
     }
 
-    /// The shortest bytes that decode to what was coded: the decoder reads zeros beyond the end.
+    /// The shortest bytes from which the symbols can be decoded; the decoder reads zeros beyond the end.
     pub fn finish(mut self) -> Vec<u8> {
         let words = self.bytes.len();
-        // The number in `low .. low + range` with the most trailing zeros.
+        // Any number in `low .. low + range` will do: the one with the most trailing zeros.
         let last = self.low.wrapping_add(self.range - 1);
         if last < self.low {
-            // The range passes 2^64: the carry with nothing behind it.
+            // The interval contains 2^64: a carry, followed by zeros only.
             self.carry();
         } else if self.low > 0 {
-            let keep = (self.low - 1) ^ last;
-            let zeros = 63 - keep.leading_zeros();
+            let differing = (self.low - 1) ^ last;
+            let zeros = 63 - differing.leading_zeros();
             self.bytes.extend_from_slice(&(last >> zeros << zeros).to_be_bytes());
         }
-        // Not the words before: a decoder that reads three beyond the end knows that bytes are missing.
+        // Zeros in earlier words stay: a decoder that reads more than two words beyond the end reports missing bytes.
         while self.bytes.len() > words && self.bytes.last() == Some(&0) {
             self.bytes.pop();
         }
@@ -90,24 +94,28 @@ impl RangeEncoder {
     }
 }
 
-/// Reads what [`RangeEncoder`] wrote. Any bytes decode to something.
+/// Decodes what [`RangeEncoder`] wrote. Any bytes decode to some symbols; [`finish`](Self::finish) refuses most of those
+/// that are not a whole stream.
 #[derive(Clone, Debug)]
 pub struct RangeDecoder<'a> {
-    /// Code minus low.
+    /// The number that the bytes stand for, minus the encoder's `low`.
     code: u64,
     range: u64,
+    /// What is still to be read.
     bytes: &'a [u8],
-    /// Words read beyond the end.
+    /// Number of words that were read wholly beyond the end.
     beyond: u32,
 }
 
 impl<'a> RangeDecoder<'a> {
+    /// Starts at the first symbol of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         let mut decoder = RangeDecoder { code: 0, range: u64::MAX, bytes, beyond: 0 };
         decoder.code = (u64::from(decoder.word()) << 32) | u64::from(decoder.word());
         decoder
     }
 
+    /// The next word; bytes beyond the end are zeros.
     fn word(&mut self) -> u32 {
         if let Some((word, rest)) = self.bytes.split_first_chunk::<4>() {
             self.bytes = rest;
@@ -122,20 +130,21 @@ impl<'a> RangeDecoder<'a> {
         u32::from_be_bytes(word)
     }
 
-    /// Whether the next symbol's target lies in `low .. low + width`; no division.
+    /// Whether the next symbol has the interval `low .. low + width`, without the division that [`target`](Self::target)
+    /// takes.
     #[inline(always)]
     pub fn is_in(&self, low: u32, width: u32) -> bool {
         let unit = self.range >> PRECISION;
         self.code.wrapping_sub(unit * u64::from(low)) < unit * u64::from(width)
     }
 
-    /// The next symbol's target: a number below `2^PRECISION` in its interval.
+    /// A number below `2^PRECISION` that lies in the interval of the next symbol, its *target*.
     #[inline]
     pub fn target(&self) -> u32 {
         (self.code / (self.range >> PRECISION)).min((1 << PRECISION) - 1) as u32
     }
 
-    /// Removes the symbol whose interval holds the target.
+    /// Removes the next symbol, whose interval is `low .. low + width`.
     #[inline(always)]
     pub fn advance(&mut self, low: u32, width: u32) {
         let unit = self.range >> PRECISION;
@@ -147,7 +156,7 @@ impl<'a> RangeDecoder<'a> {
         }
     }
 
-    /// `count` raw bits, `count <= 16`.
+    /// Inverse of [`RangeEncoder::encode_bits`].
     pub fn decode_bits(&mut self, count: u32) -> u32 {
         let value = self.target() >> (PRECISION - count);
         self.advance(value << (PRECISION - count), 1 << (PRECISION - count));
@@ -155,6 +164,9 @@ impl<'a> RangeDecoder<'a> {
     }
 
     /// Inverse of [`RangeEncoder::encode_golomb`].
+    ///
+    /// # Errors
+    /// More zeros than a number below `2^GOLOMB_BITS` has.
     pub fn decode_golomb(&mut self) -> Result<u32> {
         let mut n = 0;
         while self.decode_bits(1) == 0 {
@@ -166,9 +178,12 @@ impl<'a> RangeDecoder<'a> {
         Ok((0..n).fold(1, |v, _| v << 1 | self.decode_bits(1)) - 1)
     }
 
-    /// Refuses a segment that ended before its symbols did, or that has bytes left.
+    /// To be called after the last symbol.
+    ///
+    /// # Errors
+    /// Bytes that ended before the symbols did, or that are left.
     pub fn finish(&self) -> Result<()> {
-        // An honest segment is read at most two words beyond its end.
+        // The decoder holds two words: no more of them lie beyond the end of an intact segment.
         if self.beyond > 2 {
             return Err(Error::format("a segment ends before its symbols do: the file is damaged"));
         }

@@ -1,4 +1,5 @@
-//! Weights as integers: one law a group, in front of it. It is a Laplace law; large groups may have more zeros than that.
+//! Weights in groups that share a quantisation step, as integers. Each group is coded with a Laplace distribution whose
+//! scale is in front of it; a large group also says how many of its weights are zero.
 
 use super::laplace::{Laplace, FRACTION, SCALE_OFFSET};
 use super::range_coder::RangeDecoder;
@@ -7,27 +8,31 @@ use super::{laplace::costs, range_coder::RangeEncoder};
 use crate::error::{Error, Result};
 use alloc::{format, vec::Vec};
 
-/// Largest magnitude of a weight in units of its step: f16 has 11 significant bits.
+/// Largest magnitude of an integer: an f16 has 11 significant bits.
 pub const MAX_VALUE: i16 = 2047;
-/// Steps are `2^exponent` with `exponent` in this range: from the smallest f16 to the one at which
-/// [`MAX_VALUE`] steps are the largest.
+/// Quantisation steps are `2^exponent` with `exponent` in this range: from the smallest positive f16 to the step at which
+/// [`MAX_VALUE`] is still finite.
 pub const EXPONENTS: std::ops::RangeInclusive<i8> = -24..=5;
+/// Bits of an exponent in the file.
 const EXPONENT_BITS: u32 = 5;
 
-/// First byte of a section: integers are range-coded, or plain f16, or range-coded and large groups say how many are zero.
+/// First byte of a section: the integers are range-coded without shares of zeros (older files), are plain f16, or are
+/// range-coded with shares of zeros in large groups.
 const CODED: u8 = 0;
 const F16: u8 = 1;
 const CODED_WITH_ZEROS: u8 = 2;
 
-/// Weights that share a step: weight `i` is `values[i] * 2^exponent`, exactly an f16.
+/// Weights that share a quantisation step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WeightGroup {
+    /// The step is `2^exponent`.
     pub exponent: i8,
+    /// Weight `i` is `values[i] * 2^exponent`, exactly an f16.
     pub values: Vec<i16>,
 }
 
 impl WeightGroup {
-    /// The nearest multiples of `2^exponent` to `weights`; saturates at [`MAX_VALUE`], NaN becomes 0.
+    /// Rounds `weights` to the nearest multiples of `2^exponent`. Saturates at [`MAX_VALUE`]; NaN becomes 0.
     #[cfg(feature = "fit")]
     pub fn round(weights: &[f32], exponent: i8) -> Self {
         let scale = power(-exponent);
@@ -42,12 +47,13 @@ impl WeightGroup {
         self.values.iter().map(move |&v| f32::from(v) * step)
     }
 
-    /// Bits of this group in a coded section, exactly but for the section's rounding to bytes.
+    /// Bits of this group in a range-coded section, before the section is rounded to bytes.
     #[cfg(feature = "fit")]
     pub fn bits(&self) -> f64 {
-        best_law(&self.values).1 + f64::from(EXPONENT_BITS)
+        best_distribution(&self.values).1 + f64::from(EXPONENT_BITS)
     }
 
+    /// Refuses what is not exactly an f16.
     fn check(self) -> Result<Self> {
         if !EXPONENTS.contains(&self.exponent) || self.values.iter().any(|v| v.unsigned_abs() > MAX_VALUE as u16) {
             return Err(Error::format("weights: a value is no f16: the file is damaged"));
@@ -56,7 +62,7 @@ impl WeightGroup {
     }
 }
 
-/// `2^exponent`, exact, without the platform's `powi`.
+/// `2^exponent`, exact on every platform (`powi` need not be).
 fn power(exponent: i8) -> f32 {
     f32::from_bits(((127 + i32::from(exponent)) as u32) << 23)
 }
@@ -66,10 +72,10 @@ fn assert_f16(groups: &[WeightGroup]) {
     groups.iter().for_each(|g| assert!(g.clone().check().is_ok(), "weights that are exactly f16"));
 }
 
-/// The weights section, range-coded. The partition into groups is the model's: the section does not carry it.
+/// The weights section, range-coded. The lengths of the groups are not in it: the model knows them.
 ///
 /// # Panics
-/// When a value is not exactly an f16: see [`MAX_VALUE`] and [`EXPONENTS`].
+/// If a value is not exactly an f16: see [`MAX_VALUE`] and [`EXPONENTS`].
 #[cfg(feature = "fit")]
 pub fn encode_weights(groups: &[WeightGroup]) -> Vec<u8> {
     assert_f16(groups);
@@ -81,7 +87,7 @@ pub fn encode_weights(groups: &[WeightGroup]) -> Vec<u8> {
     [vec![CODED_WITH_ZEROS], encoder.finish()].concat()
 }
 
-/// The weights section in plain f16, to show what coding saves.
+/// The weights section in plain f16, to show what range coding saves.
 ///
 /// # Panics
 /// As [`encode_weights`].
@@ -96,7 +102,11 @@ pub fn encode_weights_f16(groups: &[WeightGroup]) -> Vec<u8> {
     out
 }
 
-/// Reads a section of groups of these lengths.
+/// Reads a weights section of groups of these lengths.
+///
+/// # Errors
+/// A section that ends early or has bytes left, values that are not exactly an f16 or not multiples of their step, and an
+/// allocation that fails.
 pub fn decode_weights(section: &[u8], lengths: &[usize]) -> Result<Vec<WeightGroup>> {
     let damaged = |what: &str| Error::format(format!("weights: {what}: the file is damaged"));
     let (mode, rest) = section.split_first().ok_or_else(|| damaged("the section is empty"))?;
@@ -152,42 +162,45 @@ pub fn f16_to_f32(h: u16) -> Option<f32> {
     Some(if h >> 15 == 1 { -magnitude } else { magnitude })
 }
 
-/// Bits of a scale's index.
+/// Bits of a scale in the file.
 const SCALE_BITS: u32 = 5;
 
-/// Groups of this size say what share of them is zero, in 16ths: the fit draws weights to zero that do not pay for their bits, and
-/// the others then follow a wider law.
+/// Groups of at least this many weights have a share of zeros. The fit moves weights that are not worth their bits to
+/// zero, and the others then have a wider distribution. The share takes [`ZEROS_BITS`], which smaller groups do not make
+/// good. Part of the format.
 const ZEROS_FROM: usize = 64;
+/// Bits of a share of zeros in the file.
 const ZEROS_BITS: u32 = 4;
 
-fn tells_zeros(values: &[i16]) -> bool {
+/// Whether a group has a share of zeros in the file.
+fn has_share(values: &[i16]) -> bool {
     values.len() >= ZEROS_FROM
 }
 
-/// The law of a group.
+/// The distribution of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Law {
-    /// `b = exp(scale/4 - 2)`, at most e^5, in steps that cost less than 0.4 %.
+struct Distribution {
+    /// `b = exp(scale/4 - 2)`, at most e^5. The nearest scale is within a factor of `e^(1/8)`, which costs less than 0.4 %.
     scale: u32,
-    /// 16ths of the group that are zero; 0: as many as the Laplace law has.
+    /// The probability of zero, in 16ths. 0: that of the Laplace distribution.
     zeros: u32,
 }
 
-impl Law {
-    /// Of the values; of those that are not zero, where zeros are told apart. Then the bin of zero is cut out, and its two sides
-    /// stand beside each other.
+impl Distribution {
+    /// The distribution of all values, or, with a share of zeros, of the others. For these the bin of zero is cut out: a
+    /// positive value `v` is coded as `v - 1`, and the distribution is centred between -1 and 0.
     fn laplace(self) -> Laplace {
         let log_b = (self.scale as i32 * 16) - (2 << FRACTION);
         let middle = if self.zeros == 0 { 0 } else { -(1 << (FRACTION - 1)) };
         Laplace::new(middle, (log_b + SCALE_OFFSET) as i16)
     }
 
-    /// End of the interval of the zeros.
+    /// End of the interval of zero, of 2^16.
     fn edge(self) -> u32 {
         self.zeros << (16 - ZEROS_BITS)
     }
 
-    /// What all of `values` cost in bits, but for the law itself.
+    /// Bits of all of `values`.
     #[cfg(feature = "fit")]
     #[allow(clippy::disallowed_methods, reason = "a price, which only the encoder asks for")]
     fn bits(self, values: &[i16]) -> f64 {
@@ -202,30 +215,30 @@ impl Law {
     }
 }
 
-/// The cheapest law for `values`, and all that they cost in bits.
+/// The distribution with which `values` take fewest bits, and these bits, its parameters included.
 #[cfg(feature = "fit")]
-fn best_law(values: &[i16]) -> (Law, f64) {
+fn best_distribution(values: &[i16]) -> (Distribution, f64) {
     let zero = values.iter().filter(|v| **v == 0).count();
-    let told = tells_zeros(values);
+    let has_share = has_share(values);
     let nearest = (zero << ZEROS_BITS).div_ceil(values.len().max(1)).clamp(1, (1 << ZEROS_BITS) - 1) as u32;
-    let shares = [0, nearest, nearest.saturating_sub(1)].into_iter().filter(|z| told || *z == 0);
-    let all = shares.flat_map(|zeros| (0..1 << SCALE_BITS).map(move |scale| Law { scale, zeros }));
-    let front = f64::from(SCALE_BITS + if told { ZEROS_BITS } else { 0 });
-    let all = all.map(|law| (law, law.bits(values) + front));
-    all.min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are laws")
+    let shares = [0, nearest, nearest.saturating_sub(1)].into_iter().filter(|z| has_share || *z == 0);
+    let all = shares.flat_map(|zeros| (0..1 << SCALE_BITS).map(move |scale| Distribution { scale, zeros }));
+    let parameters = f64::from(SCALE_BITS + if has_share { ZEROS_BITS } else { 0 });
+    let all = all.map(|d| (d, d.bits(values) + parameters));
+    all.min_by(|a, b| a.1.total_cmp(&b.1)).expect("at least one scale")
 }
 
 #[cfg(feature = "fit")]
 fn encode_group(encoder: &mut RangeEncoder, values: &[i16]) {
-    let (law, _) = best_law(values);
-    encoder.encode_bits(law.scale, SCALE_BITS);
-    if tells_zeros(values) {
-        encoder.encode_bits(law.zeros, ZEROS_BITS);
+    let (distribution, _) = best_distribution(values);
+    encoder.encode_bits(distribution.scale, SCALE_BITS);
+    if has_share(values) {
+        encoder.encode_bits(distribution.zeros, ZEROS_BITS);
     }
-    let (laplace, edge) = (law.laplace(), law.edge());
+    let (laplace, edge) = (distribution.laplace(), distribution.edge());
     for &v in values {
         match v {
-            _ if law.zeros == 0 => laplace.encode(encoder, v),
+            _ if distribution.zeros == 0 => laplace.encode(encoder, v),
             0 => encoder.encode(0, edge),
             _ => {
                 encoder.encode(edge, (1 << 16) - edge);
@@ -235,13 +248,14 @@ fn encode_group(encoder: &mut RangeEncoder, values: &[i16]) {
     }
 }
 
+/// Decodes a group. `with_zeros`: the section has shares of zeros.
 fn decode_group(decoder: &mut RangeDecoder, with_zeros: bool, values: &mut [i16]) {
     let scale = decoder.decode_bits(SCALE_BITS);
-    let told = with_zeros && tells_zeros(values);
-    let law = Law { scale, zeros: if told { decoder.decode_bits(ZEROS_BITS) } else { 0 } };
-    let (laplace, edge) = (law.laplace(), law.edge());
+    let zeros = if with_zeros && has_share(values) { decoder.decode_bits(ZEROS_BITS) } else { 0 };
+    let distribution = Distribution { scale, zeros };
+    let (laplace, edge) = (distribution.laplace(), distribution.edge());
     for v in values {
-        *v = if law.zeros == 0 {
+        *v = if zeros == 0 {
             laplace.decode(decoder)
         } else if decoder.target() < edge {
             decoder.advance(0, edge);
@@ -305,7 +319,7 @@ mod tests {
             let mut back = vec![0; values.len()];
             decode_group(&mut RangeDecoder::new(&bytes), true, &mut back);
             prop_assert_eq!(&back, &values);
-            prop_assert!((bytes.len() as f64 - best_law(&values).1 / 8.0).abs() < 2.0);
+            prop_assert!((bytes.len() as f64 - best_distribution(&values).1 / 8.0).abs() < 2.0);
         }
     }
 
@@ -318,9 +332,9 @@ mod tests {
         }
     }
 
-    /// Against the entropy of the rounded Laplace law that the weights come from.
+    /// Weights from a Laplace distribution take hardly more than their entropy after rounding.
     #[test]
-    fn laplace_weights_cost_what_they_must() {
+    fn laplace_weights_take_their_entropy() {
         let mut state = 1u64;
         let mut unit = || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

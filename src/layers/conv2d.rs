@@ -1,32 +1,38 @@
-//! 2-D convolution, the analysis's downsampling (LeCun et al. 1989; as in Balle, Laparra, Simoncelli 2016):
-//! `y[o][i][j] = bias[o] + sum_{c,u,v} w[o][c][u][v] x[c][stride i + u - kernel/2][stride j + v - kernel/2]`,
-//! zeros outside. `[inputs][h][w]` becomes `[outputs][ceil(h/stride)][ceil(w/stride)]` for an odd kernel.
+//! 2-D convolution with stride, the downsampling of the analysis transform (LeCun et al. 1989; used so by Balle, Laparra,
+//! Simoncelli 2016):
+//! `y[o][i][j] = bias[o] + sum_{c,u,v} w[o][c][u][v] x[c][stride i + u - kernel/2][stride j + v - kernel/2]` with zeros
+//! outside. The input is `[inputs][h][w]`, the output `[outputs][ceil(h/stride)][ceil(w/stride)]`.
 
 use crate::tensor::Shape;
 use kernels::fast::{self, PackedConv, Scratch};
 use kernels::Level;
 
-/// Channels, an odd kernel, a stride; padding is `kernel / 2`.
+/// The sizes of a convolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Conv2d {
+    /// Input channels.
     pub inputs: usize,
+    /// Output channels.
     pub outputs: usize,
+    /// Side of the kernel, odd; the padding is `kernel / 2`.
     pub kernel: usize,
+    /// Step between two outputs, in inputs.
     pub stride: usize,
 }
 
 impl Conv2d {
-    /// Weights are `[outputs][inputs][kernel][kernel]`.
+    /// Number of weights, `[outputs][inputs][kernel][kernel]`.
     pub fn weights_len(&self) -> usize {
         self.inputs * self.outputs * self.kernel * self.kernel
     }
 
+    /// The shape of the output for an input of shape `x`.
     pub fn output(&self, x: Shape) -> Shape {
         let sized = self.sized(x);
         Shape::new(self.outputs, sized.out_height(), sized.out_width())
     }
 
-    /// The kernels' view for inputs of shape `x`.
+    /// The sizes in the form that the kernels take, for an input of shape `x`.
     pub fn sized(&self, x: Shape) -> kernels::Conv2d {
         kernels::Conv2d {
             in_channels: self.inputs,
@@ -39,11 +45,12 @@ impl Conv2d {
         }
     }
 
-    /// Packs the weights for any input shape.
+    /// Brings the weights into the order of the kernels, for any input shape.
     pub fn pack(&self, w: &[f32], packed: &mut PackedConv) {
         packed.pack(&self.sized(Shape::new(self.inputs, self.kernel, self.kernel)), w);
     }
 
+    /// `y =` the output for input `x` of shape `shape`.
     pub fn forward(
         &self,
         level: Level,
@@ -57,7 +64,8 @@ impl Conv2d {
         fast::conv2d::conv2d(level, &self.sized(shape), x, w, bias, y, scratch);
     }
 
-    /// `dx =` (`+=` when `add`), `dw`, `db` `+=` gradients; an empty `dx` is not wanted.
+    /// Gradients from `dy`, the gradient by the output: `dx =` (`+=` with `add`) that by the input, `dw +=` and `db +=`
+    /// those by weights and bias. An empty `dx` is not computed.
     pub fn backward(
         &self,
         level: Level,

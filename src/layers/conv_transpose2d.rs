@@ -1,6 +1,7 @@
-//! 2-D transposed convolution, the synthesis's upsampling (Zeiler et al. 2010; Balle, Laparra, Simoncelli 2016):
-//! `y[o][stride i + u - kernel/2][stride j + v - kernel/2] += w[c][o][u][v] x[c][i][j]`, plus `bias[o]`.
-//! `[inputs][h][w]` becomes `[outputs][stride h][stride w]`.
+//! 2-D transposed convolution with stride, the upsampling of the synthesis transform (Zeiler et al. 2010; used so by Balle,
+//! Laparra, Simoncelli 2016): each input adds `w[c][o][u][v] x[c][i][j]` to
+//! `y[o][stride i + u - kernel/2][stride j + v - kernel/2]`, which starts as `bias[o]`. The input is `[inputs][h][w]`, the
+//! output `[outputs][stride h][stride w]`.
 
 #[cfg(feature = "fit")]
 use crate::tensor::Shape;
@@ -9,22 +10,26 @@ use kernels::exact::conv_transpose2d as exact;
 use kernels::fast::{self, PackedConv, Scratch};
 use kernels::{Level, Window};
 
-/// Channels, an odd kernel, a stride; padding is `kernel / 2`, output padding `stride - 1`.
+/// The sizes of a transposed convolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConvTranspose2d {
+    /// Input channels.
     pub inputs: usize,
+    /// Output channels.
     pub outputs: usize,
+    /// Side of the kernel, odd; the padding is `kernel / 2`.
     pub kernel: usize,
+    /// Step between the outputs of two inputs; the output padding is `stride - 1`.
     pub stride: usize,
 }
 
 impl ConvTranspose2d {
-    /// Weights are `[inputs][outputs][kernel][kernel]`.
+    /// Number of weights, `[inputs][outputs][kernel][kernel]`.
     pub fn weights_len(&self) -> usize {
         self.inputs * self.outputs * self.kernel * self.kernel
     }
 
-    /// Weights as the decoder reads them.
+    /// Weights and bias in the order of the decoder's kernels.
     pub fn exact(&self, w: &[f32], bias: &[f32]) -> exact::PackedConvTranspose {
         let layer = exact::ConvTranspose {
             in_channels: self.inputs,
@@ -36,7 +41,7 @@ impl ConvTranspose2d {
         exact::PackedConvTranspose::new(layer, w, bias)
     }
 
-    /// The inputs `lo .. hi` that outputs `from .. to` depend on along one axis, of `side` inputs.
+    /// The inputs that outputs `from .. to` depend on along one axis of `side` inputs, as start and end.
     pub fn support(&self, from: usize, to: usize, side: usize) -> (usize, usize) {
         let reach = self.kernel / 2;
         let lo = from.saturating_sub(reach).div_ceil(self.stride).min(side);
@@ -45,7 +50,8 @@ impl ConvTranspose2d {
         (lo, hi.max(lo))
     }
 
-    /// The decoder's pass: window `ys` of the output from window `xs` of the input, exact.
+    /// The decoder's pass, with exact kernels: window `ys` of the output from window `xs` of the input, which has at least
+    /// the [`support`](Self::support) of `ys`.
     pub fn run(level: Level, w: &exact::PackedConvTranspose, xs: &Window, x: &[f32], ys: &Window, y: &mut [f32]) {
         exact::conv_transpose2d(level, w, xs, x, ys, y);
     }
@@ -53,11 +59,12 @@ impl ConvTranspose2d {
 
 #[cfg(feature = "fit")]
 impl ConvTranspose2d {
+    /// The shape of the output for an input of shape `x`.
     pub fn output(&self, x: Shape) -> Shape {
         Shape::new(self.outputs, self.stride * x.height, self.stride * x.width)
     }
 
-    /// The kernels' view for inputs of shape `x`.
+    /// The sizes in the form that the kernels take, for an input of shape `x`.
     pub fn sized(&self, x: Shape) -> kernels::ConvTranspose2d {
         kernels::ConvTranspose2d {
             in_channels: self.inputs,
@@ -71,11 +78,12 @@ impl ConvTranspose2d {
         }
     }
 
-    /// Packs the weights for any input shape.
+    /// Brings the weights into the order of the fast kernels, for any input shape.
     pub fn pack(&self, w: &[f32], packed: &mut PackedConv) {
         packed.pack(&self.sized(Shape::new(self.inputs, self.kernel, self.kernel)).adjoint(), w);
     }
 
+    /// `y =` the output for input `x` of shape `shape`.
     pub fn forward(
         &self,
         level: Level,
@@ -89,7 +97,8 @@ impl ConvTranspose2d {
         fast::conv_transpose2d::conv_transpose2d(level, &self.sized(shape), x, w, bias, y, scratch);
     }
 
-    /// `dx =` (`+=` when `add`), `dw`, `db` `+=` gradients; an empty `dx` or `dw` is not wanted.
+    /// Gradients from `dy`, the gradient by the output: `dx =` (`+=` with `add`) that by the input, `dw +=` and `db +=`
+    /// those by weights and bias. An empty `dx` is not computed, with an empty `dw` neither `dw` nor `db`.
     pub fn backward(
         &self,
         level: Level,
@@ -126,7 +135,7 @@ mod tests {
             inputs in 1usize..6, outputs in 1usize..6, half in 0usize..4, stride in 1usize..4,
             height in 1usize..9, width in 1usize..9, seed in 0u64..1000,
         ) {
-            // A kernel narrower than the stride leaves outputs that no input reaches; padding could eat them.
+            // A kernel narrower than the stride leaves outputs that depend on no input.
             prop_assume!(2 * half + 1 >= stride);
             let layer = ConvTranspose2d { inputs, outputs, kernel: 2 * half + 1, stride };
             let shape = Shape::new(inputs, height, width);
@@ -159,7 +168,7 @@ mod tests {
         }
     }
 
-    /// `support` is what the formula reads, and no more.
+    /// `support` has exactly the inputs that the formula reads.
     #[test]
     fn support_is_tight() {
         for (kernel, stride) in [(5usize, 2usize), (1, 1), (3, 2), (7, 3)] {

@@ -1,48 +1,52 @@
-//! Generalised divisive normalisation and its inverse (Balle, Laparra, Simoncelli 2016):
-//! `y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)`, inverse: times the root.
+//! Generalised divisive normalisation and its inverse (Balle, Laparra, Simoncelli, "Density modeling of images using a
+//! generalized normalization transformation", 2016): `y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)` at each pixel; the
+//! inverse multiplies by the root.
 //!
-//! The fit keeps parameters `p` that may be anything; used are `v = max(p, sqrt(least + o^2))^2 - o^2`, with
-//! `o = 2^-18` and `least` 1e-6 for beta, 0 for gamma, so that `beta > 0` and `gamma >= 0`.
+//! `beta > 0` and `gamma >= 0` must hold. The fit moves unconstrained parameters `p`; the layer uses
+//! `v = max(p, sqrt(least + o^2))^2 - o^2`, with `o = 2^-18` and `least` 1e-6 for beta, 0 for gamma, as the authors do.
 
 use kernels::exact::gdn as exact;
 #[cfg(feature = "fit")]
 use kernels::fast::{self, Scratch};
 use kernels::Level;
 
-/// Channels, and the direction.
+/// The size and direction of a normalisation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gdn {
+    /// Channels of input and output.
     pub channels: usize,
+    /// Multiplies by the root instead of dividing by it.
     pub inverse: bool,
 }
 
 impl Gdn {
-    /// The decoder's pass of the inverse over `[channels][pixels]`, exact.
+    /// The decoder's pass of the inverse over `x` and `y`, `[channels][pixels]`, with exact kernels.
     pub fn run(level: Level, g: &exact::PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) {
         exact::inverse_gdn(level, g, pixels, x, y);
     }
 }
 
+/// `o^2` in the formula above.
 #[cfg(feature = "fit")]
 const PEDESTAL: f32 = 1.0 / (1u64 << 36) as f32;
-/// The smallest beta.
+/// The smallest beta that the fit uses.
 #[cfg(feature = "fit")]
 pub const LEAST_BETA: f32 = 1e-6;
 
-/// `p` for a wanted `v`.
+/// The parameter `p` of a value `v`.
 #[cfg(feature = "fit")]
 pub fn parameter_of(v: f32) -> f32 {
     (v.max(0.0) + PEDESTAL).sqrt()
 }
 
-/// `v` of `p`.
+/// The value `v` of a parameter `p`, at least `least`.
 #[cfg(feature = "fit")]
 pub fn value_of(p: f32, least: f32) -> f32 {
     let p = p.max((least + PEDESTAL).sqrt());
     p * p - PEDESTAL
 }
 
-/// `dL/dp` from `dL/dv`: below the bound only what would move `p` up passes.
+/// The gradient by `p` from that by `v`. Below the bound it is zero, unless descent would move `p` up.
 #[cfg(feature = "fit")]
 pub fn parameter_gradient(p: f32, least: f32, dv: f32) -> f32 {
     let bound = (least + PEDESTAL).sqrt();
@@ -60,7 +64,8 @@ impl Gdn {
         fast::gdn::Gdn { channels: self.channels, pixels, inverse: self.inverse }
     }
 
-    /// `norm` keeps what [`backward`](Self::backward) needs.
+    /// `y =` the output for input `x`, both `[channels][pixels]`. `norm`, of the same size, keeps what
+    /// [`backward`](Self::backward) needs. `gamma` is `[channels][channels]`, a row an output.
     pub fn forward(
         &self,
         level: Level,
@@ -75,7 +80,8 @@ impl Gdn {
         fast::gdn::gdn(level, &self.sized(pixels), x, beta, gamma, y, norm, scratch);
     }
 
-    /// `dx =` (`+=` when `add`), `dbeta`, `dgamma` `+=` gradients.
+    /// Gradients from `dy`, the gradient by the output: `dx =` (`+=` with `add`) that by the input, `dbeta +=` and
+    /// `dgamma +=` those by the parameters.
     pub fn backward(
         &self,
         level: Level,
@@ -136,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn clipped_parameters_can_only_rise() {
+    fn parameters_below_the_bound_can_only_rise() {
         assert_eq!(parameter_gradient(-1.0, 0.0, 1.0), 0.0);
         assert!(parameter_gradient(-1.0, LEAST_BETA, -1.0) < 0.0);
         assert!(value_of(-3.0, LEAST_BETA) > 0.0 && value_of(-3.0, 0.0) >= 0.0);

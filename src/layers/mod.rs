@@ -1,5 +1,8 @@
-//! Layers as plain functions: `run` for the decoder (exact kernels), `forward` and `backward` for the fit.
-//! They know nothing of tapes or models.
+//! Layers as plain functions: `run` for the decoder (exact kernels), `forward` and `backward` for the fit (fast kernels).
+//! A layer is a small struct with its sizes; inputs, weights and outputs are slices, `[channels][height][width]`. Layers
+//! know nothing of the tape that records them or of the models that use them.
+//!
+//! `backward` adds to the gradients of the weights. It writes the gradient of the input, or adds to it with `add`.
 
 #[cfg(feature = "fit")]
 pub mod conv2d;
@@ -10,6 +13,7 @@ pub mod gdn;
 mod check {
     use kernels::Level;
 
+    /// `n` reproducible numbers in [-1, 1).
     pub fn noise(n: usize, seed: u64) -> Vec<f32> {
         let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = || {
@@ -19,7 +23,7 @@ mod check {
         (0..n).map(|_| next()).collect()
     }
 
-    /// Holds `gradient` of `f` at `x` to central differences along a few random directions.
+    /// Asserts that `gradient` is the gradient of `f` at `x`: central differences along three random directions.
     pub fn gradient(x: &[f32], gradient: &[f32], seed: u64, mut f: impl FnMut(&[f32]) -> f64) {
         for k in 0..3 {
             let d = noise(x.len(), seed + 100 + k);

@@ -1,37 +1,50 @@
 //! Model families: what stands between the integer codes and the picture.
 //!
-//! A model is data read from the file: a latent layout, an entropy model, a synthesis network. The
-//! container, the tiling, the range coder and the command line know nothing beyond [`Model`].
+//! A model is data read from the file: the layout of its grids of codes, an entropy model for these codes, and a
+//! synthesis network. The container, the tiling, the range coder and the command line use the trait [`Model`] and know
+//! nothing else about a family.
+//!
+//! To add a family: implement [`Model`], and [`Encode`] for the encoder, and add a line to [`FAMILIES`].
 
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
-use alloc::{boxed::Box, format, vec, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use kernels::Level;
+use std::ops::Range;
 
+#[cfg(all(test, feature = "fit"))]
+pub(crate) mod echo;
 pub mod gdn;
 pub mod pyramid;
 
-/// One grid of the latent field: `channels` planes of `ceil(height / 2^shift) x ceil(width / 2^shift)`.
+/// The layout of one grid of codes: `channels` planes of `ceil(height / 2^shift) x ceil(width / 2^shift)` codes for a
+/// picture of `height x width` pixels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GridSpec {
+    /// The grid is at `1/2^shift` of the picture's resolution.
     pub shift: u32,
+    /// Codes at each position.
     pub channels: usize,
 }
 
-/// Integer codes of one grid over `rect` (in the grid's own coordinates): `[channels][height][width]`.
+/// Integer codes of one grid, or of a rectangle of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Grid {
+    /// Which part of the grid this is, in codes.
     pub rect: Rect,
+    /// Codes at each position.
     pub channels: usize,
+    /// `[channels][rect.height()][rect.width()]`
     pub codes: Vec<i16>,
 }
 
 impl Grid {
+    /// A grid of zeros over `rect`.
     pub fn new(rect: Rect, channels: usize) -> Self {
         Grid { rect, channels, codes: vec![0; rect.area() * channels] }
     }
 
-    /// Copies the overlap of `other` into this grid.
+    /// Copies the overlap of `other`, which has the same channels, into this grid.
     pub fn paste(&mut self, other: &Grid) {
         let r = self.rect.intersect(&other.rect);
         if r.is_empty() {
@@ -47,28 +60,25 @@ impl Grid {
     }
 }
 
-/// Codes of a part of the picture, one [`Grid`] for each [`GridSpec`], in the same order.
+/// Codes of a picture, or of a part of it: one [`Grid`] for each [`GridSpec`] of the model, in the same order.
 pub type Codes = Vec<Grid>;
 
-/// The decoder's half of a family. Shapes: the picture is `height x width x channels`.
+/// The decoder's half of a family. The picture has `height x width x channels` samples of 8 bits.
 pub trait Model: Send + Sync {
-    /// The family's name as `--model` and `info` know it.
-    fn name(&self) -> &'static str;
-
-    /// Channels of the picture, 1 or 3.
+    /// Channels of the picture, 1 (grey) or 3 (red, green, blue).
     fn channels(&self) -> usize;
 
-    /// The latent layout, in coding order.
+    /// The layout of the codes, in coding order.
     fn grids(&self) -> &[GridSpec];
 
-    /// How many segments a tile has. Layer 0 is the coarse part, which a preview needs; a model
-    /// without one has a single layer. A layer codes a contiguous range of `grids()`.
+    /// Number of layers: a tile has one segment for each. Layer 0 has the coarse grids, which a preview needs; a model
+    /// that does not divide its grids has one layer.
     fn layers(&self) -> usize {
         1
     }
 
-    /// The range of `grids()` that `layer` codes.
-    fn layer_grids(&self, layer: usize) -> std::ops::Range<usize> {
+    /// The grids that `layer` codes, a contiguous range of [`grids`](Self::grids).
+    fn layer_grids(&self, layer: usize) -> Range<usize> {
         let _ = layer;
         0..self.grids().len()
     }
@@ -76,23 +86,24 @@ pub trait Model: Send + Sync {
     /// Number of weights in the file.
     fn weights_count(&self) -> usize;
 
-    /// Multiplications a pixel of a decode, entropy model included.
+    /// Multiplications for each pixel of a decoded picture, those of the entropy model included.
     fn macs_per_pixel(&self) -> f64;
 
-    /// Decodes one layer of one tile. `codes` has every grid over the tile's rectangle; the grids of
-    /// earlier layers are filled. Probabilities are integers; contexts outside the tile are 0.
+    /// Decodes one layer of one tile into `codes`, which has every grid over the tile's rectangle; the grids of earlier
+    /// layers are already filled. The entropy model works in integers and takes codes outside the tile as 0.
     ///
-    /// Any bytes whatsoever give codes or an error.
+    /// Any bytes give codes or an error; there is no panic.
     fn decode_tile(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()>;
 
-    /// The codes that `region` (pixels) depends on, a rectangle in each grid's coordinates (cut to
-    /// the grid) for a picture of `size` (width, height).
+    /// The codes that `region` depends on: for each grid a rectangle in codes, cut to the grid. `region` is in pixels of
+    /// the picture at `1/2^scale`, `size` is width and height of the full-size picture.
     fn support(&self, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect>;
 
-    /// Synthesises `region` at `1/2^scale` of a picture of `size` into `out`, interleaved 8-bit samples.
-    /// `region` is in pixels of the scaled picture (`ceil(side / 2^scale)`). `codes` covers at least
-    /// `support(region, size, scale)`; the result must not depend on how much more it covers.
-    /// Memory beyond `out` is bounded by the region.
+    /// Computes the samples of `region`, interleaved, into `out`.
+    ///
+    /// `region` is in pixels of the picture at `1/2^scale` (`ceil(side / 2^scale)` a side), `size` is width and height of
+    /// the full-size picture. `codes` covers at least [`support`](Self::support); the samples do not depend on how much
+    /// more it covers. The memory that it takes is bounded by the region.
     fn synthesise(
         &self,
         level: Level,
@@ -102,53 +113,67 @@ pub trait Model: Send + Sync {
         scale: u32,
         out: &mut [u8],
     ) -> Result<()>;
-
-    /// Grids that `synthesise` needs at `1/2^scale`: a preview skips the finer ones.
-    fn grids_for_scale(&self, scale: u32) -> std::ops::Range<usize> {
-        let _ = scale;
-        0..self.grids().len()
-    }
 }
 
-/// What the encoder asks of a fitted model beyond [`Model`].
+/// What the encoder needs of a fitted model beyond [`Model`].
 #[cfg(feature = "fit")]
 pub trait Encode: Model {
-    /// The family byte of the header.
+    /// The family byte of the header, see [`FAMILIES`].
     fn family(&self) -> u8;
 
-    /// The model description of the header.
+    /// Appends the model description of the header.
     fn write_description(&self, out: &mut Vec<u8>);
 
-    /// The weights section.
+    /// Appends the weights section.
     fn write_weights(&self, out: &mut Vec<u8>);
 
     /// The segment of one layer of one tile: the inverse of [`Model::decode_tile`].
     fn encode_tile(&self, level: Level, layer: usize, codes: &Codes) -> Vec<u8>;
-
-    /// The decoder's view.
-    fn as_model(&self) -> &dyn Model;
 }
 
-/// Family bytes of the header.
+#[cfg(feature = "fit")]
+impl dyn Encode + '_ {
+    /// The decoder's half.
+    pub fn as_model(&self) -> &dyn Model {
+        self
+    }
+}
+
+/// Family byte of `gdn`.
 pub const GDN: u8 = 1;
+/// Family byte of `pyramid`.
 pub const PYRAMID: u8 = 3;
 #[cfg(test)]
-pub const TEST: u8 = 255;
+pub(crate) const TEST: u8 = 255;
+
+/// Makes a model from the number of channels in the header, the model description and the weights section.
+type ReadFn = fn(usize, &[u8], &[u8]) -> Result<Box<dyn Model>>;
+
+/// Byte, name (as in `--model`) and reader of each family that this build decodes.
+pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
+    (GDN, "gdn", |channels, spec, weights| Ok(Box::new(gdn::GdnModel::read(channels, spec, weights)?))),
+    (PYRAMID, "pyramid", |_, spec, weights| Ok(Box::new(pyramid::model::PyramidModel::read(spec, weights)?))),
+    #[cfg(all(test, feature = "fit"))]
+    (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
+];
+
+/// The name of a family; `"unknown"` for one that this build does not decode.
+pub fn family_name(family: u8) -> &'static str {
+    FAMILIES.iter().find(|(byte, ..)| *byte == family).map_or("unknown", |(_, name, _)| name)
+}
 
 /// The model that a header describes.
+///
+/// # Errors
+/// [`Class::Unsupported`] for a family that this build does not decode, [`Class::Format`] for a description or weights
+/// that break the format.
 pub fn read_model(family: u8, channels: usize, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
-    let model: Box<dyn Model> = match family {
-        PYRAMID => Box::new(pyramid::model::PyramidModel::read(description, weights)?),
-        GDN => Box::new(gdn::GdnModel::read(channels, description, weights)?),
-        #[cfg(all(test, feature = "fit"))]
-        TEST => Box::new(crate::decoder::tests::Echo::read(description)),
-        _ => {
-            return Err(Error::new(
-                Class::Unsupported,
-                format!("model family {family}: this program knows gdn ({GDN}) and pyramid ({PYRAMID})"),
-            ))
-        }
+    let Some((.., read)) = FAMILIES.iter().find(|(byte, ..)| *byte == family) else {
+        let known: Vec<String> = FAMILIES.iter().map(|(byte, name, _)| format!("{name} ({byte})")).collect();
+        let message = format!("model family {family}: this program decodes {}", known.join(", "));
+        return Err(Error::new(Class::Unsupported, message));
     };
+    let model = read(channels, description, weights)?;
     if model.channels() != channels {
         return Err(Error::format(format!("the model has {} channels, the header {channels}", model.channels())));
     }

@@ -1,8 +1,9 @@
-//! The decoder behind plain WebAssembly exports: numbers and places in linear memory, no glue generator. `web/decoder.js`
-//! is the other side.
+//! The decoder as plain WebAssembly exports: arguments and results are numbers and addresses in linear memory, there is no
+//! generated glue code. `web/decoder.js` calls them.
 //!
-//! Every function that can fail gives a code (0: done) and leaves its output, or the sentence of the error, in the
-//! answer: [`tilefit_answer`] and [`tilefit_answer_length`] say where. An answer is good until the next call.
+//! A function that can fail returns a code, 0 for success, and leaves its output, or the message of the error, in the
+//! *answer*: [`tilefit_answer`] is its address, [`tilefit_answer_length`] its length in bytes. An answer is valid until the
+//! next call.
 
 #![cfg_attr(target_os = "unknown", no_std)]
 
@@ -23,38 +24,40 @@ const UNSUPPORTED: u32 = 2;
 const LIMIT: u32 = 3;
 const USAGE: u32 = 4;
 const IO: u32 = 5;
-/// `tilefit_open` needs a longer beginning of the file.
+/// [`tilefit_open`] needs a longer beginning of the file.
 const TRUNCATED: u32 = 6;
 
+/// All that lasts between calls.
 struct State {
-    /// By handle; closed ones are `None`.
+    /// The open files by handle; closed ones are `None`.
     sessions: Vec<Option<Session>>,
     answer: Vec<u8>,
 }
 
-struct Single(UnsafeCell<State>);
+/// A static that one thread uses.
+struct SingleThread(UnsafeCell<State>);
 
-// SAFETY: a module without shared memory has one thread; native tests take turns.
-unsafe impl Sync for Single {}
+// SAFETY: a module without shared memory has one thread; native tests hold a lock.
+unsafe impl Sync for SingleThread {}
 
-static STATE: Single = Single(UnsafeCell::new(State { sessions: Vec::new(), answer: Vec::new() }));
+static STATE: SingleThread = SingleThread(UnsafeCell::new(State { sessions: Vec::new(), answer: Vec::new() }));
 
 fn with_state<T>(f: impl FnOnce(&mut State) -> T) -> T {
-    // SAFETY: one thread, and no `f` below calls an export.
+    // SAFETY: there is one thread, and no `f` below calls an export.
     f(unsafe { &mut *STATE.0.get() })
 }
 
-/// A panic is a defect: the host sees a trap and starts anew.
+/// A panic is a defect of the decoder. The host sees a trap and makes a new instance.
 #[cfg(target_os = "unknown")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// Runs `work` and turns what it gives into a code and an answer.
+/// Runs `work` and turns its result into a code and an answer.
 fn answered(work: impl FnOnce(&mut Vec<Option<Session>>) -> Result<Vec<u8>>) -> u32 {
     with_state(|state| {
-        // Freed first: the last answer may be a picture.
+        // Freed before the work: the last answer may be a whole picture.
         state.answer = Vec::new();
         match work(&mut state.sessions) {
             Ok(answer) => {
@@ -76,18 +79,20 @@ fn answered(work: impl FnOnce(&mut Vec<Option<Session>>) -> Result<Vec<u8>>) -> 
     })
 }
 
+/// The open file of a handle.
 fn session(sessions: &mut [Option<Session>], handle: u32) -> Result<&mut Session> {
     let open = sessions.get_mut(handle as usize).and_then(Option::as_mut);
     open.ok_or_else(|| Error::new(Class::Argument, "the file is closed"))
 }
 
-/// `None` for a width of 0: the whole picture.
+/// A rectangle, or `None`, the whole picture, for a width of 0.
 fn region(x: u32, y: u32, width: u32, height: u32) -> Option<Rect> {
     let end = |from: u32, n: u32| from.saturating_add(n) as usize;
     (width > 0).then(|| Rect::new(x as usize, y as usize, end(x, width), end(y, height)))
 }
 
-/// `length` bytes for the caller to write to; null when there are none.
+/// Allocates `length` bytes, which the caller fills and passes to [`tilefit_open`] or [`tilefit_supply`]. Returns null if
+/// the allocation fails.
 #[no_mangle]
 pub extern "C" fn tilefit_alloc(length: usize) -> *mut u8 {
     let mut bytes = Vec::<u8>::new();
@@ -98,22 +103,22 @@ pub extern "C" fn tilefit_alloc(length: usize) -> *mut u8 {
     Box::into_raw(bytes.into_boxed_slice()).cast()
 }
 
-/// Takes over what [`tilefit_alloc`] gave.
+/// Takes ownership of bytes from [`tilefit_alloc`].
 ///
 /// # Safety
-/// `at` comes from `tilefit_alloc(length)`, is not null and was not handed over before.
+/// `at` comes from `tilefit_alloc(length)`, is not null, and was not passed to an export before.
 unsafe fn taken(at: *mut u8, length: usize) -> Vec<u8> {
-    // SAFETY: the caller's promise: this is the box that `tilefit_alloc` let go of.
+    // SAFETY: by the contract above this is the box whose ownership `tilefit_alloc` gave up.
     unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(at, length)) }.into_vec()
 }
 
-/// Opens a file of `total` bytes from its beginning, which it frees. The answer is the handle, four bytes.
+/// Opens a file of `total` bytes from its first `length` bytes at `at`, which it frees. The answer is the handle, a u32.
 ///
 /// # Safety
 /// As [`taken`].
 #[no_mangle]
 pub unsafe extern "C" fn tilefit_open(at: *mut u8, length: usize, total: usize) -> u32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract of this function.
     let beginning = unsafe { taken(at, length) };
     answered(|sessions| {
         let opened = Session::open(&beginning, total)?;
@@ -126,6 +131,7 @@ pub unsafe extern "C" fn tilefit_open(at: *mut u8, length: usize, total: usize) 
     })
 }
 
+/// Closes a file. The handle may be given to another file later.
 #[no_mangle]
 pub extern "C" fn tilefit_close(handle: u32) {
     with_state(|state| {
@@ -136,20 +142,20 @@ pub extern "C" fn tilefit_close(handle: u32) {
     });
 }
 
-/// Numbers about the file: see [`Session::info`].
+/// The answer has the numbers of [`Session::info`].
 #[no_mangle]
 pub extern "C" fn tilefit_info(handle: u32) -> u32 {
     answered(|sessions| Ok(session(sessions, handle)?.info()))
 }
 
-/// The metadata section.
+/// The answer is the metadata section of the file.
 #[no_mangle]
 pub extern "C" fn tilefit_metadata(handle: u32) -> u32 {
     answered(|sessions| Ok(session(sessions, handle)?.metadata()))
 }
 
-/// Byte ranges that a decode of this region needs and that were not supplied: pairs of offset and length, four bytes
-/// each. Ranges less than `gap` bytes apart are one.
+/// The answer has the byte ranges of the file that a decode of this region needs and that were not supplied yet: pairs of
+/// offset and length, u32 each. Ranges less than `gap` bytes apart are joined. A width of 0 is the whole picture.
 #[no_mangle]
 pub extern "C" fn tilefit_missing(
     handle: u32,
@@ -164,13 +170,13 @@ pub extern "C" fn tilefit_missing(
     answered(|sessions| session(sessions, handle)?.missing(picture, scale, region(x, y, width, height), gap))
 }
 
-/// Adds bytes of the file from `offset` on; takes them over.
+/// Supplies bytes of the file from `offset` on, and takes ownership of them.
 ///
 /// # Safety
 /// As [`taken`].
 #[no_mangle]
 pub unsafe extern "C" fn tilefit_supply(handle: u32, offset: usize, at: *mut u8, length: usize) -> u32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract of this function.
     let bytes = unsafe { taken(at, length) };
     answered(|sessions| {
         session(sessions, handle)?.supply(offset, bytes);
@@ -178,7 +184,7 @@ pub unsafe extern "C" fn tilefit_supply(handle: u32, offset: usize, at: *mut u8,
     })
 }
 
-/// Drops all bytes that were supplied.
+/// Frees all bytes that were supplied.
 #[no_mangle]
 pub extern "C" fn tilefit_forget(handle: u32) -> u32 {
     answered(|sessions| {
@@ -187,9 +193,9 @@ pub extern "C" fn tilefit_forget(handle: u32) -> u32 {
     })
 }
 
-/// Decodes a region (width 0: all) at `1/2^scale`, in pixels of that scale. The answer has the samples, as RGBA where
-/// `rgba` is not 0. `partial` not 0: segments that cannot be read count as zeros; the samples are followed by a line for
-/// each.
+/// Decodes a region of the picture at `1/2^scale`, in pixels of that scale; a width of 0 is the whole picture. The answer
+/// has the samples: RGBA if `rgba` is not 0, else the channels of the file. If `partial` is not 0, segments that cannot be
+/// read count as zeros, and a line of text for each follows the samples.
 #[no_mangle]
 pub extern "C" fn tilefit_decode(
     handle: u32,
@@ -208,11 +214,13 @@ pub extern "C" fn tilefit_decode(
     })
 }
 
+/// Address of the answer of the last call.
 #[no_mangle]
 pub extern "C" fn tilefit_answer() -> *const u8 {
     with_state(|state| state.answer.as_ptr())
 }
 
+/// Length of the answer of the last call, in bytes.
 #[no_mangle]
 pub extern "C" fn tilefit_answer_length() -> usize {
     with_state(|state| state.answer.len())

@@ -1,18 +1,21 @@
-//! The allocator: a list of free blocks in order of their addresses, first fit. The decoder asks for few and large
-//! blocks, so that the list stays short, and a download of some kilobytes is saved.
+//! The allocator: a first-fit list of free blocks in the order of their addresses. The decoder allocates few and large
+//! blocks, so that the list stays short; the standard allocator would add some kilobytes to the download.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32::memory_grow;
 use core::cell::Cell;
 use core::ptr::{null_mut, NonNull};
 
+/// Bytes of a page of WebAssembly memory.
 const PAGE: usize = 1 << 16;
-/// Sizes and addresses are multiples of it; it is as large as a [`Block`] at least.
+/// Sizes and addresses of blocks are multiples of this, which is at least the size of a [`Block`].
 const UNIT: usize = 16;
 
-/// Stands at the start of each free block.
+/// The header at the start of each free block.
 struct Block {
+    /// Bytes of the block, the header included.
     size: usize,
+    /// The next free block, at a higher address.
     next: *mut Block,
 }
 
@@ -26,16 +29,17 @@ unsafe impl Sync for FirstFit {}
 #[global_allocator]
 static ALLOCATOR: FirstFit = FirstFit { head: Cell::new(null_mut()) };
 
+/// `size` as a multiple of [`UNIT`], at least one; `None` on overflow.
 fn rounded(size: usize) -> Option<usize> {
     Some(size.max(1).checked_add(UNIT - 1)? & !(UNIT - 1))
 }
 
 impl FirstFit {
-    /// A block from the list.
+    /// Takes `size` bytes from the first block of the list that is large enough.
     fn take(&self, size: usize) -> Option<NonNull<u8>> {
         let mut link: *const Cell<*mut Block> = &self.head;
-        // SAFETY: links and blocks are the list's own, in memory that nobody else has; a `Cell` has the layout of
-        // what is in it.
+        // SAFETY: links and blocks belong to the list and lie in memory that nothing else uses; a `Cell` has the layout
+        // of its content.
         unsafe {
             while let Some(block) = NonNull::new((*link).get()) {
                 let at = block.as_ptr();
@@ -57,16 +61,16 @@ impl FirstFit {
         None
     }
 
-    /// Gives a block back to the list, joined with its free neighbours.
+    /// Adds a block to the list and joins it with free neighbours.
     ///
     /// # Safety
-    /// `at` has `size` bytes that nobody uses, both multiples of [`UNIT`].
+    /// Nothing uses the `size` bytes at `at`; address and size are multiples of [`UNIT`].
     unsafe fn give(&self, at: *mut u8, size: usize) {
         let mut before: *mut Block = null_mut();
         let mut next = self.head.get();
         let at: *mut Block = at.cast();
         let end = |b: *mut Block, size: usize| b.cast::<u8>().wrapping_add(size).cast::<Block>();
-        // SAFETY: blocks of the list are its own, `at` is the caller's gift.
+        // SAFETY: blocks of the list belong to it, and by the contract above nothing else uses the block at `at`.
         unsafe {
             while !next.is_null() && next < at {
                 before = next;
@@ -87,8 +91,8 @@ impl FirstFit {
     }
 }
 
-// SAFETY: blocks come from the list or from fresh pages, are of the size asked for and do not overlap; none is aligned to
-// more than `UNIT`.
+// SAFETY: blocks come from the list or from new pages, have the requested size and do not overlap. They are aligned to
+// `UNIT`; a request for more fails.
 unsafe impl GlobalAlloc for FirstFit {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(size) = rounded(layout.size()).filter(|_| layout.align() <= UNIT) else { return null_mut() };
@@ -99,14 +103,14 @@ unsafe impl GlobalAlloc for FirstFit {
         if first == usize::MAX {
             return null_mut();
         }
-        // SAFETY: the pages are new.
+        // SAFETY: the pages are new, so nothing uses them.
         unsafe { self.give((first * PAGE) as *mut u8, size.div_ceil(PAGE) * PAGE) };
         self.take(size).map_or(null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         if let Some(size) = rounded(layout.size()) {
-            // SAFETY: the caller gives back what `alloc` gave, which was of this size.
+            // SAFETY: by the contract of `dealloc` the block came from `alloc`, with this size.
             unsafe { self.give(at, size) };
         }
     }

@@ -1,30 +1,32 @@
-//! One open file, in terms of numbers and bytes.
+//! One open file; arguments and results are numbers and bytes.
 
 use alloc::format;
 use alloc::vec::Vec;
 use tilefit::decoder::Decoder;
 use tilefit::{Class, Error, Limits, Picture, Rect, Result};
 
-/// What 32-bit memory can hold beside everything else.
+/// Limits for 32-bit memory: 2 of its 4 GiB for a decode.
 const LIMITS: Limits = Limits { max_pixels: 1 << 28, max_memory: 2 << 30 };
 
+/// An open file, of which parts are supplied as they are needed.
 pub struct Session {
     decoder: Decoder<'static>,
 }
 
 impl Session {
+    /// Opens a file of `total` bytes from its beginning.
     pub fn open(beginning: &[u8], total: usize) -> Result<Self> {
         match Decoder::from_beginning(beginning, total, LIMITS) {
-            // No more bytes are to be had.
+            // The beginning is the whole file already: it is damaged.
             Err(e) if e.class() == Class::Truncated && beginning.len() >= total => Err(Error::format(e.message())),
             decoder => Ok(Session { decoder: decoder? }),
         }
     }
 
-    /// Little-endian u32, one after another: version, family, channels, bytes of the file, header, weights, codes,
-    /// metadata, number of weights, multiplications a pixel, side of a tile, tiles, layers, decoding memory in KiB,
-    /// number of pictures; for each picture width, height, digest, columns and rows of tiles, and the bytes of each
-    /// tile.
+    /// Little-endian u32 without gaps: version, family, channels; bytes of the file, of its header, weights, codes and
+    /// metadata; number of weights, multiplications a pixel, side of a tile, number of tiles, number of layers, memory of a
+    /// decode in KiB, number of pictures; then for each picture its width, height, digest, columns and rows of tiles, and
+    /// the bytes of each tile.
     pub fn info(&self) -> Vec<u8> {
         let (info, header) = (self.decoder.info(), self.decoder.header());
         let mut out = Vec::new();
@@ -59,23 +61,29 @@ impl Session {
         out
     }
 
+    /// The metadata section of the file.
     pub fn metadata(&self) -> Vec<u8> {
         self.decoder.metadata().to_vec()
     }
 
+    /// The byte ranges that a decode needs and that were not supplied: pairs of offset and length, little-endian u32.
     pub fn missing(&self, picture: u32, scale: u32, region: Option<Rect>, gap: usize) -> Result<Vec<u8>> {
         let ranges = self.decoder.missing(picture as usize, scale, region, gap)?;
         Ok(ranges.into_iter().flat_map(|r| [r.start as u32, r.len() as u32]).flat_map(u32::to_le_bytes).collect())
     }
 
+    /// Adds bytes of the file from `offset` on.
     pub fn supply(&mut self, offset: usize, bytes: Vec<u8>) {
         self.decoder.supply(offset, bytes);
     }
 
+    /// Frees all bytes that were supplied.
     pub fn forget(&mut self) {
         self.decoder.forget();
     }
 
+    /// The samples of a region at `1/2^scale`; with `partial`, a line of text follows for each segment that could not be
+    /// read.
     pub fn decode(&self, picture: u32, scale: u32, region: Option<Rect>, rgba: bool, partial: bool) -> Result<Vec<u8>> {
         let picture = picture as usize;
         let (decoded, damage) = if partial {
@@ -85,21 +93,21 @@ impl Session {
         };
         let mut out = if rgba { to_rgba(decoded)? } else { decoded.samples };
         for d in damage {
-            // The place as `decode --partial` tells it.
+            // In the words of `tilefit decode --partial`.
             out.extend(format!("tile {}: {}\n", d.tile, d.reason).into_bytes());
         }
         Ok(out)
     }
 }
 
-/// With alpha 255, in the same memory where the allocator can.
+/// The samples as RGBA with alpha 255, in the same memory if the allocator can enlarge it.
 pub fn to_rgba(picture: Picture) -> Result<Vec<u8>> {
     let (n, channels, mut out) = (picture.pixels(), picture.channels, picture.samples);
     let more = n * (4 - channels);
     out.try_reserve_exact(more)
         .map_err(|_| Error::new(Class::MemoryLimit, "no memory for the picture: decode a region"))?;
     out.resize(n * 4, 255);
-    // From the end, so that nothing is overwritten before it is read.
+    // From the last pixel to the first, so that no sample is overwritten before it is read.
     for i in (0..n).rev() {
         let from = i * channels;
         let pixel = [out[from], out[from + channels / 2], out[from + channels - 1], 255];

@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 
 const FILE: &[u8] = include_bytes!("../../fixtures/golden/pyramid-tiles.tfit");
 
-/// The module has one state.
+/// Lets one test at a time use the module, which has one state.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Bytes handed over as a host does it.
+/// Passes bytes to the module as a host does.
 fn handed(bytes: &[u8]) -> *mut u8 {
     let at = tilefit_alloc(bytes.len());
     // SAFETY: `at` has as many bytes.

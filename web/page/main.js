@@ -1,4 +1,4 @@
-// The page: opens files, and ties the view, the panel and the decoder together.
+// The page: opens files and connects the view, the panel and the decoder.
 
 import { build as decoderBuild, open } from "../tilefit.js";
 import { chunks } from "./metadata.js";
@@ -26,7 +26,7 @@ function complain(sentence) {
 }
 
 const calm = () => ($("problem").hidden = true);
-/** The command line's form: whose fault, and one sentence. */
+/** Shows an error as the command line does: the name of the file, and one sentence. */
 const fault = (name, error) => complain(`${name}: ${error.message}`);
 
 $("problem").lastElementChild.addEventListener("click", calm);
@@ -134,7 +134,7 @@ function listRivals() {
   $("rival-note").textContent = notes.join(" ");
 }
 
-/** Formats that this browser does not show are said so before anyone picks them. */
+/** Marks the formats that this browser does not show, before the user chooses one. */
 async function hideUnknown(opened) {
   for (const rival of opened.rivals) {
     if (await rival.native().catch(() => null)) continue;
@@ -266,7 +266,7 @@ addEventListener("keydown", (event) => {
   keys[event.key]?.();
 });
 
-/** While F is held the other codec has the whole stage: the eye sees best what changes in place. */
+/** While F is held the picture of the other codec covers the whole canvas: differences show best in the same place. */
 function flicker(on) {
   view.flipped = on;
   $("stage").classList.toggle("flipped", on && !split.hidden);
@@ -284,7 +284,7 @@ $("theme").addEventListener("click", () => {
   try {
     localStorage.setItem("tilefit-theme", document.documentElement.dataset.theme);
   } catch {
-    // The choice then lasts as long as the page.
+    // Without storage the choice is lost when the page is closed.
   }
   view.redraw();
 });
@@ -293,7 +293,7 @@ $("theme").addEventListener("click", () => {
 
 const form = $("region-form");
 
-/** The same work on the command line. */
+/** Shows the command that decodes the same region. */
 function tellCommand() {
   const image = current?.info.pictures.length > 1 ? ` --image ${current.picture + 1}` : "";
   const r = view.region;
@@ -336,7 +336,7 @@ $("region").addEventListener("click", () => {
   view.selecting = true;
   $("region").setAttribute("aria-expanded", "true");
   $("canvas").dataset.selecting = "";
-  // Starts with the middle of what is in view.
+  // The first region is the middle of what is on screen.
   const { x0, y0, x1, y1 } = view.part();
   const [w, h] = [Math.max(1, Math.round((x1 - x0) / 2)), Math.max(1, Math.round((y1 - y0) / 2))];
   setRegion({ x: Math.floor((x0 + x1 - w) / 2), y: Math.floor((y0 + y1 - h) / 2), width: w, height: h });
@@ -351,10 +351,10 @@ form.addEventListener("input", () => {
   view.redraw();
 });
 
-/** Rows of a strip: about 4 megapixels, in whole tiles. */
+/** Rows of a strip that is decoded and written at a time: about 4 megapixels, in whole tiles. */
 function stripRows(info, width) {
   const side = info.tile || 256;
-  // A file of one tile is read whole for each strip: the fewer the better.
+  // For a file of one tile each strip decodes all codes, so there should be few strips.
   const pixels = info.tile ? 4 << 20 : 64 << 20;
   return Math.max(side, Math.floor(pixels / width / side) * side);
 }

@@ -22,7 +22,7 @@ function items(section, picture) {
   return found;
 }
 
-/** `[name, data]` of each chunk, in an order that PNG allows behind IHDR. */
+/** `[name, data]` of each chunk, in an order that PNG allows after IHDR. */
 export async function chunks(section, picture) {
   const found = items(section, picture);
   const out = [];
@@ -30,7 +30,7 @@ export async function chunks(section, picture) {
   if (found.has(ICC)) {
     const packed = new Blob([found.get(ICC)]).stream().pipeThrough(new CompressionStream("deflate"));
     const profile = new Uint8Array(await new Response(packed).arrayBuffer());
-    // Its name, the end of the name, zlib.
+    // Name of the profile, its end, compression method 0 (zlib).
     const name = [...new TextEncoder().encode("ICC"), 0, 0];
     const data = new Uint8Array(name.length + profile.length);
     data.set(name);

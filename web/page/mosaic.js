@@ -1,19 +1,20 @@
-// Decoded tiles of one picture at its four scales, within a bound of memory.
+// Decoded tiles of one picture at its four scales, within a limit of memory. These tiles are the units of drawing, not
+// those of the file.
 
-/** Pixels a side of a tile held, at its own scale. */
+/** Side of a tile in pixels of its scale. */
 const SIDE = 256;
-/** Bytes of tiles that are kept. */
+/** Most bytes of tiles that are kept. */
 const BOUND = 96 << 20;
-/** Pictures of at most this many pixels are one tile, decoded at full size whatever the zoom. */
+/** A picture of at most this many pixels is one tile, decoded at full size at any zoom. */
 const SMALL = 2 << 20;
 /** The preview is the whole picture at 1/8 if that has at most this many pixels. */
 const PREVIEW = 4 << 20;
-/** Tiles a side of one request, at most: requests also decode the codes around them, many small ones the same again. */
+/** Most tiles a side of one request. Each request decodes a halo of codes too, so many small ones would decode more. */
 const BLOCK = 6;
 
 export const SCALES = [1, 2, 4, 8];
 
-/** A picture as the canvas takes it. */
+/** A decoded picture in a form that a canvas draws. */
 function bitmap({ data, width, height }) {
   const canvas = document.createElement("canvas");
   canvas.width = width;
@@ -45,7 +46,7 @@ export class Mosaic {
     this.small = this.width * this.height <= SMALL;
   }
 
-  /** The level whose pixels are not larger than the screen's at this zoom, or by 7 % at most. */
+  /** The coarsest scale whose pixels are at this zoom no larger than the screen's, or at most 7 % larger. */
   level(zoom) {
     return this.small ? 0 : Math.max(0, Math.min(3, Math.floor(Math.log2(1 / zoom) + 0.1)));
   }
@@ -58,13 +59,13 @@ export class Mosaic {
     return this.small ? Math.max(...this.#size(level)) : SIDE;
   }
 
-  /** Names the part (in picture pixels) that is on screen; missing tiles are decoded, nearest to its centre first. */
+  /** Sets the part of the picture (in pixels) that is on screen. Missing tiles are decoded, those near its centre first. */
   want(part, zoom) {
     this.#wanted = { part, level: this.level(zoom) };
     this.#work();
   }
 
-  /** Whether all that is wanted is there. */
+  /** Whether all tiles on screen are decoded. */
   get sharp() {
     return this.preview !== null && this.#wanted !== null && this.#missing().length === 0;
   }
@@ -107,7 +108,7 @@ export class Mosaic {
     const step = this.#side(level) * SCALES[level];
     const far = ([x, y]) => Math.hypot((x + 0.5) * step - (part.x0 + part.x1) / 2, (y + 0.5) * step - (part.y0 + part.y1) / 2);
     const [x, y] = missing.reduce((a, b) => (far(b) < far(a) ? b : a));
-    // A file of one tile is read whole for any part of it, so all that is missing is one request.
+    // For a file of one tile each request decodes all codes, so there is one request for all missing tiles.
     const half = this.#file.info.tile ? BLOCK / 2 : Infinity;
     const near = (a, b) => a - b >= -half && a - b < half;
     const together = missing.filter((t) => near(t[0], x) && near(t[1], y));
@@ -132,7 +133,7 @@ export class Mosaic {
   async #decode({ level, whole, x0, y0, x1, y1 }) {
     const [width, height] = this.#size(level);
     if (whole === false) {
-      // Too large even at 1/8: tiles alone.
+      // Too large even at 1/8: there is no preview, only tiles.
       this.preview = bitmap({ data: new Uint8ClampedArray(4), width: 1, height: 1 });
       return;
     }
@@ -163,7 +164,7 @@ export class Mosaic {
     }
   }
 
-  /** What can be read of a damaged file is shown; the sentence is told once. */
+  /** Decodes a region. Of a damaged file it decodes what can be read; the error is reported once. */
   async #region(region, scale) {
     const options = { scale, picture: this.#picture };
     if (!this.partial) {
@@ -190,7 +191,7 @@ export class Mosaic {
     }
   }
 
-  /** Draws what is there of `part`, coarse below fine; `place(x, y)` gives screen pixels for picture pixels. */
+  /** Draws the decoded tiles of `part`, coarse ones first; `place(x, y)` returns screen pixels for picture pixels. */
   draw(context, part, zoom, place) {
     const put = (image, x0, y0, x1, y1) => {
       const [left, top] = place(x0, y0);
@@ -204,7 +205,7 @@ export class Mosaic {
         const key = `${level}/${x}/${y}`;
         const tile = this.#tiles.get(key);
         if (!tile) continue;
-        // Last used, last dropped.
+        // The least recently used tile is dropped first: this one moves to the end.
         this.#tiles.delete(key);
         this.#tiles.set(key, tile);
         put(tile, x * step, y * step, (x + 1) * step, (y + 1) * step);

@@ -1,4 +1,4 @@
-// What `info` says, drawn.
+// The panel: the numbers of a file, and the list of other codecs.
 
 const $ = (id) => document.getElementById(id);
 export const count = (n) => Math.round(n).toLocaleString("en");
@@ -25,7 +25,7 @@ export function title(name, info, picture, credit) {
   document.title = `${name} \u2013 Tilefit`;
 }
 
-/** The file as a bar. */
+/** The parts of the file as a bar, with their bytes. */
 export function parts(info) {
   const all = [
     ["header", "Header and index", info.headerBytes],
@@ -73,7 +73,7 @@ export function tileBits(info, picture) {
   return { side, columns, rows, values: tileBytes, most };
 }
 
-/** What decoding took so far. */
+/** Time, bytes and memory that decoding has taken so far. */
 export function decoding(info, mosaic, level, build) {
   const { milliseconds, pixels, fetched } = mosaic.spent;
   const speed = pixels / 1e3 / Math.max(milliseconds, 0.1);
@@ -84,7 +84,7 @@ export function decoding(info, mosaic, level, build) {
   $("build").textContent = build === "simd" ? "WebAssembly with SIMD" : build === "plain" ? "WebAssembly without SIMD" : "";
 }
 
-/** Radio buttons, a row each; `choose(rival or null)`. */
+/** A row with a radio button for each codec; a click calls `choose` with it, or with null for none. */
 export function rivals(ours, list, chosen, choose) {
   const head = element("div", { className: "rival head", ariaHidden: "true" });
   head.append(...["", "bytes", "PSNR", "MS-SSIM"].map((text) => element("span", { textContent: text })));

@@ -1,4 +1,4 @@
-// PNG of any size from strips of rows: what is written is compressed as it comes, nothing is held whole.
+// Writes PNG of any size from strips of rows. Each strip is compressed as it arrives; the picture is never whole in memory.
 
 const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -17,7 +17,7 @@ function chunk(name, data) {
   return out;
 }
 
-/** Rows as differences from the left neighbour (filter 1), each behind its filter's number. */
+/** The rows with PNG's filter 1, differences from the left neighbour; each begins with the number of its filter. */
 function filtered(samples, width, channels) {
   const row = width * channels;
   const rows = samples.length / row;
@@ -31,8 +31,8 @@ function filtered(samples, width, channels) {
 }
 
 /**
- * A PNG as Blob; `strips` gives arrays of whole rows of 8-bit samples, one channel (grey) or three; `extra` are chunks to
- * stand before them, each `[name, data]`.
+ * A PNG as a Blob. `strips` yields arrays of whole rows of 8-bit samples, of one channel (grey) or three; `extra` are chunks
+ * that stand before them, each `[name, data]`.
  */
 export async function png(width, height, channels, strips, extra = []) {
   const head = new Uint8Array(13);
@@ -46,7 +46,7 @@ export async function png(width, height, channels, strips, extra = []) {
   const read = (async () => {
     const reader = packed.readable.getReader();
     for (let piece; !(piece = await reader.read()).done; ) {
-      // A Blob may be kept on disk, an array may not.
+      // Browsers may keep a Blob on disk, an array stays in memory.
       parts.push(new Blob([chunk("IDAT", piece.value)]));
     }
   })();

@@ -1,6 +1,6 @@
-// Pictures of other codecs, at the size of the Tilefit file.
+// Pictures of other codecs, in files as large as the Tilefit file.
 
-/** Decoded by the browser; throws where it cannot. */
+/** The picture in `blob`, decoded by the browser; rejects if it cannot. */
 export async function bitmapOf(blob, options) {
   return createImageBitmap(blob, options);
 }
@@ -17,8 +17,8 @@ function once(work) {
 }
 
 /**
- * Rivals of a sample. `native()` is null where this browser does not show the format; `bitmap()` is then what was decoded
- * from the file when the samples were made, or null where that is not there either.
+ * Rivals of a sample. `native()` resolves to null if this browser does not show the format; `bitmap()` then resolves to the
+ * picture that was decoded when the samples were made, or to null if there is none.
  */
 export function ofSample(sample, base) {
   return sample.rivals.map((rival) => {
@@ -31,7 +31,7 @@ export function ofSample(sample, base) {
   });
 }
 
-/** The JPEG of this browser that comes closest to `bytes` from above, by bisection over its quality. */
+/** The smallest JPEG that this browser makes of at least `bytes` bytes, by bisection over its quality. */
 async function jpegOfSize(picture, bytes) {
   const canvas = document.createElement("canvas");
   canvas.width = picture.width;
@@ -52,7 +52,7 @@ async function jpegOfSize(picture, bytes) {
   return best;
 }
 
-/** Mean squared error as PSNR over R, G and B, in strips. */
+/** PSNR over R, G and B, computed in strips. */
 function psnr(a, b, { width, height }) {
   const [left, right] = [a, b].map((bitmap) => {
     const canvas = document.createElement("canvas");
@@ -72,7 +72,7 @@ function psnr(a, b, { width, height }) {
   return 10 * Math.log10((255 * 255 * width * height * 3) / sum);
 }
 
-/** Rivals from the original that the user dropped: itself, and a JPEG of `bytes` made here. */
+/** Rivals from the original that the user dropped: the original itself, and a JPEG of `bytes` bytes made by this browser. */
 export async function ofOriginal(file, bytes, { width, height }) {
   const original = await bitmapOf(file, { colorSpaceConversion: "none" }).catch(() => {
     throw new Error("this browser cannot read it as a picture");

@@ -1,10 +1,11 @@
-// Before the first paint: the colours that were chosen last. Also the one fault that modules cannot report.
+// Runs before the first paint: sets the colours that were chosen last, and reports the one error that modules cannot
+// report themselves.
 "use strict";
 try {
   const theme = localStorage.getItem("tilefit-theme");
   if (theme) document.documentElement.dataset.theme = theme;
 } catch {
-  // Storage may be switched off.
+  // Storage may be disabled.
 }
 if (location.protocol === "file:") {
   addEventListener("DOMContentLoaded", () => {

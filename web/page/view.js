@@ -1,10 +1,10 @@
-// The canvas: where the picture lies on it, how hands and keys move it, and what is drawn.
+// The canvas: the position of the picture on it, pointer and keyboard input, and drawing.
 
-/** Screen pixels (of the device) for one of the picture, at most. */
+/** Largest zoom, in device pixels for one pixel of the picture. */
 const MOST = 64;
-/** From here on pixels are squares. */
+/** From this zoom on pixels are drawn as squares. */
 const SQUARES = 3;
-/** A region is at least this far dragged, in CSS pixels. */
+/** A drag of fewer CSS pixels than this does not select a region. */
 const DRAG = 4;
 
 /** Colours of bits per tile from few to many, as in page.css. */
@@ -21,13 +21,13 @@ export class View {
   /** A bitmap of the picture's size that is drawn right of the divider. */
   rival = null;
   split = 0.5;
-  /** The rival has all of the canvas. */
+  /** Whether the rival covers the whole canvas. */
   flipped = false;
   /** `{ side, columns, values, most }`: drawn over the picture. */
   bits = null;
   region = null;
   selecting = false;
-  /** Told when zoom or place changed, when the divider moved, when a region was drawn. */
+  /** Called when zoom or position changed, when the divider moved, when a region was drawn. */
   onmove = () => {};
   onsplit = () => {};
   onregion = () => {};
@@ -75,16 +75,16 @@ export class View {
     this.#canvas.width = Math.max(1, Math.round(this.#canvas.clientWidth * ratio));
     this.#canvas.height = Math.max(1, Math.round(this.#canvas.clientHeight * ratio));
     if (this.#fitted) this.fit();
-    // At once: a canvas that changes its size is empty.
+    // Immediately, because a canvas is empty after its size has changed.
     this.#draw();
   }
 
-  /** The whole picture; small ones at most at twice their size. */
+  /** Shows the whole picture, a small one at no more than twice its size. */
   fit() {
     if (!this.mosaic) return;
     const { width, height } = this.mosaic;
     const ratio = this.#ratio();
-    // Above and below stand sizes and buttons.
+    // Room above and below for sizes and buttons.
     const room = (side, margin) => Math.max(1, side - 2 * margin * ratio);
     this.#zoom = Math.min(room(this.#canvas.width, 20) / width, room(this.#canvas.height, 58) / height, 2 * ratio);
     [this.#x, this.#y] = [width / 2, height / 2];
@@ -105,7 +105,7 @@ export class View {
   }
 
   zoomBy(factor, x, y) {
-    // 100 % is a place to stop at.
+    // A zoom that would pass 100 % stops there.
     const to = this.#zoom * factor;
     this.zoomTo((this.#zoom - 1) * (to - 1) < -1e-6 ? 1 : to, x, y);
   }
@@ -129,14 +129,14 @@ export class View {
     this.redraw();
   }
 
-  /** Whole screen pixels, so that neighbours meet and 100 % is exact. */
+  /** Screen pixels of a position in the picture, rounded so that neighbouring tiles meet and 100 % is exact. */
   #place(x, y) {
     const left = Math.round(this.#canvas.width / 2 - this.#x * this.#zoom);
     const top = Math.round(this.#canvas.height / 2 - this.#y * this.#zoom);
     return [left + Math.round(x * this.#zoom), top + Math.round(y * this.#zoom)];
   }
 
-  /** Picture pixels on screen. */
+  /** The part of the picture that is on screen, in pixels. */
   part() {
     const [left, top] = this.#place(0, 0);
     return {
@@ -225,7 +225,7 @@ export class View {
     const [right, bottom] = place(x + width, y + height);
     const context = this.#context;
     const w = Math.max(1, Math.round(this.#ratio()));
-    // Around it, so that its own pixels stay to be seen.
+    // The frame is drawn outside the region, so that it covers none of its pixels.
     context.fillStyle = "rgb(0 0 0 / 0.5)";
     context.beginPath();
     context.rect(0, 0, this.#canvas.width, this.#canvas.height);
@@ -236,9 +236,9 @@ export class View {
     context.strokeRect(left - w / 2, top - w / 2, right - left + w, bottom - top + w);
   }
 
-  // Hands
+  // Pointer and keyboard
 
-  /** An event's place in the canvas's pixels. */
+  /** The position of an event in pixels of the canvas. */
   #at(event) {
     const box = this.#canvas.getBoundingClientRect();
     return [(event.clientX - box.left) * this.#ratio(), (event.clientY - box.top) * this.#ratio()];
@@ -294,7 +294,7 @@ export class View {
 
   #wheel(event) {
     event.preventDefault();
-    // Lines and pages in pixels; a pinch on a touchpad comes as small steps with the control key.
+    // Lines and pages become pixels. A pinch on a touchpad arrives as small steps with the control key.
     const unit = [1, 16, 400][event.deltaMode];
     const delta = Math.min(Math.max(event.deltaY * unit * (event.ctrlKey ? 6 : 1), -240), 240);
     if (this.mosaic) this.zoomTo(this.#zoom * 2 ** (-delta / 240), ...this.#at(event));

@@ -1,4 +1,4 @@
-//! `tilefit-decode`: the decoder alone, as small as it gets. PNG out, exit codes as those of `tilefit`.
+//! `tilefit-decode`: the decoder alone as a small program. It writes PNG; exit codes are those of `tilefit`.
 #![forbid(unsafe_code)]
 
 mod png;
@@ -15,12 +15,18 @@ usage: tilefit-decode IN.tfit OUT.png [--region X,Y,W,H] [--scale 1/2|1/4|1/8] [
 OUT may be - for stdout. --region is in pixels of the full-size picture. --image chooses one of several
 pictures, from 1 on. -f overwrites OUT.";
 
+/// The command line.
 #[derive(Default)]
 struct Request {
+    /// Input and output.
     paths: Vec<OsString>,
+    /// In pixels of the full-size picture.
     region: Option<Rect>,
+    /// The output is at `1/2^scale`.
     scale: u32,
+    /// Number of the picture from 1 on; 0: not given.
     image: usize,
+    /// Overwrites the output.
     force: bool,
 }
 
@@ -113,13 +119,13 @@ fn run(request: &Request) -> Result<()> {
     })?;
     let mut file = BufWriter::new(file);
     png::write(&picture, &items, &mut file).and_then(|()| file.flush()).map_err(|e| {
-        // Half a picture is worse than none.
+        // No incomplete picture is left behind.
         let _ = std::fs::remove_file(output);
         named(output, e)
     })
 }
 
-/// What is asked for, and the metadata of its picture.
+/// The samples that the request asks for, and the metadata of their picture.
 fn decode(data: &[u8], request: &Request) -> Result<(Picture, Vec<Item>)> {
     let decoder = Decoder::new(data, Limits::default())?;
     let count = decoder.pictures().len();

@@ -308,8 +308,8 @@ impl SynthModel {
         }
         let scale = s + self.network.finest;
         let mut add = |at: &Range<usize>, d: &[f32]| dweights[at.clone()].iter_mut().zip(d).for_each(|(w, d)| *w += d);
-        (0..self.own[s].len()).for_each(|map| add(&self.network.places.pre[scale], &taps[4 * map..][..4]));
-        add(&self.network.places.up[scale], &taps[TAPS - 4..]);
+        (0..self.own[s].len()).for_each(|map| add(&self.network.ranges.pre[scale], &taps[4 * map..][..4]));
+        add(&self.network.ranges.up[scale], &taps[TAPS - 4..]);
     }
 }
 

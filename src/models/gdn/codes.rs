@@ -1,47 +1,52 @@
-//! The codes of a tile, channel after channel, with adaptive probabilities.
+//! The codes of a tile of family `gdn`, channel after channel, with adaptive probabilities
+//! ([`adaptive`](crate::entropy::adaptive)).
 //!
-//! Channels are independent but for what is learnt: a code's contexts are the sizes of its neighbours in its
-//! own channel, and of what earlier channels have around the same place.
+//! The contexts of a code are the magnitudes of its neighbours in its own channel, and the sum of the magnitudes that
+//! the channels before have around the same position.
 
-use crate::entropy::adaptive::{level, Decide, Integers, Place, LEVELS, SIGNS, TABLES};
+use crate::entropy::adaptive::{level, BinaryCoder, Contexts, Integers, LEVELS, SIGNS, TABLES};
 use alloc::{vec, vec::Vec};
 
-/// Padding on the left, the right and the top, so that every neighbour exists.
+/// Padding on the left, the right and the top: contexts reach two codes up and left, one right.
 const PAD: usize = 2;
-/// A code counts as at most this much in the activity that later channels see.
-const LOUDEST: u32 = 31;
+/// A code adds at most this to the activity that later channels see, so that one large code does not hide the others.
+/// Part of the format; any value of this order works.
+const MAX_ACTIVITY: u32 = 31;
 
-/// Padded planes of one tile.
+/// What is known of a tile while it is coded: padded planes of its size.
 struct Planes {
     height: usize,
     width: usize,
-    pitch: usize,
-    /// What is coded of the present channel: codes, or codes minus their predictions.
-    rest: Vec<i16>,
-    /// The codes themselves.
+    /// Values in a padded row.
+    stride: usize,
+    /// The integers that are coded of the present channel: codes, or codes minus their predictions.
+    residuals: Vec<i16>,
+    /// The codes of the present channel.
     codes: Vec<i16>,
-    /// Sum of sizes over the channels before.
+    /// Sum over the channels before of the magnitudes of their residuals, each at most [`MAX_ACTIVITY`].
     activity: Vec<u32>,
 }
 
-/// Contexts of the first decision.
+/// Number of contexts in each table of the decision whether an integer is 0: see [`Planes::contexts`].
 const TABLE_SIZES: [usize; TABLES] = [LEVELS * 3, 3 * 3 * 3 * 3, LEVELS * 4, LEVELS * LEVELS];
 
 impl Planes {
     fn new(height: usize, width: usize) -> Self {
-        let pitch = width + 2 * PAD;
-        let n = pitch * (height + PAD + 1);
-        Planes { height, width, pitch, rest: vec![0; n], codes: vec![0; n], activity: vec![0; n] }
+        let stride = width + 2 * PAD;
+        let n = stride * (height + PAD + 1);
+        Planes { height, width, stride, residuals: vec![0; n], codes: vec![0; n], activity: vec![0; n] }
     }
 
+    /// Index of position `(y, x)` in the planes.
     fn at(&self, y: usize, x: usize) -> usize {
-        (y + PAD) * self.pitch + x + PAD
+        (y + PAD) * self.stride + x + PAD
     }
 
-    fn place(&self, at: usize) -> Place {
-        let size = |at: usize| u32::from(self.rest[at].unsigned_abs());
-        let sign = |at: usize| (self.rest[at].signum() + 1) as usize;
-        let p = self.pitch;
+    /// The contexts of the integer at index `at`.
+    fn contexts(&self, at: usize) -> Contexts {
+        let size = |at: usize| u32::from(self.residuals[at].unsigned_abs());
+        let sign = |at: usize| (self.residuals[at].signum() + 1) as usize;
+        let p = self.stride;
         let (w, n, nw, ne) = (size(at - 1), size(at - p), size(at - p - 1), size(at - p + 1));
         let (ww, nn) = (size(at - 2), size(at - 2 * p));
         let near = 2 * (w + n) + nw + ne;
@@ -50,52 +55,53 @@ impl Planes {
         let around = a[at - 1] + a[at + 1] + a[at - p] + a[at + p];
         let third = |v: u32| v.min(2) as usize;
         let near_level = level(near, LEVELS - 1);
-        let loud = level(4 * here + around, LEVELS - 1);
-        Place {
+        let activity_level = level(4 * here + around, LEVELS - 1);
+        Contexts {
             zero: [
                 near_level * 3 + third(ww + nn),
                 ((third(w) * 3 + third(n)) * 3 + third(nw)) * 3 + third(ne),
                 level(here, LEVELS - 1) * 4 + near.min(3) as usize,
-                loud * LEVELS + level(near + ww + nn, LEVELS - 1),
+                activity_level * LEVELS + level(near + ww + nn, LEVELS - 1),
             ],
-            size: [near_level, loud],
+            size: [near_level, activity_level],
             sign: [sign(at - 1) * 3 + sign(at - p), sign(at - p - 1) * 3 + sign(at - p + 1)],
         }
     }
 
-    /// What the codes around suggest for `at`.
+    /// The code that the neighbours predict at index `at`: `(2 (left + above) + above right - above left) / 4`, rounded.
     fn prediction(&self, at: usize) -> i16 {
         let c = |at: usize| i32::from(self.codes[at]);
-        let p = self.pitch;
+        let p = self.stride;
         let sum = 2 * (c(at - 1) + c(at - p)) + c(at - p + 1) - c(at - p - 1);
         ((sum + 2) >> 2) as i16
     }
 
-    /// Codes one channel, or reads it into `plane`.
-    fn channel(&mut self, coder: &mut impl Decide, predict: bool, plane: &mut [i16]) {
+    /// Codes one channel, or, if `coder` reads, decodes it into `plane`. With `predict` the coded integers are the
+    /// differences from [`prediction`](Self::prediction).
+    fn channel(&mut self, coder: &mut impl BinaryCoder, predict: bool, plane: &mut [i16]) {
         let mut integers = Integers::new(TABLE_SIZES);
         for y in 0..self.height {
             for x in 0..self.width {
                 let at = self.at(y, x);
-                let guess = if predict { self.prediction(at) } else { 0 };
+                let prediction = if predict { self.prediction(at) } else { 0 };
                 let code = &mut plane[y * self.width + x];
-                let rest = integers.code(coder, &self.place(at), code.wrapping_sub(guess));
-                *code = rest.wrapping_add(guess);
-                self.rest[at] = rest;
+                let residual = integers.code(coder, &self.contexts(at), code.wrapping_sub(prediction));
+                *code = residual.wrapping_add(prediction);
+                self.residuals[at] = residual;
                 self.codes[at] = *code;
             }
         }
     }
 
     fn clear_channel(&mut self) {
-        self.rest.fill(0);
+        self.residuals.fill(0);
         self.codes.fill(0);
     }
 
-    /// The present channel becomes one of those before.
-    fn remember(&mut self) {
-        for (a, r) in self.activity.iter_mut().zip(&self.rest) {
-            *a += u32::from(r.unsigned_abs()).min(LOUDEST);
+    /// Adds the present channel to the activity and clears its planes for the next one.
+    fn end_channel(&mut self) {
+        for (a, r) in self.activity.iter_mut().zip(&self.residuals) {
+            *a += u32::from(r.unsigned_abs()).min(MAX_ACTIVITY);
         }
         self.clear_channel();
     }
@@ -103,10 +109,11 @@ impl Planes {
 
 const _: () = assert!(SIGNS == 9);
 
+/// Probability one half, of `2^16`.
 const HALF: u32 = 1 << 15;
 
-/// Reads the codes of a tile, `[channels][height][width]`.
-pub fn decode(coder: &mut impl Decide, height: usize, width: usize, codes: &mut [i16]) {
+/// Decodes a tile into `codes`, `[channels][height][width]`. Any bytes give codes.
+pub fn decode(coder: &mut impl BinaryCoder, height: usize, width: usize, codes: &mut [i16]) {
     if codes.is_empty() {
         return;
     }
@@ -118,14 +125,14 @@ pub fn decode(coder: &mut impl Decide, height: usize, width: usize, codes: &mut 
         }
         let predict = coder.decide(HALF, false);
         planes.channel(coder, predict, plane);
-        planes.remember();
+        planes.end_channel();
     }
 }
 
-/// Writes the codes of a tile: for each channel a bit whether it has any code but 0, a bit whether codes are
-/// predicted, then the codes.
+/// Encodes the codes of a tile, `[channels][height][width]`. For each channel: a bit whether any code is not 0; if so a
+/// bit whether codes are predicted (the cheaper of both), then the codes.
 #[cfg(feature = "fit")]
-pub fn encode(coder: &mut impl Decide, height: usize, width: usize, codes: &[i16]) {
+pub fn encode(coder: &mut impl BinaryCoder, height: usize, width: usize, codes: &[i16]) {
     use crate::entropy::adaptive::Price;
     if codes.is_empty() {
         return;
@@ -147,7 +154,7 @@ pub fn encode(coder: &mut impl Decide, height: usize, width: usize, codes: &[i16
         coder.decide(HALF, predict);
         copy.copy_from_slice(plane);
         planes.channel(coder, predict, &mut copy);
-        planes.remember();
+        planes.end_channel();
     }
 }
 

@@ -1,5 +1,6 @@
-//! Family `gdn`, the decoder's half: one grid of codes at 1/8 with `N` channels, and a synthesis of three
-//! 5x5 transposed convolutions of stride 2 with inverse GDN between (Balle, Laparra, Simoncelli 2016).
+//! Family `gdn`, the decoder's half: one grid of codes at 1/8 with `N` channels, and a synthesis of three 5x5 transposed
+//! convolutions of stride 2 with an inverse GDN after the first and the second (Balle, Laparra, Simoncelli, "End-to-end
+//! optimization of nonlinear transform codes for perceptual quality", 2016).
 
 mod codes;
 mod model;
@@ -9,25 +10,30 @@ use alloc::vec::Vec;
 pub use model::{to_rgb, GdnModel};
 use weights::{Kind, TensorSpec};
 
-/// Codes are at `1/2^SHIFT`.
+/// Codes are at `1/2^SHIFT` of the picture's resolution: three layers of stride 2.
 pub const SHIFT: u32 = 3;
+/// Side of the convolution kernels.
 pub const KERNEL: usize = 5;
-/// Most channels that a file may have.
+/// Most channels of the codes: they have one byte in the file.
 pub const MAX_CHANNELS: usize = 255;
 
-/// Channels of the codes and feature maps (`N`), and of the picture (1 or 3).
+/// The shape of a model without its weights.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GdnSpec {
+    /// Channels of the codes and of the feature maps, `N`.
     pub n: usize,
+    /// Channels of the picture, 1 or 3.
     pub channels: usize,
 }
 
 impl GdnSpec {
+    /// `n` channels of codes for a picture of `channels` channels.
     pub fn new(n: usize, channels: usize) -> Self {
         GdnSpec { n, channels }
     }
 
-    /// Tensors in file order: weights and biases of a convolution, then beta and gamma behind it.
+    /// The tensors in file order: weights and bias of each convolution, each of the first two followed by beta and gamma
+    /// of its normalisation. Their ranges follow each other without gaps from 0.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let n = self.n;
         let mut list: Vec<TensorSpec> = Vec::new();
@@ -52,6 +58,7 @@ impl GdnSpec {
         list
     }
 
+    /// Number of weights of all tensors.
     pub fn weights_count(&self) -> usize {
         self.tensors().last().map_or(0, |t| t.range.end)
     }

@@ -1,4 +1,4 @@
-//! The model as the decoder has it: tiles of codes in, pixels out.
+//! A `gdn` model as the decoder has it: segments to codes, codes to pixels.
 
 use super::weights::Quantised;
 use super::{codes, GdnSpec, KERNEL, MAX_CHANNELS, SHIFT};
@@ -17,25 +17,30 @@ use kernels::exact::conv_transpose2d::PackedConvTranspose;
 use kernels::exact::gdn::PackedGdn;
 use kernels::{Level, Window};
 
-/// How the weights section is written.
+/// The weights in the form in which the file has them.
 #[derive(Clone, PartialEq, Debug)]
 enum Stored {
+    /// Range-coded integers.
     Coded(Quantised),
-    /// Little-endian f16, in the order of the tensors.
+    /// Plain f16, in the order of the tensors.
     F16(Vec<u16>),
 }
 
-/// Flag of the description: weights are plain f16.
+/// Flag of the description: the weights are plain f16.
 const PLAIN: u8 = 1;
 
-/// Side of the blocks of pixels that are synthesised at once.
+/// Side, in pixels, of the blocks that are synthesised at once. It bounds memory; the halo of a block costs the less the
+/// larger the block is.
 const BLOCK: usize = 256;
+
+/// Models of more channels than this use blocks of half the side.
+const MANY_CHANNELS: usize = 64;
 
 /// Spec, weights, and layers ready to run.
 #[derive(Clone, Debug)]
 pub struct GdnModel {
     spec: GdnSpec,
-    /// What a weights section is written from.
+    /// Kept for the encoder, which writes the weights section from it.
     #[cfg_attr(not(feature = "fit"), allow(dead_code))]
     stored: Stored,
     grids: [GridSpec; 1],
@@ -43,13 +48,13 @@ pub struct GdnModel {
     normalisations: [PackedGdn; 2],
 }
 
-/// A convolution's place in the synthesis.
+/// Convolution `i` of the synthesis, 0 to 2.
 fn layer(spec: &GdnSpec, i: usize) -> ConvTranspose2d {
     let outputs = if i < 2 { spec.n } else { spec.channels };
     ConvTranspose2d { inputs: spec.n, outputs, kernel: KERNEL, stride: 2 }
 }
 
-/// Rows or columns of a rectangle as a window.
+/// A rectangle in the form that the kernels take.
 fn window(r: &Rect) -> Window {
     Window { y0: r.y0, x0: r.x0, height: r.height(), width: r.width() }
 }
@@ -72,17 +77,22 @@ impl GdnModel {
         }
     }
 
+    /// A model whose weights are range-coded integers.
     pub fn from_quantised(spec: GdnSpec, quantised: Quantised) -> Self {
         Self::new(spec, Stored::Coded(quantised))
     }
 
-    /// Weights rounded to f16.
+    /// A model whose weights, flat, are rounded to f16 and written so.
     #[cfg(feature = "fit")]
     pub fn from_weights(spec: GdnSpec, weights: &[f32]) -> Self {
         Self::new(spec, Stored::F16(weights.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect()))
     }
 
-    /// From the header's description (two bytes: flags, `N`) and the weights section.
+    /// Reads a model of a picture of `channels` channels from the header's description (two bytes: flags, `N`) and the
+    /// weights section.
+    ///
+    /// # Errors
+    /// [`Class::Unsupported`] for unknown flags, [`Class::Format`] for anything else that breaks the format.
     pub fn read(channels: usize, description: &[u8], section: &[u8]) -> Result<Self> {
         let &[flags, n] = description else {
             return Err(Error::format(format!("a gdn description of {} bytes, it has 2", description.len())));
@@ -109,12 +119,13 @@ impl GdnModel {
         Ok(Self::new(spec, Stored::F16(halves)))
     }
 
+    /// The shape of the model.
     pub fn spec(&self) -> &GdnSpec {
         &self.spec
     }
 
-    /// The rectangles that `pixels` depends on: the codes', and those of the feature maps behind each
-    /// convolution.
+    /// What `pixels` of a picture of `size` depends on: the rectangle of codes, then those of the feature maps after each
+    /// convolution, the last of which is `pixels` itself.
     fn supports(&self, pixels: Rect, size: (usize, usize)) -> [Rect; 4] {
         let (w, h) = (size.0.div_ceil(1 << SHIFT), size.1.div_ceil(1 << SHIFT));
         let mut rects = [pixels; 4];
@@ -127,7 +138,7 @@ impl GdnModel {
         rects
     }
 
-    /// Pixels `area` of the full-size picture as planes of samples in about [0, 1].
+    /// Pixels `area` of the full-size picture as planes of samples, about `0 ..= 1` and not clamped.
     fn planes(&self, level: Level, codes: &Grid, size: (usize, usize), area: Rect) -> Result<Tensor> {
         let rects = self.supports(area, size);
         let first = rects[0];
@@ -157,7 +168,7 @@ impl GdnModel {
         Ok(x)
     }
 
-    /// The samples of `block`, a part of `region`, to which `out` belongs.
+    /// Computes the samples of `block` at `1/2^scale`. `out` has the samples of `region`, of which `block` is a part.
     fn block(
         &self,
         level: Level,
@@ -189,7 +200,7 @@ impl GdnModel {
                             count += 1.0;
                         }
                     }
-                    // `as` takes the floor of what is positive, saturates, and turns NaN into 0.
+                    // `as` rounds positive values down, saturates at 0 and 255, and turns NaN into 0.
                     *sample = (sum / count * 255.0 + 0.5) as u8;
                 }
             }
@@ -198,7 +209,7 @@ impl GdnModel {
     }
 }
 
-/// YCoCg to RGB in place: `R = Y + Co - Cg`, `G = Y + Cg`, `B = Y - Co - Cg`.
+/// YCoCg to RGB in place, in three planes of equal size: `R = Y + Co - Cg`, `G = Y + Cg`, `B = Y - Co - Cg`.
 pub fn to_rgb(planes: &mut [f32]) {
     let n = planes.len() / 3;
     let (y, rest) = planes.split_at_mut(n);
@@ -213,10 +224,6 @@ pub fn to_rgb(planes: &mut [f32]) {
 }
 
 impl Model for GdnModel {
-    fn name(&self) -> &'static str {
-        "gdn"
-    }
-
     fn channels(&self) -> usize {
         self.spec.channels
     }
@@ -261,8 +268,8 @@ impl Model for GdnModel {
         scale: u32,
         out: &mut [u8],
     ) -> Result<()> {
-        // Maps of many channels, or of the many pixels behind a preview, are held for small blocks alone.
-        let side = (if self.spec.n > 64 { BLOCK / 2 } else { BLOCK }) >> scale;
+        // A preview is the mean of full-size pixels: its blocks cover as many of these as blocks at full size do.
+        let side = (if self.spec.n > MANY_CHANNELS { BLOCK / 2 } else { BLOCK }) >> scale;
         for y in (region.y0..region.y1).step_by(side) {
             for x in (region.x0..region.x1).step_by(side) {
                 let block = Rect::new(x, y, (x + side).min(region.x1), (y + side).min(region.y1));
@@ -273,7 +280,7 @@ impl Model for GdnModel {
     }
 }
 
-/// The pixels of the full picture that `region` at `1/2^scale` averages.
+/// The pixels of the full-size picture that `region` at `1/2^scale` averages.
 fn enlarged(region: Rect, size: (usize, usize), scale: u32) -> Rect {
     Rect {
         x0: region.x0 << scale,
@@ -305,10 +312,6 @@ impl crate::models::Encode for GdnModel {
         let mut encoder = RangeEncoder::default();
         codes::encode(&mut encoder, codes[0].rect.height(), codes[0].rect.width(), &codes[0].codes);
         encoder.finish()
-    }
-
-    fn as_model(&self) -> &dyn Model {
-        self
     }
 }
 

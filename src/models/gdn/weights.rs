@@ -1,7 +1,8 @@
-//! Weights of the synthesis: integers times a power-of-two step for each tensor, every value exactly a f16.
+//! The weights of the synthesis as the file has them: for each tensor a quantisation step, a power of two, and integers,
+//! coded with adaptive probabilities. Every weight is exactly an f16.
 
 use super::GdnSpec;
-use crate::entropy::adaptive::{level, Decide, Integers, Place, LEVELS, TABLES};
+use crate::entropy::adaptive::{level, BinaryCoder, Contexts, Integers, LEVELS, TABLES};
 use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
@@ -9,95 +10,109 @@ use crate::error::{Error, Result};
 use alloc::{format, vec, vec::Vec};
 use std::ops::Range;
 
-/// Steps are `2^-exponent`; 4 bits in the file.
+/// Quantisation steps are `2^-exponent` with `exponent` up to this, the largest of [`EXPONENT_BITS`] bits.
 pub const MAX_EXPONENT: u32 = 15;
+/// Bits of an exponent in the file.
 const EXPONENT_BITS: u32 = 4;
-/// Larger integers would not be exact in f16.
+/// Largest magnitude of an integer: an f16 has 11 significant bits.
 pub const MAX_VALUE: i16 = 2048;
 
-/// What a tensor is; each kind has its own statistics.
+/// What a tensor is. All tensors of a kind share one set of adaptive probabilities.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// `[inputs][outputs][kernel][kernel]` between feature maps.
+    /// Weights `[inputs][outputs][kernel][kernel]` of a convolution between feature maps.
     Hidden,
-    /// The same, to the picture.
+    /// Weights of the convolution whose outputs are the picture, in the same layout.
     Last,
-    /// `[outputs][inputs]` of a normalisation.
+    /// Gamma `[outputs][inputs]` of a normalisation.
     Gamma,
+    /// The bias of a convolution.
     Vector,
+    /// Beta of a normalisation.
     Beta,
 }
 
 const KINDS: usize = 5;
 
-/// One tensor of the flat list.
+/// One tensor: `[rows][columns][kernel][kernel]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TensorSpec {
+    /// What it is.
     pub kind: Kind,
+    /// Rows of the matrix.
     pub rows: usize,
+    /// Columns of the matrix.
     pub columns: usize,
+    /// Side of the kernel at each entry of the matrix, 1 where there is none.
     pub kernel: usize,
+    /// Its values in the flat list of all weights.
     pub range: Range<usize>,
 }
 
-/// Integers of all tensors, flat, and their steps.
+/// All weights as integers in units of the quantisation step of their tensor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quantised {
+    /// For each tensor: its step is `2^-exponent`.
     pub exponents: Vec<u32>,
+    /// Flat, in the order of [`GdnSpec::tensors`].
     pub values: Vec<i16>,
 }
 
-/// Contexts of the first decision: see [`place`].
+/// Number of contexts in each table of the decision whether an integer is 0: see [`contexts`].
 const TABLE_SIZES: [usize; TABLES] = [LEVELS * 6, LEVELS * LEVELS, LEVELS * LEVELS, 6 * 4];
 
-/// Sums over what was coded of a tensor: activity of its rows and columns.
-struct Walk {
+/// Sums of the magnitudes that were coded so far: of the present row, and of each column.
+struct Sums {
     row: u32,
     columns: Vec<u32>,
 }
 
-fn place(t: &TensorSpec, values: &[i16], walk: &Walk, r: usize, c: usize, u: usize, v: usize) -> Place {
+/// The contexts of the integer at row `r`, column `c` and tap `(u, v)`: its neighbours in the kernel, the same tap of the
+/// kernels to the left and above, the mean magnitude in its row and column so far, and the tap's distance from the centre.
+fn contexts(t: &TensorSpec, values: &[i16], sums: &Sums, r: usize, c: usize, u: usize, v: usize) -> Contexts {
     let (k, area) = (t.kernel, t.kernel * t.kernel);
     let at = ((r * t.columns + c) * k + u) * k + v;
-    let value = |there: bool, back: usize| if there { values[at - back] } else { 0 };
+    let value = |exists: bool, back: usize| if exists { values[at - back] } else { 0 };
     let (w, n) = (value(v > 0, 1), value(u > 0, k));
     let (left, above) = (value(c > 0, area), value(r > 0, area * t.columns));
     let size = |v: i16| u32::from(v.unsigned_abs());
     let sign = |v: i16| (v.signum() + 1) as usize;
     let (du, dv) = (u.abs_diff(k / 2).min(2), v.abs_diff(k / 2).min(2));
     let ring = [0, 1, 3, 1, 2, 4, 3, 4, 5][du * 3 + dv];
-    // A matrix without taps has its diagonal instead.
+    // A matrix without a kernel has one tap: its diagonal is told apart instead.
     let ring = if k == 1 { usize::from(r == c) } else { ring };
     let near = level(2 * (size(w) + size(n)) + size(value(u > 0 && v > 0, k + 1)), LEVELS - 1);
     let mean = |sum: u32, count: usize| level(4 * sum / count.max(1) as u32, LEVELS - 1);
-    let row = mean(walk.row, c * area + u * k + v);
-    let column = mean(walk.columns[c], r * area + u * k + v);
+    let row = mean(sums.row, c * area + u * k + v);
+    let column = mean(sums.columns[c], r * area + u * k + v);
     let same = level(size(left) + size(above), LEVELS - 1);
-    Place {
+    Contexts {
         zero: [near * 6 + ring, row * LEVELS + column, same * LEVELS + near, ring * 4 + same.min(3)],
         size: [near.max(same), row.max(column)],
         sign: [sign(w) * 3 + sign(n), sign(left) * 3 + sign(above)],
     }
 }
 
-fn code_tensor(coder: &mut impl Decide, integers: &mut Integers, t: &TensorSpec, values: &mut [i16]) {
-    let mut walk = Walk { row: 0, columns: vec![0; t.columns] };
+/// Codes the integers of a tensor, or, if `coder` reads, decodes them into `values`.
+fn code_tensor(coder: &mut impl BinaryCoder, integers: &mut Integers, t: &TensorSpec, values: &mut [i16]) {
+    let mut sums = Sums { row: 0, columns: vec![0; t.columns] };
     let mut at = 0;
     for r in 0..t.rows {
-        walk.row = 0;
+        sums.row = 0;
         for c in 0..t.columns {
             for (u, v) in (0..t.kernel * t.kernel).map(|i| (i / t.kernel, i % t.kernel)) {
-                values[at] = integers.code(coder, &place(t, values, &walk, r, c, u, v), values[at]);
+                values[at] = integers.code(coder, &contexts(t, values, &sums, r, c, u, v), values[at]);
                 let size = u32::from(values[at].unsigned_abs());
-                walk.row = walk.row.saturating_add(size);
-                walk.columns[c] = walk.columns[c].saturating_add(size);
+                sums.row = sums.row.saturating_add(size);
+                sums.columns[c] = sums.columns[c].saturating_add(size);
                 at += 1;
             }
         }
     }
 }
 
-fn code_all(coder: &mut impl Decide, spec: &GdnSpec, q: &mut Quantised) {
+/// Codes exponents and integers of all tensors, or, if `coder` reads, decodes them into `q`.
+fn code_all(coder: &mut impl BinaryCoder, spec: &GdnSpec, q: &mut Quantised) {
     let mut kinds: Vec<Integers> = (0..KINDS).map(|_| Integers::new(TABLE_SIZES)).collect();
     for (t, exponent) in spec.tensors().iter().zip(&mut q.exponents) {
         let mut e = 0;
@@ -110,6 +125,10 @@ fn code_all(coder: &mut impl Decide, spec: &GdnSpec, q: &mut Quantised) {
 }
 
 impl Quantised {
+    /// Reads a weights section.
+    ///
+    /// # Errors
+    /// A stream that ends early or has bytes left, and integers over [`MAX_VALUE`].
     pub fn read(spec: &GdnSpec, section: &[u8]) -> Result<Self> {
         let mut q = Quantised { exponents: vec![0; spec.tensors().len()], values: vec![0; spec.weights_count()] };
         let mut decoder = RangeDecoder::new(section);
@@ -121,7 +140,7 @@ impl Quantised {
         Ok(q)
     }
 
-    /// The weights as numbers.
+    /// The weights as numbers, flat; exact.
     pub fn dequantise(&self, spec: &GdnSpec) -> Vec<f32> {
         let mut weights = vec![0f32; self.values.len()];
         for (t, e) in spec.tensors().iter().zip(&self.exponents) {
@@ -134,7 +153,7 @@ impl Quantised {
     }
 }
 
-/// A weight of a tensor in its steps. A beta never becomes 0.
+/// A weight as the nearest integer multiple of `2^-exponent`. A beta stays positive, a gamma is not negative.
 #[cfg(feature = "fit")]
 fn integer(kind: Kind, exponent: u32, weight: f32) -> i16 {
     let least = match kind {
@@ -147,6 +166,7 @@ fn integer(kind: Kind, exponent: u32, weight: f32) -> i16 {
 
 #[cfg(feature = "fit")]
 impl Quantised {
+    /// Rounds all of `weights`, flat, with one exponent for each tensor.
     pub fn new(spec: &GdnSpec, weights: &[f32], exponents: Vec<u32>) -> Self {
         let mut q = Quantised { exponents, values: vec![0; weights.len()] };
         for (i, t) in spec.tensors().iter().enumerate() {
@@ -155,14 +175,15 @@ impl Quantised {
         q
     }
 
-    /// The exponent of the finest step at which `weights` can be written, with a little room for them to grow.
+    /// The exponent of the finest step at which `weights` stay below 0.9 of [`MAX_VALUE`]: they may still grow a little
+    /// while the fit goes on.
     pub fn finest(weights: &[f32]) -> u32 {
         let max = weights.iter().fold(0f32, |m, v| m.max(v.abs()));
         let fits = |e: &u32| max * (1u32 << e) as f32 <= f32::from(MAX_VALUE) * 0.9;
         (0..=MAX_EXPONENT).rev().find(fits).unwrap_or(0)
     }
 
-    /// Rounds tensor `i` anew.
+    /// Rounds tensor `i`, which is `t`, again with another exponent.
     pub fn requantise(&mut self, t: &TensorSpec, weights: &[f32], i: usize, exponent: u32) {
         self.exponents[i] = exponent;
         for k in t.range.clone() {
@@ -170,7 +191,7 @@ impl Quantised {
         }
     }
 
-    /// The weights of tensor `t` become what a file would hold of them.
+    /// Replaces the weights of tensor `t` by the values that a file would have.
     pub fn round(t: &TensorSpec, exponent: u32, weights: &mut [f32]) {
         let step = 1.0 / (1u32 << exponent) as f32;
         for w in &mut weights[t.range.clone()] {
@@ -178,13 +199,14 @@ impl Quantised {
         }
     }
 
+    /// The weights section.
     pub fn write(&self, spec: &GdnSpec) -> Vec<u8> {
         let mut encoder = RangeEncoder::default();
         code_all(&mut encoder, spec, &mut self.clone());
         encoder.finish()
     }
 
-    /// What the section costs, in bits.
+    /// Length of the weights section in bits, before it is rounded to bytes.
     pub fn bits(&self, spec: &GdnSpec) -> f64 {
         let mut price = crate::entropy::adaptive::Price::default();
         code_all(&mut price, spec, &mut self.clone());

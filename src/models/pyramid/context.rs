@@ -1,4 +1,8 @@
-//! The context network in integers, and the order in which it codes a grid.
+//! The context network in integers, and the order in which the codes of a grid are coded.
+//!
+//! For each code the network gives location and scale of a Laplace distribution, from neighbours in the same grid that
+//! are already coded and from features of coarser grids. It is autoregressive, but codes on a diagonal of the grid do not
+//! depend on each other: the kernel computes a whole diagonal at once, one code a lane.
 
 use super::quantised::Quantised;
 use super::spec::{Group, Module, PyramidSpec, NEIGHBOURS};
@@ -10,53 +14,62 @@ use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, FRAC
 use kernels::Level;
 use std::ops::Range;
 
-/// How far neighbours reach up, left and right.
+/// How far the neighbours reach up, left and right, in codes: see [`NEIGHBOURS`].
 const REACH: usize = 4;
-/// What kernels may read beyond the last lane.
+/// Values that the kernel may read beyond the last lane.
 const SLACK: usize = LANES + REACH;
-/// Codes beyond this saturate in contexts.
+/// Codes are clamped to `-MAX_CONTEXT - 1 ..= MAX_CONTEXT` in contexts, so that they fit an i16 with [`FRACTION`] fraction
+/// bits.
 const MAX_CONTEXT: i16 = i16::MAX >> FRACTION;
 
-/// One grid of codes on its own: the tile is the whole world.
+/// The codes of one grid over one tile. Codes outside count as 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane<'a> {
+    /// Codes in a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
+    /// The grid is at `1/2^scale` of the picture's resolution.
     pub scale: u32,
-    /// Row-major, `width * height`.
+    /// `[height][width]`
     pub codes: &'a [i16],
 }
 
 /// The linear feature layer of one scale.
 #[derive(Clone, Debug)]
 struct FeatureLayer {
-    /// `[features][inputs]`, `shift` fraction bits.
+    /// Weights `[features][inputs]` with [`ContextModel::feature_shift`] fraction bits.
     w: Vec<i16>,
-    /// `shift` fraction bits.
+    /// Biases with as many fraction bits.
     b: Vec<i32>,
 }
 
-/// Feature maps at half the resolution of the grid that sees them: `[features][height][width]`.
+/// The features of a grid, at half its resolution.
 #[derive(Debug)]
 pub struct FeatureMaps {
     width: usize,
     height: usize,
-    maps: Vec<Vec<i16>>,
+    /// `[features][height][width]`, [`FRACTION`] fraction bits.
+    planes: Vec<Vec<i16>>,
 }
 
-/// Integer networks of a pyramid: weights in, [`Laplace`] laws out.
+/// The integer networks of a pyramid model, from contexts to [`Laplace`] distributions.
 #[derive(Clone, Debug)]
 pub struct ContextModel {
+    /// Neighbours that the network sees.
     spatial: usize,
+    /// Features that the network sees.
     features: usize,
     net: IntContext,
+    /// Fraction bits of the feature weights.
     feature_shift: u32,
-    /// By scale.
+    /// Feature layers by scale; scales beyond have none.
     layers: Vec<FeatureLayer>,
+    /// See [`skew`].
     skew: usize,
 }
 
-/// `v * 2^-from` in units of `2^-to`, halves up.
+/// `v * 2^-from` in units of `2^-to`, halves rounded up.
 fn rescale(v: i64, from: u32, to: u32) -> i64 {
     match to.checked_sub(from) {
         Some(up) => v << up,
@@ -64,33 +77,35 @@ fn rescale(v: i64, from: u32, to: u32) -> i64 {
     }
 }
 
+/// Saturates.
 fn sat32(v: i64) -> i32 {
     v.clamp(i32::MIN.into(), i32::MAX.into()) as i32
 }
 
+/// Saturates.
 fn sat16(v: i64) -> i16 {
     v.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
-/// Each of `out` (rows of `out_w`) takes the value of `from` (`w x h`) at its position `>> down`; beyond the last
-/// column or row, the last one's.
-fn upsample<T>(from: &[i32], w: usize, h: usize, down: u32, out: &mut [T], out_w: usize, f: impl Fn(i32) -> T) {
+/// Nearest-neighbour upsampling by `2^shift`: position `(y, x)` of `out`, rows of `out_w`, takes `f` of the value at
+/// `(y >> shift, x >> shift)` of `from`, `w x h`, or of its last row or column.
+fn upsample<T>(from: &[i32], w: usize, h: usize, shift: u32, out: &mut [T], out_w: usize, f: impl Fn(i32) -> T) {
     for (y, row) in out.chunks_exact_mut(out_w).enumerate() {
-        let from = &from[(y >> down).min(h - 1) * w..][..w];
-        match down {
+        let from = &from[(y >> shift).min(h - 1) * w..][..w];
+        match shift {
             0 if out_w <= w => row.iter_mut().zip(from).for_each(|(out, &v)| *out = f(v)),
             1 if out_w <= 2 * w => {
                 for (pair, &v) in row.chunks_mut(2).zip(from) {
                     pair.iter_mut().for_each(|out| *out = f(v));
                 }
             }
-            _ => row.iter_mut().enumerate().for_each(|(x, out)| *out = f(from[(x >> down).min(w - 1)])),
+            _ => row.iter_mut().enumerate().for_each(|(x, out)| *out = f(from[(x >> shift).min(w - 1)])),
         }
     }
 }
 
-/// Columns that a row of the wavefront lies right of the row below: the latents with equal
-/// `x + skew * y` do not depend on each other.
+/// The smallest `skew` for which codes with equal `x + skew * y`, a diagonal, do not depend on each other: by how many
+/// columns a diagonal moves to the left from one row to the next.
 pub fn skew(spatial: usize) -> usize {
     let above = NEIGHBOURS[..spatial].iter().filter(|(dy, _)| *dy < 0);
     let need = above.map(|&(dy, dx)| dx.div_euclid(-dy) + 1).max().unwrap_or(0);
@@ -98,7 +113,7 @@ pub fn skew(spatial: usize) -> usize {
 }
 
 impl ContextModel {
-    /// `quantised` has all weights of `spec`.
+    /// The networks of a model of shape `spec` with these weights, which have the lengths of `spec`.
     pub fn new(spec: &PyramidSpec, quantised: &Quantised) -> Self {
         let tensors = spec.tensors();
         let find = |name: &str, index: usize| {
@@ -106,7 +121,7 @@ impl ContextModel {
             let t = t.expect("every tensor of context and features is in the spec");
             (&quantised.values[t.range.clone()], quantised.exponent(t.group))
         };
-        // The kernel has one shift for all layers, 1 to 15: that of the finest.
+        // The kernel has one number of fraction bits for all layers, 1 to 15: that of the finest.
         let finest = ["w1", "w3"].map(|name| find(name, 0).1).into_iter().max();
         let shift = finest.unwrap_or(0).clamp(1, 15);
         let scaled = |name, to| -> Vec<i64> {
@@ -145,8 +160,11 @@ impl ContextModel {
         }
     }
 
-    /// The features that a grid of `width x height` at `scale` sees; `coarser` has all grids coded before
-    /// it, the newest last. `None`: zeros.
+    /// The features of a grid of `width x height` at `scale`. `coarser` has the grids that were coded before it, in coding
+    /// order. `None` stands for zeros.
+    ///
+    /// # Errors
+    /// An allocation that fails.
     pub fn feature_maps(
         &self,
         scale: u32,
@@ -155,38 +173,42 @@ impl ContextModel {
         coarser: &[Plane],
     ) -> Result<Option<FeatureMaps>> {
         let Some(layer) = self.layers.get(scale as usize) else { return Ok(None) };
-        // A hyper-grid of the same scale is no input.
+        // Another grid of the same scale is no input.
         let coarser = coarser.iter().filter(|p| p.scale > scale).enumerate();
         let coarser: Vec<_> = coarser.filter(|(_, p)| !p.codes.is_empty()).collect();
         let (w2, h2) = (width.div_ceil(2), height.div_ceil(2));
         let inputs = layer.w.len() / self.features;
-        let mut maps = Vec::new();
+        let mut planes = Vec::new();
         for k in 0..self.features {
-            // From the coarsest scale down: sums are doubled in size and the next scale's terms added.
+            // From the coarsest scale down: the sums are upsampled, then the terms of the next scale are added.
             let (mut sums, mut at_scale, mut w, mut h) = (vec![layer.b[k]], u32::MAX, 1, 1);
             for (i, plane) in &coarser {
                 let weight = i32::from(layer.w[k * inputs + inputs - 1 - i]);
                 if plane.scale != at_scale {
-                    let down = at_scale.wrapping_sub(plane.scale).min(31);
+                    let shift = at_scale.wrapping_sub(plane.scale).min(31);
                     let mut finer = try_vec(plane.width * plane.height)?;
-                    upsample(&sums, w, h, down, &mut finer, plane.width, |v| v);
+                    upsample(&sums, w, h, shift, &mut finer, plane.width, |v| v);
                     (sums, at_scale, w, h) = (finer, plane.scale, plane.width, plane.height);
                 }
                 for (sum, &code) in sums.iter_mut().zip(plane.codes) {
                     *sum = sum.wrapping_add(weight * i32::from(code));
                 }
             }
-            let down = at_scale.wrapping_sub(scale + 1).min(31);
-            let mut map: Vec<i16> = try_vec(w2 * h2)?;
-            let shift = self.feature_shift;
-            upsample(&sums, w, h, down, &mut map, w2, |v| sat16(rescale(v.into(), shift, FRACTION)));
-            maps.push(map);
+            let shift = at_scale.wrapping_sub(scale + 1).min(31);
+            let mut plane: Vec<i16> = try_vec(w2 * h2)?;
+            let feature = |v: i32| sat16(rescale(v.into(), self.feature_shift, FRACTION));
+            upsample(&sums, w, h, shift, &mut plane, w2, feature);
+            planes.push(plane);
         }
-        Ok(Some(FeatureMaps { width: w2, height: h2, maps }))
+        Ok(Some(FeatureMaps { width: w2, height: h2, planes }))
     }
 
-    /// Visits all positions of a grid in coding order, diagonal by diagonal (`t = x + skew * y` rising, then
-    /// `y` rising), with the law of the code at each. `visit(index, law)` gives the code.
+    /// Visits all positions of a grid of `width x height` in coding order: diagonals `t = x + skew * y` with `t` rising, on
+    /// each of them `y` rising. `visit(index, distribution)` is given the position `y * width + x` and the distribution of
+    /// the code there, and returns the code.
+    ///
+    /// # Errors
+    /// An allocation that fails.
     pub fn wavefront(
         &self,
         level: Level,
@@ -196,58 +218,59 @@ impl ContextModel {
         mut visit: impl FnMut(usize, Laplace) -> i16,
     ) -> Result<()> {
         let skew = self.skew;
-        // Diagonals that contexts reach back to; one row of the ring each, indexed by y.
+        // How many diagonals before its own each neighbour stands. The diagonals that are still needed are kept in a ring
+        // buffer, each indexed by y.
         let back: Vec<usize> =
             NEIGHBOURS[..self.spatial].iter().map(|&(dy, dx)| (-dx - skew as i32 * dy) as usize).collect();
         let ring = back.iter().max().map_or(1, |m| m + 1);
         let stride = REACH + height + SLACK;
-        let mut plane: Vec<i16> = try_vec(ring * stride)?;
-        let mut rows: Vec<i16> = try_vec(if features.is_some() { self.features * stride } else { stride })?;
+        let mut diagonals: Vec<i16> = try_vec(ring * stride)?;
+        let mut feature_rows: Vec<i16> = try_vec(if features.is_some() { self.features * stride } else { stride })?;
         let feature_stride = if features.is_some() { stride } else { 0 };
         let skewed = features.map(|f| f.skewed(skew)).transpose()?;
         let [mut mu, mut scale]: [Vec<i16>; 2] = [try_vec(height + SLACK)?, try_vec(height + SLACK)?];
         let mut at = vec![0; self.spatial];
-        // Rows of diagonal t that lie in the grid.
+        // The rows in which diagonal t lies in the grid.
         let span = |t: usize| {
             let y0 = if t < width { 0 } else { (t + 1 - width).div_ceil(skew.max(1)) };
             y0..t.checked_div(skew).map_or(height, |y| (y + 1).min(height))
         };
         for t in 0..width + skew * (height - 1) {
             let Range { start: y0, end: y1 } = span(t);
-            let row = t % ring;
+            let slot = t % ring;
             if t >= ring {
                 let old = span(t - ring);
-                plane[row * stride + REACH..][old].fill(0);
+                diagonals[slot * stride + REACH..][old].fill(0);
             }
             if y0 == y1 {
-                continue; // between the rows of a grid narrower than the skew
+                continue; // an empty diagonal, of a grid narrower than the skew
             }
             for (at, (&back, (dy, _))) in at.iter_mut().zip(back.iter().zip(NEIGHBOURS)) {
-                *at = (row + ring - back) % ring * stride + (REACH + y0).wrapping_add_signed(dy as isize);
+                *at = (slot + ring - back) % ring * stride + (REACH + y0).wrapping_add_signed(dy as isize);
             }
             if let Some(s) = &skewed {
-                s.fill_rows(t, skew, y0, y1, &mut rows, stride);
+                s.fill_rows(t, skew, y0, y1, &mut feature_rows, stride);
             }
             let first = if features.is_some() { y0 } else { 0 };
-            let contexts =
-                Contexts { plane: &plane, at: &at, features: &rows[first..], stride: feature_stride, lanes: y1 - y0 };
+            let features = &feature_rows[first..];
+            let contexts = Contexts { plane: &diagonals, at: &at, features, stride: feature_stride, lanes: y1 - y0 };
             int_context(level, &self.net, contexts, &mut mu, &mut scale);
-            let out = plane[row * stride + REACH..][y0..y1].iter_mut();
+            let out = diagonals[slot * stride + REACH..][y0..y1].iter_mut();
             let mut index = y0 * width + t - skew * y0;
             for (out, (&mu, &scale)) in out.zip(mu.iter().zip(&scale)) {
                 let code = visit(index, Laplace::new(mu, scale));
                 *out = code.clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
-                // The last step may pass 0; it is not used.
+                // After the last code of the diagonal this may pass 0; it is not used then.
                 index = index.wrapping_add(width).wrapping_sub(skew);
             }
         }
         Ok(())
     }
 
-    /// The law of each code of rows `y0 .. y1` of a known grid, row by row; equal to [`wavefront`](Self::wavefront)'s.
-    /// `padded` comes from [`pad`].
+    /// Visits these rows of a known grid, code by code, with the distribution of each, the same as in
+    /// [`wavefront`](Self::wavefront). `padded` comes from [`pad`].
     #[cfg(feature = "fit")]
-    pub fn rows(
+    pub fn visit_rows(
         &self,
         level: Level,
         plane: &Plane,
@@ -258,7 +281,7 @@ impl ContextModel {
     ) {
         let width = plane.width;
         let stride = width + SLACK + REACH;
-        let mut maps = vec![0i16; if features.is_some() { self.features * stride } else { stride }];
+        let mut feature_rows = vec![0i16; if features.is_some() { self.features * stride } else { stride }];
         let feature_stride = if features.is_some() { stride } else { 0 };
         let [mut mu, mut scale] = [vec![0i16; width + SLACK], vec![0i16; width + SLACK]];
         let mut at = vec![0; self.spatial];
@@ -267,12 +290,13 @@ impl ContextModel {
                 *at = ((y + REACH) * stride + REACH).wrapping_add_signed(dy as isize * stride as isize + dx as isize);
             }
             if let Some(f) = features {
-                for (row, map) in maps.chunks_exact_mut(stride).zip(&f.maps) {
-                    let from = &map[y / 2 * f.width..][..f.width];
+                for (row, plane) in feature_rows.chunks_exact_mut(stride).zip(&f.planes) {
+                    let from = &plane[y / 2 * f.width..][..f.width];
                     row.chunks_mut(2).zip(from).for_each(|(pair, &v)| pair.fill(v));
                 }
             }
-            let contexts = Contexts { plane: padded, at: &at, features: &maps, stride: feature_stride, lanes: width };
+            let features = &feature_rows;
+            let contexts = Contexts { plane: padded, at: &at, features, stride: feature_stride, lanes: width };
             int_context(level, &self.net, contexts, &mut mu, &mut scale);
             for (x, &code) in plane.codes[y * width..][..width].iter().enumerate() {
                 visit(code, Laplace::new(mu[x], scale[x]));
@@ -281,7 +305,7 @@ impl ContextModel {
     }
 }
 
-/// A grid as contexts see it, with zeros around.
+/// A grid as contexts see it: clamped, with [`FRACTION`] fraction bits and with zeros around it.
 #[cfg(feature = "fit")]
 pub fn pad(plane: &Plane) -> Vec<i16> {
     let stride = plane.width + SLACK + REACH;
@@ -294,41 +318,43 @@ pub fn pad(plane: &Plane) -> Vec<i16> {
     padded
 }
 
-/// Feature maps with each row shifted right by `skew * y`, stored column by column.
+/// Features with row `y` shifted right by `skew * y`, stored column by column: a diagonal is a column.
 struct Skewed {
     height: usize,
     columns: usize,
-    maps: Vec<Vec<i16>>,
+    /// `[features][columns][height]`
+    planes: Vec<Vec<i16>>,
 }
 
 impl FeatureMaps {
     fn skewed(&self, skew: usize) -> Result<Skewed> {
         let columns = self.width + skew * (self.height - 1);
-        let mut maps = Vec::new();
-        for map in &self.maps {
+        let mut planes = Vec::new();
+        for plane in &self.planes {
             let mut out: Vec<i16> = try_vec(columns * self.height)?;
-            for (y, row) in map.chunks_exact(self.width).enumerate() {
+            for (y, row) in plane.chunks_exact(self.width).enumerate() {
                 for (x, &v) in row.iter().enumerate() {
                     out[(x + skew * y) * self.height + y] = v;
                 }
             }
-            maps.push(out);
+            planes.push(out);
         }
-        Ok(Skewed { height: self.height, columns, maps })
+        Ok(Skewed { height: self.height, columns, planes })
     }
 }
 
 impl Skewed {
-    /// The features of diagonal `t` of the finer grid, `y0 <= y < y1`: rows `2i` see column `t/2`, rows
-    /// `2i + 1` column `(t - skew)/2`, so that a diagonal is two columns interleaved.
+    /// Writes the features of diagonal `t` of the grid, rows `y0 .. y1`, to `rows`, `[features][stride]`. Rows `2i` of the
+    /// grid see column `t / 2`, rows `2i + 1` column `(t - skew) / 2`: the diagonal is these two columns interleaved.
     fn fill_rows(&self, t: usize, skew: usize, y0: usize, y1: usize, rows: &mut [i16], stride: usize) {
         let column = |t: usize| if t < self.columns { t } else { 0 };
         let even = column(t >> 1) * self.height;
         let odd = column(t.saturating_sub(skew) >> 1) * self.height;
         let (first, end) = (y0 / 2, y1.div_ceil(2));
-        for (row, map) in rows.chunks_exact_mut(stride).zip(&self.maps) {
+        for (row, plane) in rows.chunks_exact_mut(stride).zip(&self.planes) {
             let pairs = row[2 * first..2 * end].chunks_exact_mut(2);
-            for (pair, (&a, &b)) in pairs.zip(map[even + first..even + end].iter().zip(&map[odd + first..odd + end])) {
+            let columns = plane[even + first..even + end].iter().zip(&plane[odd + first..odd + end]);
+            for (pair, (&a, &b)) in pairs.zip(columns) {
                 pair.copy_from_slice(&[a, b]);
             }
         }
@@ -346,8 +372,8 @@ mod tests {
         assert_eq!([1, 2, 4, 6, 10, 11, 14, 17, 18, 26].map(skew), [0, 1, 2, 2, 2, 2, 3, 3, 4, 4]);
     }
 
-    /// The float definition at one position: `(mu, s)`.
-    fn float_law(spec: &PyramidSpec, weights: &[f32], planes: &[Plane], y: usize, x: usize) -> (f64, f64) {
+    /// The definition of the networks in floats, at one position: `(mu, s)`.
+    fn float_parameters(spec: &PyramidSpec, weights: &[f32], planes: &[Plane], y: usize, x: usize) -> (f64, f64) {
         let tensors = spec.tensors();
         let get = |name: &str, index: usize| -> &[f32] {
             &weights[tensors.iter().find(|t| t.name == name && t.index == index).unwrap().range.clone()]
@@ -391,7 +417,7 @@ mod tests {
         (a[0] + b[0], a[1] + b[1])
     }
 
-    /// Codes drawn from the model itself: what its integer laws and the float laws they stand for cost.
+    /// Codes drawn from the model itself cost hardly more by its integer networks than by the same networks in floats.
     #[test]
     fn integers_cost_next_to_nothing_over_floats() {
         let (mut float_bits, mut int_bits) = (0.0, 0.0);
@@ -436,8 +462,8 @@ mod tests {
                     .map(|(codes, &(width, height, scale))| Plane { width, height, scale, codes })
                     .collect();
                 let maps = model.feature_maps(scale, w, h, &planes).unwrap();
-                let decode = |at: usize, law: Laplace| {
-                    grid[at] = law.decode(&mut decoder);
+                let decode = |at: usize, distribution: Laplace| {
+                    grid[at] = distribution.decode(&mut decoder);
                     grid[at]
                 };
                 model.wavefront(Level::best(), w, h, maps.as_ref(), decode).unwrap();
@@ -448,17 +474,17 @@ mod tests {
                 .zip(&sizes)
                 .map(|(codes, &(width, height, scale))| Plane { width, height, scale, codes })
                 .collect();
-            // Without the bit that says that a grid is not empty.
+            // Without the bit in front of each grid that says that it is not all zeros.
             let ints = model.code_bits(Level::best(), &planes).iter().map(|b| b - 1.0).sum::<f64>();
             let mut floats = 0.0;
             for i in 0..planes.len() {
                 let p = &planes[i];
                 for at in 0..p.codes.len() {
-                    let (mu, s) = float_law(&spec, &weights, &planes[..=i], at / p.width, at % p.width);
+                    let (mu, s) = float_parameters(&spec, &weights, &planes[..=i], at / p.width, at % p.width);
                     let b = (s - 4.0).clamp(-5.0, 5.0).exp();
                     let q = f64::from(p.codes[at]) - mu;
                     let tail = q.abs();
-                    // By symmetry, on the side where nothing cancels.
+                    // By symmetry, on the side where the difference of the two does not lose digits.
                     let p = cdf((0.5 - tail) / b) - cdf((-0.5 - tail) / b);
                     floats -= p.max(0.5f64.powi(24)).log2();
                 }
@@ -471,7 +497,7 @@ mod tests {
             );
             float_bits += floats;
             int_bits += ints;
-            // The least widths cost up to 1.5e-4 bits a code whatever its law.
+            // Every symbol of a table has at least one unit: this costs up to 1.5e-4 bits a code.
             assert!((ints - floats).abs() < floats * 0.001 + codes as f64 * 3e-4, "{ints} bits, in floats {floats}");
         }
         assert!((int_bits / float_bits - 1.0).abs() < 0.001);

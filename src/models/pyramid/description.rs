@@ -1,22 +1,25 @@
-//! The description of a spec in the header: 5 bytes, one more where scales have second grids, and 2 a
-//! layer for a trunk of no usual form.
+//! The model description in the header: a [`PyramidSpec`] in 5 bytes, one more where scales have second grids, and two a
+//! layer for a trunk that is not the usual one.
 
 use super::spec::{usual_trunk, PyramidSpec, SynthLayer};
 use super::synthesis;
 use crate::error::{Error, Result};
 use alloc::format;
 
-/// Whether the trunk is `usual_trunk`; whether the picture has 3 channels; whether layer 0 is separate.
+/// Flags of the first byte: the trunk is [`usual_trunk`]; the picture has 3 channels; the coarse grids are a layer of
+/// their own.
 const USUAL: u8 = 0x80;
 const COLOUR: u8 = 0x40;
 const SPLIT: u8 = 0x20;
-/// In the last byte: a byte with the scales of second grids follows; the context network's outputs have a step of their own.
+/// Flags of the fifth byte: a byte with the scales of second grids follows; the outputs of the context network have a
+/// quantisation step of their own.
 const SECOND: u8 = 0x80;
 const OUTPUTS_APART: u8 = 0x40;
 
 impl PyramidSpec {
-    /// Bytes: flags and depth; neighbours and feature scales; features and layers after the second;
-    /// first layer's outputs; first hyper scale; scales of second grids, if any.
+    /// Appends the description: flags and depth; feature scales and neighbours; layers after the second and features;
+    /// outputs of the first layer; flags and first hyper scale; scales of second grids, if any; layers of an unusual
+    /// trunk. `split`: the coarse grids are a layer of their own.
     #[cfg(feature = "fit")]
     pub fn write(&self, split: bool, out: &mut Vec<u8>) {
         let tail = self.trunk.len() - 2;
@@ -39,7 +42,10 @@ impl PyramidSpec {
         }
     }
 
-    /// Reads a description: the spec, and whether the coarse grids are a layer of their own.
+    /// Reads a description: the shape, and whether the coarse grids are a layer of their own.
+    ///
+    /// # Errors
+    /// A description of another length, or of a shape that [`check`](Self::check) refuses.
     pub fn read(bytes: &[u8]) -> Result<(Self, bool)> {
         let short = || Error::format("the model description is cut short: the file is damaged");
         let (&[flags, neighbours, features, hidden, hyper], rest) = bytes.split_first_chunk().ok_or_else(short)?;
@@ -82,7 +88,7 @@ impl PyramidSpec {
         Ok((spec, flags & SPLIT != 0))
     }
 
-    /// The format's limits.
+    /// Refuses a shape beyond the limits of the format.
     pub fn check(&self) -> Result<()> {
         let need = |ok: bool, what: &str| {
             let refuse = || Error::format(format!("the model description asks for {what}: the file is damaged"));
@@ -105,7 +111,7 @@ pub mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Specs of all shapes.
+    /// Random valid shapes.
     pub fn specs() -> impl Strategy<Value = PyramidSpec> {
         (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<[bool; 2]>(), 0usize..4, any::<u8>())
             .prop_map(|(depth, hyper, spatial, features, scales, hidden, [colour, apart], odd, second)| {

@@ -1,4 +1,4 @@
-//! A pyramid model as the decoder has it, and the tiles of codes it reads.
+//! A pyramid model as the decoder has it: shape, weights and networks, and the segments that it reads.
 
 use super::context::{ContextModel, Plane};
 use super::quantised::Quantised;
@@ -17,15 +17,15 @@ use alloc::vec::Vec;
 use kernels::Level;
 use std::ops::Range;
 
-/// Pixels that a code of a grid at `1/2^shift` stands for.
+/// Pixels for each code of a grid at `1/2^shift`.
 fn area(shift: u32) -> f64 {
     (1u64 << (2 * shift)) as f64
 }
 
-/// Grids at this scale and coarser are layer 0 of a model with two layers: a preview at 1/8.
+/// Grids at this scale and coarser are layer 0 of a model with two layers: what a preview at 1/8 needs.
 const PREVIEW_SCALE: u32 = 3;
 
-/// Spec, weights, and the networks ready to run.
+/// Shape, weights, and the networks ready to run.
 #[derive(Clone, Debug)]
 pub struct PyramidModel {
     spec: PyramidSpec,
@@ -33,14 +33,16 @@ pub struct PyramidModel {
     weights: Vec<f32>,
     grids: Vec<GridSpec>,
     pub(crate) context: ContextModel,
+    /// Whether the coarse grids are a layer of their own.
     split: bool,
+    /// Whether the weights are written as plain f16.
     #[cfg(feature = "fit")]
     f16: bool,
 }
 
 impl PyramidModel {
-    /// A model from weights as the file has them. `split`: the coarse grids of a tile are a segment of their
-    /// own, which a preview needs; costs some bytes a tile.
+    /// A model of shape `spec` with these weights. `split`: the coarse grids of a tile are a layer, and so a segment, of
+    /// their own, from which a preview is decoded; it costs a few bytes a tile.
     pub fn from_quantised(spec: PyramidSpec, quantised: Quantised, split: bool) -> Self {
         let context = ContextModel::new(&spec, &quantised);
         let weights = quantised.dequantise(&spec);
@@ -56,24 +58,29 @@ impl PyramidModel {
         }
     }
 
-    /// A model from the header's description and the weights section.
+    /// Reads a model from the header's description and the weights section.
+    ///
+    /// # Errors
+    /// What [`PyramidSpec::read`] and [`Quantised::read`] refuse.
     pub fn read(description: &[u8], weights: &[u8]) -> Result<Self> {
         let (spec, split) = PyramidSpec::read(description)?;
         let quantised = Quantised::read(&spec, weights)?;
         Ok(Self::from_quantised(spec, quantised, split))
     }
 
-    /// Whether the weights are written as plain f16.
+    /// Has the weights written as plain f16 instead of range-coded.
     #[cfg(feature = "fit")]
     pub fn with_f16(mut self, f16: bool) -> Self {
         self.f16 = f16;
         self
     }
 
+    /// The shape of the model.
     pub fn spec(&self) -> &PyramidSpec {
         &self.spec
     }
 
+    /// The weights as the file has them.
     pub fn quantised(&self) -> &Quantised {
         &self.quantised
     }
@@ -83,7 +90,7 @@ impl PyramidModel {
         &self.weights
     }
 
-    /// Number of grids in layer 0 of two; 0: one layer.
+    /// Number of grids in the first of two layers; 0 stands for a single layer.
     fn split_at(&self) -> usize {
         let coarse = self.grids.iter().filter(|g| g.shift >= PREVIEW_SCALE).count();
         if self.split {
@@ -93,7 +100,7 @@ impl PyramidModel {
         }
     }
 
-    /// Multiplications a pixel of entropy decoding: network and features.
+    /// Multiplications a pixel of the context network and its features.
     pub fn context_macs(&self) -> f64 {
         let (d, k) = (self.spec.width() as f64, self.spec.features as f64);
         let each = 2.0 * d * d + 4.0 * d;
@@ -102,8 +109,8 @@ impl PyramidModel {
         self.grids.iter().map(|g| each / area(g.shift)).sum::<f64>() + features.sum::<f64>()
     }
 
-    /// Multiplications a pixel of upsampling (two separable passes of 4 taps a sample, and of 7) and of the 1x1 and
-    /// 3x3 layers.
+    /// Multiplications a pixel of the filters (two separable passes of four taps a sample, of seven for a grid) and of the
+    /// 1x1 and 3x3 layers.
     fn synthesis_macs(&self) -> f64 {
         let mut inputs = self.spec.maps();
         let mut macs = (inputs * self.spec.channels) as f64;
@@ -124,7 +131,7 @@ impl PyramidModel {
         Ok(())
     }
 
-    /// Visits all codes of grid `i` in coding order, with their laws; see [`ContextModel::wavefront`].
+    /// Visits the codes of grid `i` in coding order, with their distributions: see [`ContextModel::wavefront`].
     fn visit(&self, level: Level, codes: &Codes, i: usize, visit: impl FnMut(usize, Laplace) -> i16) -> Result<()> {
         let (width, height) = (codes[i].rect.width(), codes[i].rect.height());
         let coarser: Vec<Plane> = self.planes(&codes[..i]).collect();
@@ -132,6 +139,7 @@ impl PyramidModel {
         self.context.wavefront(level, width, height, features.as_ref(), visit)
     }
 
+    /// The first grids of a model as the context network takes them.
     pub(crate) fn planes<'a>(&'a self, grids: &'a [Grid]) -> impl Iterator<Item = Plane<'a>> {
         grids.iter().zip(&self.grids).map(|(g, s)| Plane {
             width: g.rect.width(),
@@ -143,10 +151,6 @@ impl PyramidModel {
 }
 
 impl Model for PyramidModel {
-    fn name(&self) -> &'static str {
-        "pyramid"
-    }
-
     fn channels(&self) -> usize {
         self.spec.channels
     }
@@ -179,7 +183,7 @@ impl Model for PyramidModel {
         self.context_macs() + self.synthesis_macs()
     }
 
-    /// A segment has for each grid a bit (0: all codes are 0), then the codes.
+    /// For each grid a segment has a bit, 0 if all codes are 0; if it is 1 the codes follow.
     fn decode_tile(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         self.check_codes(codes)?;
         let mut decoder = RangeDecoder::new(segment);
@@ -188,8 +192,8 @@ impl Model for PyramidModel {
             if decoder.decode_bits(1) == 0 || codes[i].rect.is_empty() {
                 grid.fill(0);
             } else {
-                self.visit(level, codes, i, |at, law| {
-                    grid[at] = law.decode(&mut decoder);
+                self.visit(level, codes, i, |at, distribution| {
+                    grid[at] = distribution.decode(&mut decoder);
                     grid[at]
                 })?;
             }
@@ -212,10 +216,6 @@ impl Model for PyramidModel {
         out: &mut [u8],
     ) -> Result<()> {
         synthesis::synthesise(&self.spec, &self.weights, level, codes, size, region, scale, out)
-    }
-
-    fn grids_for_scale(&self, scale: u32) -> Range<usize> {
-        0..self.grids.iter().filter(|g| g.shift >= scale).count()
     }
 }
 
@@ -243,18 +243,14 @@ impl Encode for PyramidModel {
             let any = grid.iter().any(|c| *c != 0);
             encoder.encode_bits(any.into(), 1);
             if any {
-                let coded = self.visit(level, codes, i, |at, law| {
-                    law.encode(&mut encoder, grid[at]);
+                let coded = self.visit(level, codes, i, |at, distribution| {
+                    distribution.encode(&mut encoder, grid[at]);
                     grid[at]
                 });
-                coded.expect("a grid that is in memory");
+                coded.expect("memory for a grid as large as one that is in memory");
             }
         }
         encoder.finish()
-    }
-
-    fn as_model(&self) -> &dyn Model {
-        self
     }
 }
 
@@ -265,20 +261,20 @@ mod bits {
     use crate::models::pyramid::context::pad;
     use rayon::prelude::*;
 
-    /// Rows that one task prices.
-    const BAND: usize = 32;
+    /// Rows of a strip, the unit of parallel work. Any value of this order works: a picture has several strips for each
+    /// thread, and a strip has work for many microseconds.
+    const STRIP: usize = 32;
 
     impl PyramidModel {
-        /// What each grid costs in the file, in bits, without coding it: `codes` is one tile (or a whole
-        /// picture as one).
+        /// Bits of each grid of a tile (or of a whole picture as one tile) in the file, without coding it.
         pub fn code_bits(&self, level: Level, codes: &Codes) -> Vec<f64> {
             self.context.code_bits(level, &self.planes(codes).collect::<Vec<_>>())
         }
     }
 
     impl ContextModel {
-        /// `f` of each code of plane `i`, row by row, given what any code in its place would cost, in bits; `planes` in coding
-        /// order.
+        /// `f` of each code of plane `i`, row by row. `f(code, price)` is given the code and the price, in bits, of any code
+        /// in its position. `planes` are in coding order.
         pub fn each_code<T: Copy + Default + Send>(
             &self,
             level: Level,
@@ -288,22 +284,22 @@ mod bits {
         ) -> Vec<T> {
             let plane = &planes[i];
             let features = self.feature_maps(plane.scale, plane.width, plane.height, &planes[..i]);
-            let features = features.expect("planes that are in memory");
+            let features = features.expect("memory for planes as large as those that are in memory");
             let padded = pad(plane);
             let mut out = vec![T::default(); plane.codes.len()];
-            out.par_chunks_mut(BAND * plane.width).enumerate().for_each(|(band, out)| {
-                let rows = band * BAND..((band + 1) * BAND).min(plane.height);
+            out.par_chunks_mut(STRIP * plane.width).enumerate().for_each(|(strip, out)| {
+                let rows = strip * STRIP..((strip + 1) * STRIP).min(plane.height);
                 let mut out = out.iter_mut();
-                self.rows(level, plane, &padded, features.as_ref(), rows, |code, law| {
+                self.visit_rows(level, plane, &padded, features.as_ref(), rows, |code, distribution| {
                     if let Some(out) = out.next() {
-                        *out = f(code, &|code| law.bits(costs(), code));
+                        *out = f(code, &|code| distribution.bits(costs(), code));
                     }
                 });
             });
             out
         }
 
-        /// See [`PyramidModel::code_bits`]; `planes` in coding order.
+        /// See [`PyramidModel::code_bits`]; `planes` are in coding order.
         pub fn code_bits(&self, level: Level, planes: &[Plane]) -> Vec<f64> {
             let bits = |i: usize| {
                 if planes[i].codes.iter().all(|c| *c == 0) {
@@ -324,7 +320,7 @@ mod tests {
     use crate::models::pyramid::spec::Group;
     use proptest::prelude::*;
 
-    /// Repeatable noise.
+    /// Reproducible noise.
     pub struct Noise(pub u64);
     impl Noise {
         pub fn next(&mut self) -> u32 {

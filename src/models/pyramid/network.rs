@@ -1,11 +1,11 @@
-//! The weights of upsampling and synthesis in the form that the kernels take.
+//! The weights of upsampling and synthesis in the form that the kernels take; shared by decoder and training.
 
 use crate::models::pyramid::spec::{PyramidSpec, TensorSpec};
 use alloc::{vec, vec::Vec};
 use kernels::exact::pointwise::{Layer, Pointwise};
 use std::ops::Range;
 
-/// A 3x3 layer; a residual one has 1 added to the weights from each channel to itself at the centre.
+/// A 3x3 layer of `C` channels. A residual layer has 1 added to the centre weight from each channel to itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Conv {
     /// `[C][C][3][3]`
@@ -14,39 +14,46 @@ pub(crate) struct Conv {
     pub relu: bool,
 }
 
-/// Upsampling and synthesis for pictures at `1/2^finest`: maps of finer grids are zero and left out.
+/// Upsampling and synthesis of pictures at `1/2^finest`. Grids of finer scales count as zero: their maps, and the weights
+/// of these, are left out.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
+    /// Scale of the output.
     pub finest: usize,
-    /// Taps `a b c d` of each step, by the scale it leads to.
+    /// Taps `a b c d` of the upsampling to each scale.
     pub up: Vec<[f32; 4]>,
+    /// Taps `a b c d` of the filter of each scale's grids.
     pub pre: Vec<[f32; 4]>,
-    /// 1x1 layers with the stabiliser as bypass. A residual layer has 1 added to its diagonal.
+    /// The 1x1 layers, with the stabiliser as their linear bypass. A residual layer has 1 added to its diagonal.
     pub pixels: Pointwise,
+    /// The 3x3 layers.
     pub convs: Vec<Conv>,
     spec: PyramidSpec,
-    /// Places in the flat weights.
-    pub places: Places,
+    /// Where each of them stands in the flat weights.
+    pub ranges: Ranges,
 }
 
+/// Ranges of the flat list of all weights.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct Ranges {
+    /// By scale.
     pub up: Vec<Range<usize>>,
+    /// By scale.
     pub pre: Vec<Range<usize>>,
     /// Weights and bias of each layer of the trunk, then of the stabiliser.
     pub layers: Vec<(Range<usize>, Range<usize>)>,
 }
 
-impl Places {
+impl Ranges {
     fn new(spec: &PyramidSpec) -> Self {
         let tensors = spec.tensors();
         let named = |name: &str| -> Vec<TensorSpec> { tensors.iter().filter(|t| t.name == name).cloned().collect() };
-        // The file has the coarsest first.
+        // The file has the coarsest scale first.
         let by_scale = |name: &str| named(name).into_iter().rev().map(|t| t.range).collect();
         let pairs = |w: &str, b: &str| named(w).into_iter().zip(named(b)).map(|(w, b)| (w.range, b.range)).collect();
         let mut layers: Vec<_> = pairs("synth_w", "synth_b");
         layers.extend::<Vec<_>>(pairs("stab_w", "stab_b"));
-        Places { up: by_scale("up"), pre: by_scale("pre"), layers }
+        Ranges { up: by_scale("up"), pre: by_scale("pre"), layers }
     }
 }
 
@@ -78,26 +85,26 @@ impl Network {
             pixels: Pointwise { layers, bypass: vec![0.0; c * (spec.maps_at(finest as u32))] },
             convs: threes.iter().map(|l| conv(l.relu)).collect(),
             spec: spec.clone(),
-            places: Places::new(spec),
+            ranges: Ranges::new(spec),
         }
     }
 
-    /// Maps of grids that are left out.
+    /// Number of maps that are left out.
     fn absent(&self) -> usize {
         self.spec.maps() - self.spec.maps_at(self.finest as u32)
     }
 
-    /// Takes over `weights`, the flat list of [`PyramidSpec::tensors`].
+    /// Sets all weights from the flat list of [`PyramidSpec::tensors`].
     pub fn load(&mut self, weights: &[f32]) {
         let absent = self.absent();
         let four = |r: &Range<usize>| -> [f32; 4] { weights[r.clone()].try_into().expect("four taps") };
         for s in 0..self.up.len() {
-            self.up[s] = four(&self.places.up[s]);
-            self.pre[s] = four(&self.places.pre[s]);
+            self.up[s] = four(&self.ranges.up[s]);
+            self.pre[s] = four(&self.ranges.pre[s]);
         }
         let ones = self.pixels.layers.len();
         for (n, layer) in self.pixels.layers.iter_mut().enumerate() {
-            let (w, b) = &self.places.layers[n];
+            let (w, b) = &self.ranges.layers[n];
             let skip = if n == 0 { absent } else { 0 };
             let rows = weights[w.clone()].chunks_exact(layer.inputs + skip);
             for (o, (to, from)) in layer.weights.chunks_exact_mut(layer.inputs).zip(rows).enumerate() {
@@ -108,7 +115,7 @@ impl Network {
             }
             layer.bias.copy_from_slice(&weights[b.clone()]);
         }
-        let (w, b) = &self.places.layers[self.spec.trunk.len()];
+        let (w, b) = &self.ranges.layers[self.spec.trunk.len()];
         let maps = self.spec.maps();
         let rows = weights[w.clone()].chunks_exact(maps);
         for (to, from) in self.pixels.bypass.chunks_exact_mut(maps - absent).zip(rows) {
@@ -119,7 +126,7 @@ impl Network {
         }
         let c = self.spec.channels;
         for (n, conv) in self.convs.iter_mut().enumerate() {
-            let (w, b) = &self.places.layers[ones + n];
+            let (w, b) = &self.ranges.layers[ones + n];
             conv.weights.copy_from_slice(&weights[w.clone()]);
             conv.bias.copy_from_slice(&weights[b.clone()]);
             if self.spec.trunk[ones + n].residual {
@@ -130,8 +137,8 @@ impl Network {
         }
     }
 
-    /// Adds gradients in the kernels' order (weights and bias of each 1x1 layer, the bypass, weights and bias of each 3x3
-    /// layer) to those of the flat weights.
+    /// Adds gradients of the layers to `dweights`, the gradients of the flat weights. `from` has them in the order of the
+    /// kernels: weights and bias of each 1x1 layer, the bypass, weights and bias of each 3x3 layer.
     #[cfg(feature = "fit")]
     pub fn scatter_layers(&self, from: &[f32], dweights: &mut [f32]) {
         let mut at = 0;
@@ -143,16 +150,16 @@ impl Network {
         };
         let mut bias_at = 0;
         for (n, layer) in self.pixels.layers.iter().enumerate() {
-            let (w, b) = &self.places.layers[n];
+            let (w, b) = &self.ranges.layers[n];
             add(w.clone(), layer.inputs, if n == 0 { self.absent() } else { 0 }, dweights);
             add(b.clone(), 1, 0, dweights);
             bias_at += layer.weights.len() + layer.bias.len();
         }
-        let (w, b) = &self.places.layers[self.spec.trunk.len()];
+        let (w, b) = &self.ranges.layers[self.spec.trunk.len()];
         add(w.clone(), self.spec.maps() - self.absent(), self.absent(), dweights);
         let c = self.spec.channels;
         dweights[b.clone()].iter_mut().zip(&from[bias_at - c..]).for_each(|(d, v)| *d += v);
-        for (w, b) in &self.places.layers[self.pixels.layers.len()..self.spec.trunk.len()] {
+        for (w, b) in &self.ranges.layers[self.pixels.layers.len()..self.spec.trunk.len()] {
             for to in [w, b] {
                 dweights[to.clone()].iter_mut().zip(&from[at..]).for_each(|(d, v)| *d += v);
                 at += to.len();

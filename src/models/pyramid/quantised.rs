@@ -1,4 +1,4 @@
-//! Weights as the file has them: integers and power-of-two steps.
+//! The weights of a pyramid model as the file has them: for each group a quantisation step, a power of two, and integers.
 
 use super::spec::{Group, PyramidSpec, TensorSpec};
 use crate::entropy::weights::decode_weights;
@@ -7,20 +7,20 @@ use crate::entropy::weights::{encode_weights, encode_weights_f16, WeightGroup, M
 use crate::error::{Error, Result};
 use alloc::{format, vec, vec::Vec};
 
-/// Steps are `2^-exponent`, `exponent <= MAX_EXPONENT`.
+/// Quantisation steps are `2^-exponent` with `exponent` up to this.
 pub const MAX_EXPONENT: u32 = 15;
 
-/// All weights of a spec as integers, flat in the spec's order; none is further than
-/// 2047 steps from its start value.
+/// All weights of a model as integers in units of the quantisation step of their group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quantised {
-    /// One for each [`Group`].
+    /// For each [`Group`]: its step is `2^-exponent`.
     pub exponents: [u32; Group::COUNT],
+    /// Flat, in the order of [`PyramidSpec::tensors`]; none is further than 2047 from its start value.
     pub values: Vec<i16>,
 }
 
-/// The value, in 256ths, from which weight `i` of a tensor is coded: bicubic upsampling and a Dirac before
-/// it; 0 elsewhere.
+/// The start value of weight `i` of a tensor, in 256ths; the file has the difference from it. The filters start as bicubic
+/// upsampling and as the identity, everything else at 0.
 pub fn start_256(tensor: &TensorSpec, i: usize) -> i32 {
     match tensor.name {
         "up" => [-9, -27, 67, 225][i],
@@ -29,19 +29,20 @@ pub fn start_256(tensor: &TensorSpec, i: usize) -> i32 {
     }
 }
 
-/// [`start_256`] in units of the step.
+/// [`start_256`] in units of the quantisation step, halves rounded up.
 fn start(tensor: &TensorSpec, i: usize, exponent: u32) -> i16 {
-    // Steps down to 2^-15 keep 256/256 within 2^15; halves go up.
+    // At the finest step, 2^-15, the start value 1 is 2^15 and saturates.
     let v = ((start_256(tensor, i) << (exponent + 1)) + 256) >> 9;
     v.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
 impl Quantised {
+    /// The exponent of a group.
     pub fn exponent(&self, group: Group) -> u32 {
         self.exponents[group as usize]
     }
 
-    /// The weights as numbers; all of them are exact in f32.
+    /// The weights as numbers, flat; exact in f32.
     pub fn dequantise(&self, spec: &PyramidSpec) -> Vec<f32> {
         let mut weights = vec![0f32; self.values.len()];
         for t in spec.tensors() {
@@ -53,7 +54,10 @@ impl Quantised {
         weights
     }
 
-    /// Reads a weights section of `spec`.
+    /// Reads the weights section of a model of shape `spec`.
+    ///
+    /// # Errors
+    /// A section that [`decode_weights`] refuses, and steps that are not `2^0` to `2^-15`.
     pub fn read(spec: &PyramidSpec, section: &[u8]) -> Result<Self> {
         let mut q = Quantised { exponents: [0; Group::COUNT], values: vec![0; spec.weights_count()] };
         let lists: Vec<_> =
@@ -74,7 +78,7 @@ impl Quantised {
         Ok(q)
     }
 
-    /// Rounds `weights` (flat, in the spec's order) to steps of `2^-exponents[group]`; saturates.
+    /// Rounds `weights` (flat, in the spec's order) to multiples of `2^-exponents[group]`; saturates.
     #[cfg(feature = "fit")]
     pub fn new(spec: &PyramidSpec, weights: &[f32], exponents: [u32; Group::COUNT]) -> Self {
         assert!(exponents.iter().all(|&e| e <= MAX_EXPONENT) && weights.len() == spec.weights_count());
@@ -85,7 +89,7 @@ impl Quantised {
         q
     }
 
-    /// Rounds the weights of one group anew.
+    /// Rounds the weights of one group again, with another exponent.
     #[cfg(feature = "fit")]
     pub fn requantise(&mut self, spec: &PyramidSpec, weights: &[f32], group: usize, exponent: u32) {
         self.exponents[group] = exponent;
@@ -101,7 +105,7 @@ impl Quantised {
         }
     }
 
-    /// What the file has of a group: differences from the start values.
+    /// A group as the file has it: differences from the start values. `None` if it has no weights.
     #[cfg(feature = "fit")]
     fn coded(&self, spec: &PyramidSpec, group: usize) -> Option<WeightGroup> {
         let list = group_list(spec, group);
@@ -110,13 +114,13 @@ impl Quantised {
         (!list.is_empty()).then_some(WeightGroup { exponent: -(exponent as i8), values })
     }
 
-    /// What one group costs in the file, in bits.
+    /// Bits of one group in the weights section.
     #[cfg(feature = "fit")]
     pub fn group_bits(&self, spec: &PyramidSpec, group: usize) -> f64 {
         self.coded(spec, group).map_or(0.0, |g| g.bits())
     }
 
-    /// The weights section, in plain f16 on demand.
+    /// The weights section, in plain f16 if `f16`, else range-coded.
     #[cfg(feature = "fit")]
     pub fn write(&self, spec: &PyramidSpec, f16: bool) -> Vec<u8> {
         let groups: Vec<WeightGroup> = (0..Group::COUNT).filter_map(|g| self.coded(spec, g)).collect();
@@ -128,7 +132,7 @@ impl Quantised {
     }
 }
 
-/// Weights of a group: place in the flat list, tensor, index in it.
+/// The weights of a group: index in the flat list, tensor, index in the tensor.
 fn group_list(spec: &PyramidSpec, group: usize) -> Vec<(usize, TensorSpec, usize)> {
     let tensors = spec.tensors().into_iter().filter(|t| t.group as usize == group);
     tensors

@@ -1,19 +1,21 @@
 //! From integer codes to samples: the decoder's upsampling and synthesis.
 //!
-//! At `1/2^scale` the grids of scales `scale ..= depth` take part, the finer ones count as zero:
+//! For the picture at `1/2^scale` the grids of scales `scale ..= depth` are used; finer ones count as zero. With one grid a
+//! scale, and `z_j` its codes:
 //!
 //! 1. `maps(depth) = [z_depth]`; for `j = depth-1 .. scale`: `maps(j) = [pre_j(z_j), up_j(m) for m in maps(j+1)]`.
 //!    `up_j`: along rows, then along columns, `out[2u] = a x[u-2] + c x[u-1] + d x[u] + b x[u+1]` and
-//!    `out[2u+1] = b x[u-1] + d x[u] + c x[u+1] + a x[u+2]`, indices cut to the grid, outputs beyond its
-//!    size dropped. `pre_j`: along rows, then along columns, `a (x[-3] + x[3]) + b (x[-2] + x[2]) + c (x[-1] + x[1])
-//!    + d x[0]`, zero outside, plus the code itself last.
-//! 2. A pixel's maps pass through the 1x1 layers; the last adds the stabiliser: the sum starts at the two biases
-//!    (their sum), then come the stabiliser's products, then the layer's.
-//! 3. 3x3 layers, the picture's edge repeated outside; a residual layer has 1 added to its centre weights.
-//! 4. `floor(255 v + 1/2)` cut to `0 ..= 255`.
+//!    `out[2u+1] = b x[u-1] + d x[u] + c x[u+1] + a x[u+2]`; indices are clamped to the grid, outputs beyond the size of
+//!    the finer grid are dropped. `pre_j`: along rows, then along columns, `a (x[-3] + x[3]) + b (x[-2] + x[2]) +
+//!    c (x[-1] + x[1]) + d x[0]` with zeros outside; the code itself is added last.
+//! 2. The maps of a pixel pass through the 1x1 layers. The last of these adds the stabiliser: its sum starts at the sum of
+//!    both biases, then come the products of the stabiliser, then those of the layer.
+//! 3. 3x3 layers, which repeat the edge of the picture outside; a residual layer has 1 added to its centre weights.
+//! 4. A sample is `floor(255 v + 1/2)`, clamped to `0 ..= 255`.
 //!
-//! All f32, sums from the left, no fused operations, so that every machine gets the same samples. Work goes in
-//! blocks, each computed from the codes it needs: memory is bounded, and a region is the same region of the whole.
+//! All arithmetic is f32 with sums from the left and no fused operations, so that every machine gets the same samples. The
+//! picture is computed in blocks, each from the codes that it depends on: memory is bounded, and a region has the same
+//! samples as that part of the whole picture.
 
 use super::network::Network;
 use super::spec::PyramidSpec;
@@ -27,24 +29,26 @@ use kernels::exact::samples::to_samples;
 use kernels::exact::upsample::{phases, symmetric7, widen};
 use kernels::Level;
 
-/// Pixels worked on at once: maps of this size stay in the second cache.
+/// Size of a block in pixels. The ten or so maps of a block, 32 KiB each, stay in the second-level cache.
 const BLOCK_WIDTH: usize = 256;
 const BLOCK_HEIGHT: usize = 32;
 
-/// Values before and after each row.
+/// Values before and after each row: room for filter tails and for whole vectors of 16.
 const PAD: usize = 16;
 
-/// What a block at `1/2^scale` needs, scale by scale.
-struct Reach {
-    /// Pixels that each 3x3 layer reads, the last layer first; the last entry is what the 1x1 layers compute.
+/// What a region of the picture at `1/2^scale` depends on.
+struct Support {
+    /// The region, then the pixels that each 3x3 layer reads, the last layer first. The last entry is what the 1x1 layers
+    /// compute.
     layers: Vec<Rect>,
-    /// From `scale` to `depth`.
+    /// The part of the maps of each scale, from `scale` to `depth`.
     maps: Vec<Rect>,
+    /// The part of the grids of each scale, from `scale` to `depth`.
     codes: Vec<Rect>,
 }
 
-impl Reach {
-    fn new(spec: &PyramidSpec, region: Rect, size: (usize, usize), scale: u32) -> Reach {
+impl Support {
+    fn new(spec: &PyramidSpec, region: Rect, size: (usize, usize), scale: u32) -> Support {
         let size_at = |s: u32| (size.0.div_ceil(1 << s), size.1.div_ceil(1 << s));
         let (w, h) = size_at(scale);
         let mut layers = vec![region];
@@ -66,21 +70,21 @@ impl Reach {
                 r.grown(3, w, h)
             }
         });
-        Reach { codes: codes.collect(), layers, maps }
+        Support { codes: codes.collect(), layers, maps }
     }
 }
 
-/// The codes that `region` (pixels at `1/2^scale`) of a picture of `size` needs, for each grid in coding order;
-/// empty for hyper-grids and for grids finer than `scale`. `scale` is at most the spec's depth.
+/// The codes that `region` (in pixels at `1/2^scale`) of a picture of `size` depends on, for each grid in coding order;
+/// empty for hyper-grids and for grids finer than `scale`. `scale` is at most the depth of `spec`.
 pub fn support(spec: &PyramidSpec, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect> {
-    let codes = Reach::new(spec, region, size, scale).codes;
+    let codes = Support::new(spec, region, size, scale).codes;
     let grids = spec.coding_order();
     let needed = |g: &super::spec::PyramidGrid| !g.hyper && g.scale >= scale && !region.is_empty();
     grids.iter().map(|g| if needed(g) { codes[(g.scale - scale) as usize] } else { Rect::default() }).collect()
 }
 
-/// Whether [`synthesise`] can run `spec`: 1x1 layers, the last linear and with the picture's channels, then 3x3 layers
-/// of these channels; residual layers keep their width.
+/// Refuses a shape that [`synthesise`] does not run. It runs 1x1 layers, the last of them linear and with the picture's
+/// channels, then 3x3 layers of these channels; residual layers have as many inputs as outputs.
 pub fn check(spec: &PyramidSpec) -> Result<()> {
     let ones = spec.trunk.iter().take_while(|l| l.kernel == 1).count();
     let mut inputs = spec.maps();
@@ -105,8 +109,11 @@ pub fn check(spec: &PyramidSpec) -> Result<()> {
     Ok(())
 }
 
-/// Samples of `region` at `1/2^scale`: see [`Model::synthesise`](crate::models::Model::synthesise). `codes` in coding
-/// order; `weights` flat in the spec's order; `spec` has passed [`check`].
+/// Computes the samples of `region` at `1/2^scale`: see [`Model::synthesise`](crate::models::Model::synthesise). `codes`
+/// are in coding order, `weights` flat in the order of `spec`, which has passed [`check`].
+///
+/// # Errors
+/// Codes that do not cover what the region depends on, and a `scale` beyond the coarsest grid.
 pub fn synthesise(
     spec: &PyramidSpec,
     weights: &[f32],
@@ -150,50 +157,52 @@ pub fn synthesise(
     #[cfg(feature = "threads")]
     {
         use rayon::prelude::*;
-        let bands = out.par_chunks_mut(row * BLOCK_HEIGHT).enumerate();
-        bands.for_each_init(Workspace::default, |space, (b, band)| task.band(space, region, b, band));
+        let strips = out.par_chunks_mut(row * BLOCK_HEIGHT).enumerate();
+        strips.for_each_init(Workspace::default, |space, (n, strip)| task.strip(space, region, n, strip));
     }
     #[cfg(not(feature = "threads"))]
     {
         let mut space = Workspace::default();
-        let bands = out.chunks_mut(row * BLOCK_HEIGHT).enumerate();
-        bands.for_each(|(b, band)| task.band(&mut space, region, b, band));
+        let strips = out.chunks_mut(row * BLOCK_HEIGHT).enumerate();
+        strips.for_each(|(n, strip)| task.strip(&mut space, region, n, strip));
     }
     Ok(())
 }
 
-/// Rows of several maps over a rectangle: `[height][maps][stride]`, a row standing at `PAD ..` of its stride.
+/// A rectangle of several planes of one scale: `[height][count][stride]`, the values of a row at `PAD ..` of its stride.
 #[derive(Default)]
 struct Planes {
     rect: Rect,
-    maps: usize,
+    count: usize,
     stride: usize,
-    data: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl Planes {
-    fn reset(&mut self, rect: Rect, maps: usize) {
+    /// Makes room for `rect` of `count` planes. The values are arbitrary.
+    fn reset(&mut self, rect: Rect, count: usize) {
         self.stride = rect.width().next_multiple_of(16) + 2 * PAD;
-        (self.rect, self.maps) = (rect, maps);
-        let n = rect.height() * maps * self.stride;
-        if self.data.len() < n {
-            self.data.resize(n, 0.0);
+        (self.rect, self.count) = (rect, count);
+        let n = rect.height() * count * self.stride;
+        if self.values.len() < n {
+            self.values.resize(n, 0.0);
         }
     }
 
-    /// From the padding before the row on.
-    fn row(&self, y: usize, map: usize) -> &[f32] {
-        &self.data[((y - self.rect.y0) * self.maps + map) * self.stride..]
+    /// Row `y` of a plane, from its padding on, and everything after it.
+    fn row(&self, y: usize, plane: usize) -> &[f32] {
+        &self.values[((y - self.rect.y0) * self.count + plane) * self.stride..]
     }
 
-    fn row_mut(&mut self, y: usize, map: usize) -> &mut [f32] {
-        &mut self.data[((y - self.rect.y0) * self.maps + map) * self.stride..]
+    /// As [`row`](Self::row).
+    fn row_mut(&mut self, y: usize, plane: usize) -> &mut [f32] {
+        &mut self.values[((y - self.rect.y0) * self.count + plane) * self.stride..]
     }
 
-    /// Repeats the first and the last value of each row, which matters at the picture's edge only.
+    /// Repeats the first and the last value of each row into its padding. It matters at the picture's edge only.
     fn repeat_edges(&mut self) {
         let w = self.rect.width();
-        for row in self.data.chunks_exact_mut(self.stride).take(self.rect.height() * self.maps) {
+        for row in self.values.chunks_exact_mut(self.stride).take(self.rect.height() * self.count) {
             let (first, last) = (row[PAD], row[PAD + w - 1]);
             row[PAD - 2..PAD].fill(first);
             row[PAD + w..PAD + w + 2].fill(last);
@@ -201,31 +210,38 @@ impl Planes {
     }
 }
 
-/// Memory of one thread, bounded by the block.
+/// Memory of one thread, bounded by the size of a block.
 #[derive(Default)]
 struct Workspace {
+    /// Maps of the scale that is computed.
     fine: Planes,
+    /// Maps of the next coarser scale.
     coarse: Planes,
+    /// Output of the last layer that was computed.
     picture: Planes,
+    /// Output of the layer that is computed.
     next: Planes,
     scratch: Vec<f32>,
 }
 
+/// One call of [`synthesise`].
 struct Task<'a> {
     spec: &'a PyramidSpec,
     network: Network,
     level: Level,
-    /// From `scale` to `depth`, those of a scale in the order of their maps.
+    /// The synthesised grids of each scale from `scale` to `depth`, in the order of their maps.
     grids: Vec<Vec<&'a Grid>>,
+    /// Width and height of the full-size picture.
     size: (usize, usize),
+    /// The output is at `1/2^scale`.
     scale: u32,
 }
 
 impl Task<'_> {
-    /// Row of blocks `b` of the region.
-    fn band(&self, space: &mut Workspace, region: Rect, b: usize, out: &mut [u8]) {
+    /// Computes strip `n` of the region, a row of blocks, into `out`.
+    fn strip(&self, space: &mut Workspace, region: Rect, n: usize, out: &mut [u8]) {
         let c = self.spec.channels;
-        let y0 = region.y0 + b * BLOCK_HEIGHT;
+        let y0 = region.y0 + n * BLOCK_HEIGHT;
         let y1 = (y0 + BLOCK_HEIGHT).min(region.y1);
         for x0 in (region.x0..region.x1).step_by(BLOCK_WIDTH) {
             let block = Rect::new(x0, y0, (x0 + BLOCK_WIDTH).min(region.x1), y1);
@@ -240,36 +256,36 @@ impl Task<'_> {
         }
     }
 
-    /// Leaves the block's values in `space.picture`.
+    /// Computes the pixels of a block, not clamped, into `space.picture`.
     fn block(&self, space: &mut Workspace, block: Rect) {
-        let reach = Reach::new(self.spec, block, self.size, self.scale);
+        let support = Support::new(self.spec, block, self.size, self.scale);
         let Workspace { fine, coarse, picture, next, scratch } = space;
         let last = self.grids.len() - 1;
-        fine.reset(reach.maps[last], self.grids[last].len());
-        let rect = reach.maps[last];
-        for (map, grid) in self.grids[last].iter().enumerate() {
+        fine.reset(support.maps[last], self.grids[last].len());
+        let rect = support.maps[last];
+        for (plane, grid) in self.grids[last].iter().enumerate() {
             for y in rect.y0..rect.y1 {
-                codes_row(grid, y, rect.x0, &mut fine.row_mut(y, map)[PAD..][..rect.width()]);
+                code_row(grid, y, rect.x0, &mut fine.row_mut(y, plane)[PAD..][..rect.width()]);
             }
         }
         fine.repeat_edges();
         for s in (0..last).rev() {
             std::mem::swap(fine, coarse);
-            fine.reset(reach.maps[s], coarse.maps + self.grids[s].len());
+            fine.reset(support.maps[s], coarse.count + self.grids[s].len());
             self.step(s, coarse, fine, scratch);
             fine.repeat_edges();
         }
         self.pixels(fine, picture, scratch);
         for (n, conv) in self.network.convs.iter().enumerate() {
             picture.repeat_edges();
-            let to = reach.layers[self.network.convs.len() - 1 - n];
+            let to = support.layers[self.network.convs.len() - 1 - n];
             next.reset(to, self.spec.channels);
             let (stride, from) = (picture.stride, picture.rect);
             let out_stride = next.stride;
             for y in to.y0..to.y1 {
-                let near = [y.saturating_sub(1).max(from.y0), y, (y + 1).min(from.y1 - 1)];
+                let rows = [y.saturating_sub(1).max(from.y0), y, (y + 1).min(from.y1 - 1)];
                 let left = PAD + to.x0 - from.x0 - 1;
-                let rows = near.map(|y| &picture.row(y, 0)[left..]);
+                let rows = rows.map(|y| &picture.row(y, 0)[left..]);
                 let out = &mut next.row_mut(y, 0)[PAD..];
                 let n = to.width().next_multiple_of(16);
                 conv3x3(self.level, &conv.weights, &conv.bias, rows, stride, out, out_stride, n, conv.relu);
@@ -278,11 +294,11 @@ impl Task<'_> {
         }
     }
 
-    /// The 1x1 layers.
+    /// Runs the 1x1 layers.
     fn pixels(&self, maps: &Planes, picture: &mut Planes, scratch: &mut Vec<f32>) {
         let net = &self.network.pixels;
         picture.reset(maps.rect, self.spec.channels);
-        let scratch = grown(scratch, net.scratch());
+        let scratch = at_least(scratch, net.scratch());
         let n = maps.rect.width().next_multiple_of(16);
         let stride = picture.stride;
         for y in maps.rect.y0..maps.rect.y1 {
@@ -291,7 +307,8 @@ impl Task<'_> {
         }
     }
 
-    /// The maps of grid `s` (counted from `scale`) from those of the next coarser one.
+    /// One step of the upsampling: computes the maps of scale `self.scale + s` from those of the next coarser scale and from
+    /// the grids of this scale.
     fn step(&self, s: usize, coarse: &Planes, fine: &mut Planes, scratch: &mut Vec<f32>) {
         let scale = s + self.scale as usize;
         let (up, pre) = (self.network.up[scale], self.network.pre[scale]);
@@ -299,79 +316,83 @@ impl Task<'_> {
         let (w, h) = (rect.width(), rect.height());
         let n = w.next_multiple_of(16);
         let (width, height) = (self.size.0.div_ceil(1 << scale), self.size.1.div_ceil(1 << scale));
-        // Columns of the coarser maps that are widened.
+        // The columns of the coarser maps that are upsampled along their rows.
         let (u0, u1) = (rect.x0 / 2, rect.x1.div_ceil(2));
         let narrow = (u1 - u0).next_multiple_of(16);
         let wide_stride = 2 * narrow + 16;
         let wide_rows = coarse.rect.height();
-        let scratch = grown(scratch, (h + 9) * stride + wide_rows * wide_stride + 2 * narrow);
+        let scratch = at_least(scratch, (h + 9) * stride + wide_rows * wide_stride + 2 * narrow);
         let (wide, scratch) = scratch.split_at_mut(wide_rows * wide_stride);
-        let (even_wide, scratch) = scratch.split_at_mut(narrow);
-        let (odd_wide, scratch) = scratch.split_at_mut(narrow);
-        let (line, scratch) = scratch.split_at_mut(stride);
-        let (spill, filtered) = scratch.split_at_mut(stride);
+        let (even_columns, scratch) = scratch.split_at_mut(narrow);
+        let (odd_columns, scratch) = scratch.split_at_mut(narrow);
+        let (codes, scratch) = scratch.split_at_mut(stride);
+        // The kernel computes rows in pairs; a row outside the rectangle goes here.
+        let (unused, filtered) = scratch.split_at_mut(stride);
         let filtered = &mut filtered[..(h + 6) * stride];
 
-        for (map, grid) in self.grids[s].iter().enumerate() {
+        // This scale's grids, filtered along rows (rows rect.y0 - 3 .. rect.y1 + 3), then along columns.
+        for (plane, grid) in self.grids[s].iter().enumerate() {
             for (k, row) in filtered.chunks_exact_mut(stride).enumerate() {
                 match (rect.y0 + k).checked_sub(3).filter(|y| *y < height) {
                     Some(y) => {
-                        code_line(grid, y, rect, width, line);
-                        let shifted = [0, 1, 2, 3, 4, 5, 6].map(|k| &line[PAD - 3 + k..]);
+                        padded_code_row(grid, y, rect, width, codes);
+                        let shifted = [0, 1, 2, 3, 4, 5, 6].map(|k| &codes[PAD - 3 + k..]);
                         symmetric7(self.level, pre, shifted, None, row, n);
                     }
                     None => row.fill(0.0),
                 }
             }
             for y in rect.y0..rect.y1 {
-                code_line(grid, y, rect, width, line);
-                let near = [0, 1, 2, 3, 4, 5, 6].map(|k| &filtered[(y - rect.y0 + k) * stride..]);
-                symmetric7(self.level, pre, near, Some(&line[PAD..]), &mut fine.row_mut(y, map)[PAD..], n);
+                padded_code_row(grid, y, rect, width, codes);
+                let rows = [0, 1, 2, 3, 4, 5, 6].map(|k| &filtered[(y - rect.y0 + k) * stride..]);
+                symmetric7(self.level, pre, rows, Some(&codes[PAD..]), &mut fine.row_mut(y, plane)[PAD..], n);
             }
         }
 
-        let (maps, own) = (fine.maps, self.grids[s].len());
-        for m in 0..coarse.maps {
+        // The coarser maps, upsampled along rows, then along columns.
+        let (count, own) = (fine.count, self.grids[s].len());
+        for m in 0..coarse.count {
             for (y, row) in (coarse.rect.y0..coarse.rect.y1).zip(wide.chunks_exact_mut(wide_stride)) {
                 let x = &coarse.row(y, m)[PAD + u0 - 2 - coarse.rect.x0..];
-                widen(self.level, up, x, even_wide, odd_wide, row, narrow);
+                widen(self.level, up, x, even_columns, odd_columns, row, narrow);
             }
             let (top, bottom) = (coarse.rect.y0 as isize, coarse.rect.y1 as isize - 1);
             let skip = rect.x0 - 2 * u0;
             let row = |u: isize| &wide[(u.clamp(top, bottom) - top) as usize * wide_stride + skip..];
             for u in rect.y0 / 2..rect.y1.div_ceil(2) {
                 let v = u as isize;
-                let near = [row(v - 2), row(v - 1), row(v), row(v + 1), row(v + 2)];
+                let rows = [row(v - 2), row(v - 1), row(v), row(v + 1), row(v + 2)];
                 let y = 2 * u;
                 if y < rect.y0 {
-                    phases(self.level, up, near, spill, &mut fine.row_mut(y + 1, m + own)[PAD..], n);
+                    phases(self.level, up, rows, unused, &mut fine.row_mut(y + 1, m + own)[PAD..], n);
                 } else if y + 1 == rect.y1 {
-                    phases(self.level, up, near, &mut fine.row_mut(y, m + own)[PAD..], spill, n);
+                    phases(self.level, up, rows, &mut fine.row_mut(y, m + own)[PAD..], unused, n);
                 } else {
-                    let (first, second) = fine.row_mut(y, m + own).split_at_mut(maps * stride);
-                    phases(self.level, up, near, &mut first[PAD..], &mut second[PAD..], n);
+                    let (first, second) = fine.row_mut(y, m + own).split_at_mut(count * stride);
+                    phases(self.level, up, rows, &mut first[PAD..], &mut second[PAD..], n);
                 }
             }
         }
     }
 }
 
-/// `line[PAD ..]` = the codes of row `y` from `rect.x0` on, with three more on each side, zero outside the picture.
-fn code_line(grid: &Grid, y: usize, rect: Rect, width: usize, line: &mut [f32]) {
-    line.fill(0.0);
+/// Writes the codes of row `y` from `rect.x0` on to `out[PAD ..]`, with three more on each side; zeros outside the grid,
+/// which has `width` columns.
+fn padded_code_row(grid: &Grid, y: usize, rect: Rect, width: usize, out: &mut [f32]) {
+    out.fill(0.0);
     let x0 = rect.x0.saturating_sub(3);
     let x1 = (rect.x1 + 3).min(width);
-    codes_row(grid, y, x0, &mut line[PAD + x0 - rect.x0..][..x1 - x0]);
+    code_row(grid, y, x0, &mut out[PAD + x0 - rect.x0..][..x1 - x0]);
 }
 
-/// Codes of row `y` from column `x0` on.
-fn codes_row(grid: &Grid, y: usize, x0: usize, to: &mut [f32]) {
+/// Writes the codes of row `y` from column `x0` on.
+fn code_row(grid: &Grid, y: usize, x0: usize, to: &mut [f32]) {
     let at = (y - grid.rect.y0) * grid.rect.width() + x0 - grid.rect.x0;
     to.iter_mut().zip(&grid.codes[at..]).for_each(|(t, c)| *t = *c as f32);
 }
 
-/// `n` values of `scratch`, contents arbitrary.
-fn grown(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
+/// `n` values of `scratch`, which grows if need be; the values are arbitrary.
+fn at_least(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
     if scratch.len() < n {
         scratch.resize(n, 0.0);
     }
