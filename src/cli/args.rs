@@ -102,7 +102,7 @@ Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
         operands: (1, usize::MAX),
         flags: &[
             flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
-            flag("model", None, Value::Choice(&["pyramid", "gdn"]), "model family (default pyramid)")
+            flag("model", None, Value::Choice(&crate::fit::NAMES), "model family (default pyramid)")
                 .more("pyramid: smallest file for anything up to tens of megapixels. gdn: one network learned on crops, for very large pictures and groups."),
             flag("quality", Some('q'), Value::Number(0.0, 100.0), "quality, higher is better (default 75)")
                 .more("Sets lambda = 10^(-1.3 - 0.028 q)."),

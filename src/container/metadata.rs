@@ -55,7 +55,7 @@ pub fn write(items: &[Item]) -> Result<Vec<u8>> {
     }
     match out.len() as u64 <= super::header::MAX_METADATA {
         true => Ok(out),
-        false => Err(Error::format(format!("{} bytes of metadata, at most 2^26 are kept: use --strip all", out.len()))),
+        false => Err(Error::of_argument("metadata", format!("{} bytes, at most 2^26 can be kept", out.len()))),
     }
 }
 
