@@ -378,6 +378,7 @@ impl<'a> Encoder<'a> {
             Target::Psnr(db) => ("a PSNR", db, 1.0..=100.0),
             Target::MsSsim(v) => ("an MS-SSIM", v, 0.01..=1.0),
             Target::Bpp(bpp) => ("a number of bits a pixel", bpp, 1e-6..=64.0),
+            Target::Size(0) => return refuse("target", "at least 1 byte is expected".into()),
             Target::Size(bytes) => ("a size", bytes as f64, 1.0..=u64::MAX as f64),
         };
         if !range.contains(&value) {
@@ -397,7 +398,11 @@ impl<'a> Encoder<'a> {
             return refuse("tune", format!("{}: {} has {names}", o.tune.name(), family.name));
         }
         match (o.channels, &family.channels) {
-            (Some(_), None) => return refuse("channels", format!("{} has no such option", family.name)),
+            (Some(_), None) => {
+                let having = fit::FAMILIES.iter().filter(|f| f.channels.is_some()).map(|f| f.name);
+                let having = having.collect::<Vec<_>>().join(", ");
+                return refuse("channels", format!("{} has no such option, but {having}", family.name));
+            }
             (Some(n), Some(range)) if !range.contains(&n) => {
                 return refuse("channels", format!("{n}: from {} to {} is expected", range.start(), range.end()));
             }

@@ -457,7 +457,7 @@ fn a_short_time_limit_lowers_the_effort() {
     assert!(stderr(&o).lines().any(|l| l.contains("the time limit is too short for 9")), "{}", stderr(&o));
     let o = run(&["encode", "-f", "-e", "1", "--time-limit", "0", "--progress", "never", &picture]);
     done(&o);
-    assert!(stderr(&o).lines().any(|l| l.contains("the time limit left 0 of the")), "{}", stderr(&o));
+    assert!(stderr(&o).lines().any(|l| l.contains("the time limit left ")), "{}", stderr(&o));
 }
 
 /// Ctrl-C keeps a checkpoint and no output; `--resume --time-limit 0` makes the best file of it.

@@ -83,7 +83,11 @@ fn encoder<'a>(args: &Args) -> Result<Encoder<'a>> {
     if let Some(channels) = args.integer("channels") {
         encoder = encoder.channels(channels as usize);
     }
-    encoder.check()?;
+    let flag = TARGETS.into_iter().find(|name| args.has(name));
+    encoder.check().map_err(|e| match (e.argument(), flag) {
+        (Some("target"), Some(flag)) => Failure::from(e).at(format!("--{flag}")),
+        _ => e.into(),
+    })?;
     Ok(encoder)
 }
 

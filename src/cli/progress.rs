@@ -37,8 +37,6 @@ impl ProgressLine {
     /// Shows `p`, unless the last one was shown just now.
     pub fn show(&mut self, p: &Progress) {
         let now = Instant::now();
-        // Nothing is known before the first measurement.
-        let (Some(psnr), Some(bytes)) = (p.psnr, p.bytes) else { return };
         if self.mode == Mode::Silent || now < self.next {
             return;
         }
@@ -48,15 +46,17 @@ impl ProgressLine {
             let json = Json::new()
                 .integer("step", p.step)
                 .integer("steps", p.steps)
-                .number("psnr", psnr)
-                .number("bytes", bytes)
+                .number("psnr", p.psnr)
+                .number("bytes", p.bytes)
                 .number("seconds", (now - self.started).as_secs_f64())
                 .number("seconds_left", left.map(|l| l.as_secs_f64()));
             report::say(&json.end());
             return;
         }
         let left = left.map_or(String::new(), |l| format!("  {} left", report::time(l)));
-        let line = format!("step {}/{}  {psnr:.2} dB  {}{left}", p.step, p.steps, report::size(bytes));
+        let psnr = p.psnr.map_or(String::new(), |db| format!("  {db:.2} dB"));
+        let bytes = p.bytes.map_or(String::new(), |b| format!("  {}", report::size(b)));
+        let line = format!("step {}/{}{psnr}{bytes}{left}", p.step, p.steps);
         let _ = write!(io::stderr(), "\r{line:<70}\r");
         self.shown = true;
     }

@@ -179,13 +179,13 @@ pub struct Anneal {
     pub betas: (f32, f32),
     /// Steps for each look at the bits.
     pub bits_every: u64,
-    /// Bits weigh this much more than lambda says.
+    /// The rate is weighted by this much more than lambda.
     pub rate_weight: f64,
     /// Bits that a code halfway between two integers is charged besides.
     pub whole: f32,
 }
 
-/// Looks at the bits are the rate_weight part of a step; their gradients change slowly and serve the steps between as well.
+/// Gradients of the rate are the most expensive part of a step; they change slowly and serve the steps between as well.
 /// Measured on crops at equal time: 1.1 % of J less than at every step.
 const BITS_EVERY: u64 = 3;
 
@@ -240,7 +240,7 @@ mod tests {
     use crate::fit::pyramid::reference::{short_fit, waves};
     use crate::fit::pyramid::train::Trainer;
 
-    /// Steps of a touch-up at the lambda of the fit make no file rate_weight.
+    /// Steps of a touch-up at the lambda of the fit make no file more costly.
     #[test]
     fn touch_ups_do_not_spoil_a_fit() {
         let (side, lambda, steps) = (64, 1e-3, 150);
