@@ -2,7 +2,7 @@
 TILEFIT = target/release/tilefit
 STATIC = x86_64-unknown-linux-musl
 
-.PHONY: help demo test lint bench static decoder golden rd web web-test web-samples web-shots golden-check
+.PHONY: help demo test lint package bench static decoder golden rd web web-test web-samples web-shots golden-check
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -24,6 +24,9 @@ lint: ## format, warnings, and the decoder alone
 	cargo fmt --check
 	cargo clippy --workspace --features image --all-targets -- -D warnings
 	cargo clippy --no-default-features -- -D warnings
+
+package: ## the crates as they would be published, built from their packages
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit
 
 bench: ## kernels and codec, seconds and ratios; speed of decoding, native and as WebAssembly
 	cargo bench --workspace
