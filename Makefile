@@ -1,6 +1,6 @@
 # Names for command lines; no logic.
 TILEFIT = target/release/tilefit
-STATIC = x86_64-unknown-linux-musl
+STATIC = $(shell uname -m)-unknown-linux-musl
 
 .PHONY: help demo test lint package bench static decoder capi golden rd web web-test web-samples web-shots golden-check
 
