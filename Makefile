@@ -1,8 +1,8 @@
 # Names for command lines; no logic.
 TILEFIT = target/release/tilefit
-STATIC = x86_64-unknown-linux-musl
+STATIC = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: help demo test lint bench static decoder golden rd web web-test web-samples web-shots golden-check
+.PHONY: help demo test lint package bench static decoder capi golden rd web web-test web-samples web-shots golden-check
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -18,6 +18,7 @@ demo: ## encode the nebula picture, decode it, compare it with JPEG (below three
 
 test: ## all tests
 	cargo test --workspace --features image
+	cargo test -p tilefit-capi --profile capi
 	cargo test --no-default-features --lib
 
 lint: ## format, warnings, and the decoder alone
@@ -25,18 +26,24 @@ lint: ## format, warnings, and the decoder alone
 	cargo clippy --workspace --features image --all-targets -- -D warnings
 	cargo clippy --no-default-features -- -D warnings
 
+package: ## the crates as they would be published, built from their packages
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit
+
 bench: ## kernels and codec, seconds and ratios; speed of decoding, native and as WebAssembly
 	cargo bench --workspace
 	scripts/speed.sh
 
-static: ## the release binary without shared libraries, 3 MB at most
+static: ## the release binary without shared libraries, of at most 5 MB
 	. scripts/toolchain.sh && need_target $(STATIC)
 	cargo build --release --bin tilefit --target $(STATIC)
-	ls -l target/$(STATIC)/release/tilefit
-	test $$(stat -c %s target/$(STATIC)/release/tilefit) -le 3000000
+	@size=$$(stat -c %s target/$(STATIC)/release/tilefit) && \
+		echo "target/$(STATIC)/release/tilefit: $$size bytes, at most 5000000" && test $$size -le 5000000
 
 decoder: ## tilefit-decode as a static binary of at most 500 KB
 	scripts/decoder.sh
+
+capi: ## the decoder for C: target/capi/libtilefit_capi.a, with capi/tilefit.h
+	cargo build -p tilefit-capi --profile capi
 
 golden: ## files that must decode to the same samples for ever
 	cargo test --test conformance

@@ -1,5 +1,5 @@
 /* The Tilefit decoder. All functions may be called from any thread; nothing is kept between calls, nothing has to be
- * freed. Link libtilefit_capi.a, and on Linux -lpthread -ldl -lm. */
+ * freed. Link libtilefit_capi.a (`make capi` builds it), and on Linux -lpthread -ldl -lm. */
 #ifndef TILEFIT_H
 #define TILEFIT_H
 

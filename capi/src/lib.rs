@@ -261,3 +261,34 @@ pub unsafe extern "C" fn tilefit_metadata(
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(size: usize, work: impl FnOnce() -> Result<()>) -> (c_int, String) {
+        let mut text = vec![b'?'; size];
+        // SAFETY: `size` bytes are there.
+        let code = unsafe { guarded(text.as_mut_ptr().cast(), size, work) };
+        let end = text.iter().position(|b| *b == 0).unwrap_or(0);
+        (code, String::from_utf8(text[..end].to_vec()).unwrap())
+    }
+
+    /// Runs in the profile of the library that is given away, too, where no panic may leave it either.
+    #[test]
+    fn a_panic_is_an_error() {
+        assert_eq!(run(80, || panic!("on purpose")), (INTERNAL, "a defect of the Tilefit library".to_owned()));
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        let fail = || Err(usage("größer"));
+        assert_eq!(run(80, fail), (USAGE, "größer".to_owned()));
+        assert_eq!(run(5, fail), (USAGE, "gr".to_owned() + "ö"));
+        assert_eq!(run(4, fail), (USAGE, "gr".to_owned()));
+        assert_eq!(run(1, fail), (USAGE, String::new()));
+        // SAFETY: there is no place for a message.
+        assert_eq!(unsafe { guarded(std::ptr::null_mut(), 9, fail) }, USAGE);
+        assert_eq!(run(9, || Ok(())).0, 0);
+    }
+}

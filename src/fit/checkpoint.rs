@@ -6,7 +6,7 @@
 //! ```
 //! Little-endian. The optimisers' moments are not kept: they start anew.
 
-use super::Options;
+use super::options::{Options, EFFORTS};
 use crate::container::crc::crc32;
 use crate::error::{Error, Result};
 use crate::image::Picture;
@@ -95,7 +95,7 @@ impl Checkpoint {
 
     /// Refuses a checkpoint of other pictures or options.
     pub fn check(&self, key: u64) -> Result<()> {
-        match self.key == key && super::estimate::EFFORTS.contains(&self.effort) {
+        match self.key == key && EFFORTS.contains(&self.effort) {
             true => Ok(()),
             false => Err(unusable("the checkpoint is of another picture or of other options")),
         }

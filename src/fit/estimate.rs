@@ -3,12 +3,10 @@
 //! Rough figures for two cores: each family has measured some efforts, the others follow from their steps. Other machines
 //! differ.
 
-use super::{Cost, Family, Options};
+use super::options::{Options, EFFORTS};
+use super::{Cost, Family};
 use crate::error::{Class, Error, Result};
 use std::time::Duration;
-
-/// Efforts there are.
-pub const EFFORTS: std::ops::RangeInclusive<u32> = 1..=9;
 
 /// A fit may be cut to this part of its estimate: its networks still learn, and the next lower effort would hardly make a
 /// smaller file. Cut further, networks that are made for long fits stay far from converged.

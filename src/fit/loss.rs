@@ -1,7 +1,7 @@
 //! Distortions of a window of the picture, with gradients: MSE, 1 - SSIM (Wang et al. 2004) and 1 - MS-SSIM
 //! (Wang et al. 2003).
 
-use crate::fit::Tune;
+use super::options::Tune;
 use crate::tensor::Shape;
 use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
 use kernels::fast::Scratch;
@@ -11,6 +11,14 @@ use kernels::{Level, Window};
 pub const MS_SSIM_UNIT: f64 = 0.02;
 /// The same for 1 - SSIM, which is some three times as large at equal quality.
 pub const SSIM_UNIT: f64 = 0.007;
+
+impl Tune {
+    /// What a decoded picture is judged by: MSE of samples in `[0, 1]`, or `0.02 (1 - MS-SSIM)` where there is one.
+    pub fn distortion(self, mse: f64, ms_ssim: impl FnOnce() -> Option<f64>) -> f64 {
+        let similarity = if self == Tune::MsSsim { ms_ssim() } else { None };
+        similarity.map_or(mse, |s| (1.0 - s) * MS_SSIM_UNIT)
+    }
+}
 
 /// Working memory of one lane.
 #[derive(Debug, Default)]

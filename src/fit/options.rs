@@ -1,6 +1,7 @@
 //! What a fit is asked for.
 
-use super::loss;
+/// Efforts there are.
+pub const EFFORTS: std::ops::RangeInclusive<u32> = 1..=9;
 
 /// What the file is asked to be. `lambda` weighs bits: loss = MSE + lambda * bpp, MSE over samples in [0, 1].
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -38,12 +39,6 @@ pub enum Tune {
 }
 
 impl Tune {
-    /// What a decoded picture is judged by: MSE of samples in `[0, 1]`, or `0.02 (1 - MS-SSIM)` where there is one.
-    pub fn distortion(self, mse: f64, ms_ssim: impl FnOnce() -> Option<f64>) -> f64 {
-        let similarity = if self == Tune::MsSsim { ms_ssim() } else { None };
-        similarity.map_or(mse, |s| (1.0 - s) * loss::MS_SSIM_UNIT)
-    }
-
     /// The name that options and reports use.
     pub fn name(self) -> &'static str {
         match self {

@@ -151,21 +151,6 @@ impl LambdaControl {
     }
 }
 
-/// Narrows `range` of lambda around the one at which a quality that falls with lambda is `wanted`: `halvings` of the
-/// range of its logarithm.
-pub fn narrow(range: (f64, f64), halvings: u32, wanted: f64, quality: impl Fn(f64) -> f64) -> (f64, f64) {
-    let (mut low, mut high) = range;
-    for _ in 0..halvings {
-        let middle = (low * high).sqrt();
-        if quality(middle) > wanted {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    (low, high)
-}
-
 /// How far a gap to the target closed, in parts of the move of `ln lambda` that was made for it; `None` at an end of
 /// lambda's range, where nothing moves and nothing is learned.
 pub fn response(before: f64, now: f64, moved: f64) -> Option<f64> {

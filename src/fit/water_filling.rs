@@ -6,7 +6,6 @@
 //! bits on photographs from 0.05 to 1.5 bpp. A target's first lambda comes from here; the fit corrects it.
 
 use super::dct::{self, Dct};
-use super::target;
 use crate::image::Picture;
 
 const SIDE: usize = 16;
@@ -69,8 +68,23 @@ impl Spectrum {
 
     /// The lambda at which a falling `quality` is `wanted`.
     pub fn solve(&self, wanted: f64, quality: impl Fn(&Self, f64) -> f64) -> f64 {
-        target::narrow((1e-7, 1.0), 50, wanted, |lambda| quality(self, lambda)).0
+        narrow((1e-7, 1.0), 50, wanted, |lambda| quality(self, lambda)).0
     }
+}
+
+/// Narrows `range` of lambda around the one at which a quality that falls with lambda is `wanted`: `halvings` of the
+/// range of its logarithm.
+pub fn narrow(range: (f64, f64), halvings: u32, wanted: f64, quality: impl Fn(f64) -> f64) -> (f64, f64) {
+    let (mut low, mut high) = range;
+    for _ in 0..halvings {
+        let middle = (low * high).sqrt();
+        if quality(middle) > wanted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (low, high)
 }
 
 /// Planes of one block in an orthonormal colour space; beyond the picture its edge is repeated.

@@ -6,7 +6,7 @@
 
 use crate::fit::dct::{self, Dct};
 use crate::fit::loss::from_rgb;
-use crate::fit::target;
+use crate::fit::water_filling::narrow;
 use crate::image::Picture;
 use crate::models::gdn::GdnSpec;
 use std::f64::consts::LN_2;
@@ -89,7 +89,7 @@ impl Bands {
 
     /// The lambda at which `quality`, which falls with it, is `wanted`.
     pub fn solve(&self, given: Option<usize>, wanted: f64, quality: impl Fn(&Plan) -> f64) -> f64 {
-        let (low, high) = target::narrow((1e-6, 0.3), 16, wanted, |lambda| quality(&self.plan(lambda, given)));
+        let (low, high) = narrow((1e-6, 0.3), 16, wanted, |lambda| quality(&self.plan(lambda, given)));
         (low * high).sqrt()
     }
 
