@@ -1,7 +1,7 @@
-//! Reverse-mode differentiation: a tape remembers which layer functions were called and with what.
+//! Reverse-mode differentiation: a tape records which layer functions were called with which tensors.
 //!
-//! Values and gradients live in two arenas that grow to the largest graph seen and are then reused. One tape
-//! serves one sample; a batch is several tapes, whose parameter gradients are summed in a fixed order.
+//! Values and gradients are in two arenas, which grow to the size of the largest graph and are then reused. A tape has the
+//! graph of one sample. A batch has several tapes, whose parameter gradients are summed in a fixed order.
 
 use crate::layers::conv2d::Conv2d;
 use crate::layers::conv_transpose2d::ConvTranspose2d;
@@ -14,35 +14,43 @@ use std::ops::Range;
 /// A layer function.
 #[derive(Clone, Copy, Debug)]
 pub enum Function {
+    /// Convolution.
     Conv2d(Conv2d),
+    /// Transposed convolution.
     ConvTranspose2d(ConvTranspose2d),
+    /// Normalisation.
     Gdn(Gdn),
 }
 
-/// A function and where its parameters stand in the flat list: weights and bias, or gamma and beta.
+/// A function and the ranges of its parameters in the flat list.
 #[derive(Clone, Debug)]
 pub struct Layer {
+    /// What it computes.
     pub function: Function,
+    /// Weights, or gamma.
     pub weights: Range<usize>,
+    /// Bias, or beta.
     pub bias: Range<usize>,
 }
 
-/// Layers with their parameters of this step, ready for all tapes.
+/// Layers with their parameters of this step, shared by all tapes.
 #[derive(Debug)]
 pub struct Layers {
+    /// The layers, in the order of [`Tape::call`]'s numbers.
     pub list: Vec<Layer>,
     packed: Vec<PackedConv>,
-    /// Parameters as the functions take them, flat.
+    /// The parameters as the functions take them, flat. After a change call [`pack`](Self::pack).
     pub values: Vec<f32>,
 }
 
 impl Layers {
+    /// Layers without parameters yet.
     pub fn new(list: Vec<Layer>) -> Self {
         let packed = list.iter().map(|_| PackedConv::default()).collect();
         Layers { list, packed, values: Vec::new() }
     }
 
-    /// Packs `self.values` for the layers of `which`.
+    /// Brings the weights in `self.values` of the layers `which` into the order of the kernels.
     pub fn pack(&mut self, which: Range<usize>) {
         for (layer, packed) in self.list[which.clone()].iter().zip(&mut self.packed[which]) {
             let w = &self.values[layer.weights.clone()];
@@ -58,7 +66,9 @@ impl Layers {
 /// A tensor on the tape.
 #[derive(Clone, Copy, Debug)]
 pub struct Var {
+    /// Its shape.
     pub shape: Shape,
+    /// Where its values start in the arena.
     at: usize,
     /// Its number on the tape.
     index: usize,
@@ -70,58 +80,68 @@ impl Var {
     }
 }
 
+/// What computed a tensor from another.
 #[derive(Clone, Copy, Debug)]
-enum Step {
-    /// `layer`; what a GDN keeps starts at `kept`.
+enum Operation {
+    /// Layer number `layer`. What a normalisation keeps for its backward pass starts at `kept` in the arena.
     Layer { layer: usize, kept: usize },
     /// The output is the input plus a constant.
     Shift,
 }
 
+/// One operation of the graph, from `x` to `y`.
 #[derive(Debug)]
 struct Node {
-    step: Step,
+    operation: Operation,
     x: Var,
     y: Var,
 }
 
-/// Records one sample's graph.
+/// The graph of one sample.
 #[derive(Debug)]
 pub struct Tape {
     level: Level,
+    /// Arena of the values of all tensors.
     values: Vec<f32>,
+    /// Arena of their gradients, at the same indices.
     gradients: Vec<f32>,
-    /// Whether anything was added to the gradient of each tensor: until then what stands there is old.
-    touched: Vec<bool>,
+    /// For each tensor whether its gradient was written; until then the arena has values of an earlier graph there.
+    written: Vec<bool>,
+    /// In the order of the calls.
     nodes: Vec<Node>,
+    /// Used length of the arenas.
     end: usize,
+    /// Working memory of the kernels.
     pub scratch: Scratch,
 }
 
 impl Tape {
+    /// An empty tape whose functions run with the instructions of `level`.
     pub fn new(level: Level) -> Self {
         Tape {
             level,
             values: vec![],
             gradients: vec![],
-            touched: vec![],
+            written: vec![],
             nodes: vec![],
             end: 0,
             scratch: Scratch::default(),
         }
     }
 
+    /// The instructions that the functions run with.
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Forgets the graph, keeps the memory.
+    /// Removes all tensors and operations; the memory stays allocated.
     pub fn clear(&mut self) {
         self.nodes.clear();
-        self.touched.clear();
+        self.written.clear();
         self.end = 0;
     }
 
+    /// Reserves `n` values at the end of the arenas and returns where they start.
     fn reserve(&mut self, n: usize) -> usize {
         let at = self.end;
         self.end += n;
@@ -132,48 +152,50 @@ impl Tape {
         at
     }
 
-    /// A leaf; the caller fills it with [`value_mut`](Self::value_mut).
+    /// Adds a tensor without an operation; the caller writes its values with [`value_mut`](Self::value_mut).
     pub fn leaf(&mut self, shape: Shape) -> Var {
         let at = self.reserve(shape.len());
-        self.touched.push(false);
-        Var { shape, at, index: self.touched.len() - 1 }
+        self.written.push(false);
+        Var { shape, at, index: self.written.len() - 1 }
     }
 
+    /// The values of a tensor.
     pub fn value(&self, v: Var) -> &[f32] {
         &self.values[v.range()]
     }
 
+    /// The values of a tensor.
     pub fn value_mut(&mut self, v: Var) -> &mut [f32] {
         &mut self.values[v.range()]
     }
 
-    /// The gradient that losses and [`backward`](Self::backward) left.
+    /// The gradient of a tensor, as losses and [`backward`](Self::backward) left it; zeros if nothing was added to it.
     pub fn gradient(&mut self, v: Var) -> &mut [f32] {
         let gradient = &mut self.gradients[v.range()];
-        if !std::mem::replace(&mut self.touched[v.index], true) {
+        if !std::mem::replace(&mut self.written[v.index], true) {
             gradient.fill(0.0);
         }
         gradient
     }
 
-    /// Value, gradient and the kernels' working memory at once, for losses.
+    /// Values and gradient of a tensor and the working memory of the kernels at once, for losses.
     pub fn value_and_gradient(&mut self, v: Var) -> (&[f32], &mut [f32], &mut Scratch) {
         self.gradient(v);
         (&self.values[v.range()], &mut self.gradients[v.range()], &mut self.scratch)
     }
 
-    /// `x` plus what `shift` adds to a copy of it.
+    /// A new tensor: a copy of `x` to which `shift` adds constants. The gradient passes through unchanged.
     pub fn shifted(&mut self, x: Var, shift: impl FnOnce(&mut [f32])) -> Var {
         let y = self.leaf(x.shape);
         let (before, after) = self.values.split_at_mut(y.at);
         let y_values = &mut after[..y.shape.len()];
         y_values.copy_from_slice(&before[x.range()]);
         shift(y_values);
-        self.nodes.push(Node { step: Step::Shift, x, y });
+        self.nodes.push(Node { operation: Operation::Shift, x, y });
         y
     }
 
-    /// Calls layer `i`.
+    /// A new tensor: the output of layer `i` for `x`.
     pub fn call(&mut self, layers: &Layers, i: usize, x: Var) -> Var {
         let layer = &layers.list[i];
         let output = match layer.function {
@@ -203,24 +225,24 @@ impl Tape {
                 f.forward(self.level, x.shape.plane(), x_values, bias, w, y_values, norm, scratch)
             }
         }
-        self.nodes.push(Node { step: Step::Layer { layer: i, kept }, x, y });
+        self.nodes.push(Node { operation: Operation::Layer { layer: i, kept }, x, y });
         y
     }
 
-    /// Walks the tape back from the gradients that losses left. `d` (flat, of `layers.values`) `+=` gradients.
-    /// The gradient of `constant`, a leaf, is not computed.
+    /// Propagates the gradients that losses left from the last operation to the first. Adds the gradients by
+    /// `layers.values` to `d`, flat. The gradient of `constant`, a tensor without an operation, is not computed.
     pub fn backward(&mut self, layers: &Layers, constant: Option<Var>, d: &mut [f32]) {
         let scratch = &mut self.scratch;
-        for Node { step, x, y } in self.nodes.iter().rev() {
-            // Nothing depends on it.
-            if !self.touched[y.index] {
+        for Node { operation, x, y } in self.nodes.iter().rev() {
+            // No loss depends on this tensor.
+            if !self.written[y.index] {
                 continue;
             }
             let wanted = constant.is_none_or(|c| c.at != x.at);
-            let add = std::mem::replace(&mut self.touched[x.index], wanted);
+            let add = std::mem::replace(&mut self.written[x.index], wanted);
             let (before, after) = self.gradients.split_at_mut(y.at);
             let (dx, dy) = (&mut before[x.range()], &after[..y.shape.len()]);
-            let Step::Layer { layer: i, kept } = *step else {
+            let Operation::Layer { layer: i, kept } = *operation else {
                 match add {
                     true => dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy),
                     false => dx.copy_from_slice(dy),
@@ -230,7 +252,7 @@ impl Tape {
             let dx = if wanted { dx } else { &mut [][..] };
             let layer = &layers.list[i];
             let x_values = &self.values[x.range()];
-            let (dw, db) = two(d, &layer.weights, &layer.bias);
+            let (dw, db) = both(d, &layer.weights, &layer.bias);
             match layer.function {
                 Function::Conv2d(f) => {
                     f.backward(self.level, x.shape, x_values, &layers.packed[i], dy, add, dx, dw, db, scratch)
@@ -248,8 +270,8 @@ impl Tape {
     }
 }
 
-/// Two parts of `d` that do not overlap.
-fn two<'a>(d: &'a mut [f32], a: &Range<usize>, b: &Range<usize>) -> (&'a mut [f32], &'a mut [f32]) {
+/// The parts `a` and `b` of `d`, which do not overlap.
+fn both<'a>(d: &'a mut [f32], a: &Range<usize>, b: &Range<usize>) -> (&'a mut [f32], &'a mut [f32]) {
     if a.start < b.start {
         let (low, high) = d.split_at_mut(b.start);
         (&mut low[a.clone()], &mut high[..b.len()])
@@ -265,8 +287,8 @@ mod tests {
     use crate::fit::rng::Rng;
     use proptest::prelude::*;
 
-    /// An analysis and synthesis of any small size: gradients of all parameters and of the input along random
-    /// directions, and no growth of the arenas after the first pass.
+    /// A small analysis and synthesis: checks the gradients of all parameters and of the input along random directions, and
+    /// that the arenas do not grow after the first pass.
     fn whole_graph(n: usize, channels: usize, height: usize, width: usize, seed: u64) {
         let mut rng = Rng::stream(seed, 0, 0);
         let mut at = 0;
@@ -292,7 +314,7 @@ mod tests {
         let mut run = |values: &[f32], x: &[f32], d: &mut [f32]| {
             layers.values = values.to_vec();
             layers.pack(0..4);
-            // What an earlier graph left is not read.
+            // Gradients of an earlier graph must not be read.
             tape.gradients.fill(f32::NAN);
             tape.clear();
             let input = tape.leaf(shape);
@@ -306,7 +328,7 @@ mod tests {
             let (y, dy, _) = tape.value_and_gradient(v);
             dy.copy_from_slice(&target[..dy.len()]);
             let mut loss: f64 = y.iter().zip(&target).map(|(y, t)| f64::from(y * t)).sum();
-            // A second loss on a tensor in the middle, as the rate is one.
+            // A second loss on a tensor in the middle of the graph, as the rate of the codes is.
             let (y, dy, _) = tape.value_and_gradient(shifted);
             dy.iter_mut().zip(&target).for_each(|(d, t)| *d += t);
             loss += y.iter().zip(&target).map(|(y, t)| f64::from(y * t)).sum::<f64>();

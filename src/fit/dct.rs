@@ -1,4 +1,4 @@
-//! Orthonormal 2-D DCT-II of square blocks, in f64: for statistics of pictures, not for speed.
+//! Orthonormal 2-D DCT-II of square blocks in f64, for statistics of pictures. It is simple, not fast.
 
 use crate::image::Picture;
 use std::f64::consts::PI;
@@ -6,11 +6,12 @@ use std::f64::consts::PI;
 /// The transform of blocks of `side * side` values.
 pub struct Dct {
     side: usize,
-    /// `[frequency][place]`
+    /// The 1-D basis, `[frequency][position]`.
     basis: Vec<f64>,
 }
 
 impl Dct {
+    /// The transform of blocks of `side * side` values.
     pub fn new(side: usize) -> Self {
         let one = |i: usize| {
             let (k, x) = ((i / side) as f64, (i % side) as f64);
@@ -20,12 +21,12 @@ impl Dct {
         Dct { side, basis: (0..side * side).map(one).collect() }
     }
 
-    /// Coefficients `[vertical][horizontal frequency]` of `block`, `[y][x]`.
+    /// The coefficients, `[vertical frequency][horizontal frequency]`, of `block`, `[y][x]`.
     pub fn of(&self, block: &[f64]) -> Vec<f64> {
         self.rows(&self.rows(block))
     }
 
-    /// The 1-D transform of each row, transposed: twice gives the 2-D transform.
+    /// The 1-D transforms of the rows, transposed; applied twice it is the 2-D transform.
     fn rows(&self, block: &[f64]) -> Vec<f64> {
         let bases = self.basis.chunks_exact(self.side);
         let dot = |b: &[f64], row: &[f64]| b.iter().zip(row).map(|(b, v)| b * v).sum();
@@ -33,11 +34,12 @@ impl Dct {
     }
 }
 
-/// Blocks of `side * side` pixels spread over `pictures`, at most about `most`: each picture with a left and a top edge.
-pub fn spread(pictures: &[Picture], side: usize, most: usize) -> impl Iterator<Item = (&Picture, usize, usize)> {
+/// Blocks of `side * side` pixels, `limit` or a few more, spread evenly over all pictures: each with its picture, left edge
+/// and top edge. Blocks at the right and bottom edges may reach beyond the picture.
+pub fn spread(pictures: &[Picture], side: usize, limit: usize) -> impl Iterator<Item = (&Picture, usize, usize)> {
     let across = move |p: &Picture| p.width.div_ceil(side);
     let blocks = move |p: &Picture| across(p) * p.height.div_ceil(side);
-    let stride = pictures.iter().map(blocks).sum::<usize>().div_ceil(most);
+    let stride = pictures.iter().map(blocks).sum::<usize>().div_ceil(limit);
     pictures
         .iter()
         .flat_map(move |p| (0..blocks(p)).step_by(stride).map(move |n| (p, n % across(p) * side, n / across(p) * side)))
@@ -47,7 +49,7 @@ pub fn spread(pictures: &[Picture], side: usize, most: usize) -> impl Iterator<I
 mod tests {
     use super::*;
 
-    /// A cosine is one coefficient, in the place of its frequencies.
+    /// A cosine has one coefficient, at its frequencies.
     #[test]
     fn finds_a_wave() {
         let wave = |k: usize, x: usize, side: usize| (PI * k as f64 * (x as f64 + 0.5) / side as f64).cos();

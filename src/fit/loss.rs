@@ -1,5 +1,6 @@
-//! Distortions of a window of the picture, with gradients: MSE, 1 - SSIM (Wang et al. 2004) and 1 - MS-SSIM
-//! (Wang et al. 2003).
+//! Distortions of a window of a picture, with gradients: MSE, 1 - SSIM (Wang et al., "Image quality assessment: from error
+//! visibility to structural similarity", 2004) and 1 - MS-SSIM (Wang et al., "Multiscale structural similarity for image
+//! quality assessment", 2003).
 
 use super::options::Tune;
 use crate::tensor::Shape;
@@ -7,9 +8,10 @@ use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
 use kernels::fast::Scratch;
 use kernels::{Level, Window};
 
-/// What one unit of 1 - MS-SSIM counts in units of MSE.
+/// How many units of MSE, of samples in `[0, 1]`, one unit of 1 - MS-SSIM counts. With it the same lambda gives files of
+/// roughly the same size under both distortions.
 pub const MS_SSIM_UNIT: f64 = 0.02;
-/// The same for 1 - SSIM, which is some three times as large at equal quality.
+/// The same for 1 - SSIM, which at equal quality is about three times as large as 1 - MS-SSIM.
 pub const SSIM_UNIT: f64 = 0.007;
 
 impl Tune {
@@ -20,41 +22,47 @@ impl Tune {
     }
 }
 
-/// Working memory of one lane.
+/// Working memory of one thread.
 #[derive(Debug, Default)]
 pub struct Work {
     samples: Vec<f32>,
     gradient: Vec<f32>,
 }
 
-/// Sums over a window's samples.
+/// Sums over the samples of one window or of several.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Distortion {
+    /// Squared errors, samples in `[0, 1]`.
     pub squares: f64,
+    /// Number of samples.
     pub samples: f64,
-    /// What is minimised, times `samples`.
+    /// The distortion that is minimised, in units of MSE, times `samples`.
     pub cost: f64,
 }
 
 impl Distortion {
+    /// Adds the sums of another window.
     pub fn add(&mut self, o: &Distortion) {
         self.squares += o.squares;
         self.samples += o.samples;
         self.cost += o.cost;
     }
 
+    /// Mean squared error, samples in `[0, 1]`.
     pub fn mse(&self) -> f64 {
         self.squares / self.samples.max(1.0)
     }
 }
 
-/// YCoCg of RGB: the inverse of the decoder's transform.
+/// YCoCg of RGB, the inverse of [`to_rgb`](crate::models::gdn::to_rgb).
 pub fn from_rgb(r: f32, g: f32, b: f32) -> [f32; 3] {
     [0.25 * (r + b) + 0.5 * g, 0.5 * (r - b), 0.5 * g - 0.25 * (r + b)]
 }
 
-/// The distortion of `window` of `planes` (YCoCg, or grey) against `target` (RGB or grey samples of the window
-/// alone); `d += gain * ` the gradient of `cost`.
+/// The distortion between `window` of `planes` (YCoCg or grey, of shape `shape`) and `target`, the RGB or grey samples of
+/// that window as planes in `[0, 1]`. Adds `gain` times the gradient of [`Distortion::cost`] by `planes` to `d`.
+///
+/// A window that is too small for SSIM or MS-SSIM is judged by MSE.
 pub fn distortion(
     level: Level,
     tune: Tune,
@@ -128,12 +136,12 @@ mod tests {
     use crate::fit::rng::Rng;
     use proptest::prelude::*;
 
-    /// Half of the difference: a smaller one drowns in what MS-SSIM rounds.
+    /// Half of the difference of the finite differences. With a smaller one the rounding errors of MS-SSIM dominate.
     const H: f32 = 1e-2;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
-        /// Every distortion, through the colour transform, over windows of any size and place.
+        /// Every distortion, through the colour transform, over windows of any size and position.
         #[test]
         fn gradients_are_those_of_the_cost(
             which in 0usize..3, grey: bool, height in 1usize..40, width in 1usize..40,
@@ -145,7 +153,7 @@ mod tests {
             let shape = Shape::new(channels, top + height + bottom, left + width + right);
             let window = Window { y0: top, x0: left, height, width };
             let target: Vec<f32> = (0..channels * height * width).map(|_| rng.unit()).collect();
-            // The target and little noise, so that no scale's similarity comes near 0, where its power is steep.
+            // The target plus little noise, so that the similarity of no scale is near 0, where its power is steep.
             let mut x: Vec<f32> = (0..shape.len()).map(|_| 0.05 * (rng.unit() - 0.5)).collect();
             for i in 0..height * width {
                 let t = |c: usize| target[c * height * width + i];
@@ -163,7 +171,7 @@ mod tests {
             for k in 0..3 {
                 let mut dir: Vec<f32> = x.iter().map(|_| rng.unit() - 0.5).collect();
                 if k == 0 {
-                    // Along the gradient itself, where a wrong factor shows most.
+                    // Along the gradient itself a wrong factor makes the largest difference.
                     let largest = d.iter().fold(1e-9f32, |m, v| m.max(v.abs()));
                     dir.iter_mut().zip(&d).for_each(|(to, v)| *to = v / largest);
                 }

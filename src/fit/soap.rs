@@ -1,59 +1,78 @@
-//! SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024), for small dense layers.
+//! SOAP, Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al., "SOAP: improving and stabilizing Shampoo using
+//! Adam", 2024), for small dense layers.
 //!
-//! For a weight matrix with gradient G `[rows, cols]`: `L <- b2 L + (1-b2) G G^T`, `R <- b2 R + (1-b2) G^T G`,
-//! with eigenvectors QL and QR. Adam runs on `QL^T G QR` and its step is rotated back.
-//! Vectors (biases, filter taps) get plain Adam.
+//! A weight matrix with gradient `G`, `[rows, cols]`, has two running Gram matrices, `L <- b2 L + (1 - b2) G G^T` and
+//! `R <- b2 R + (1 - b2) G^T G`, with eigenvectors `QL` and `QR`. Adam runs on `QL^T G QR`; its step is rotated back.
+//! Vectors (biases, filter taps) have plain Adam.
 
 use kernels::fast::gemm::{gemm, Matrix};
 
-/// One tensor of the flat parameter list: `rows x cols`, row-major, from `start`.
+/// One tensor of the flat list of parameters, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
+    /// Where it starts in the list.
     pub start: usize,
+    /// Rows.
     pub rows: usize,
+    /// Values of a row.
     pub cols: usize,
 }
 
 /// Hyper-parameters of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct SoapRate {
+    /// Learning rate.
     pub lr: f32,
+    /// Decay of the first moments.
     pub beta1: f32,
+    /// Decay of the second moments and of the Gram matrices.
     pub beta2: f32,
+    /// Added to the root of the second moments, in units of the gradient.
     pub eps: f32,
-    /// Decoupled weight decay, times `lr`.
+    /// Decoupled weight decay, multiplied by `lr`.
     pub decay: f32,
     /// Steps between two updates of the eigenbasis.
     pub refresh: u32,
 }
 
+/// The authors' values but for the learning rate, which the caller sets.
 impl Default for SoapRate {
     fn default() -> Self {
         SoapRate { lr: 1e-2, beta1: 0.95, beta2: 0.95, eps: 1e-8, decay: 0.01, refresh: 10 }
     }
 }
 
-/// One mode's preconditioner: the running Gram matrix and its eigenvectors (columns of `q`).
+/// The preconditioner of one side of a matrix, its rows or its columns.
 #[derive(Clone)]
-struct Mode {
+struct Preconditioner {
+    /// Size of that side.
     n: usize,
+    /// The running Gram matrix, `[n][n]`.
     gram: Vec<f32>,
+    /// Its eigenvectors, the columns of `[n][n]`.
     q: Vec<f32>,
-    /// The old index of each column at the last refresh.
+    /// The index that each column had before the last refresh.
     order: Vec<usize>,
-    /// The columns that a refresh works on, one after the other.
+    /// Working memory of a refresh: columns, one after the other.
     columns: Vec<f64>,
 }
 
-/// Bound on one step in the eigenbasis, in units of `lr`.
+/// Bound on one step in the eigenbasis, in units of `lr`. After a change of basis the second moments may be those of
+/// another direction, and far too small. Adam's steps rarely exceed 1, so any bound of this order works.
 const LARGEST_STEP: f32 = 2.0;
 
-/// Modes wider than this keep the plain basis.
+/// Sides longer than this keep the plain basis, because the time of a refresh grows with their cube. The networks of family
+/// `pyramid` have sides up to 48.
 const WIDEST: usize = 128;
 
-impl Mode {
-    fn new(n: usize) -> Option<Mode> {
-        (2..=WIDEST).contains(&n).then(|| Mode {
+/// Sweeps of the Jacobi method. It converges quadratically: matrices of these sizes are diagonal to f64's precision after
+/// fewer, and a sweep over a diagonal matrix does nothing.
+const JACOBI_SWEEPS: usize = 12;
+
+impl Preconditioner {
+    /// `None` for sides without an eigenbasis of their own.
+    fn new(n: usize) -> Option<Preconditioner> {
+        (2..=WIDEST).contains(&n).then(|| Preconditioner {
             n,
             gram: vec![0.0; n * n],
             q: identity(n),
@@ -63,33 +82,36 @@ impl Mode {
     }
 }
 
+/// A tensor and the preconditioners of its rows and its columns.
 #[derive(Clone)]
 struct Tensor {
     shape: Shape,
-    left: Option<Mode>,
-    right: Option<Mode>,
+    left: Option<Preconditioner>,
+    right: Option<Preconditioner>,
 }
 
 /// Optimiser state for a flat list of weights.
 #[derive(Clone)]
 pub struct Soap {
     tensors: Vec<Tensor>,
-    /// First moment, in the plain basis between steps.
+    /// First moments, in the plain basis.
     m: Vec<f32>,
-    /// Second moment, in the eigenbasis.
+    /// Second moments, in the eigenbasis.
     v: Vec<f32>,
+    /// Calls of [`step`](Self::step).
     steps: u32,
     scratch: [Vec<f32>; 3],
 }
 
 impl Soap {
+    /// State for tensors of these shapes.
     pub fn new(shapes: impl IntoIterator<Item = Shape>) -> Self {
         let tensors: Vec<Tensor> = shapes
             .into_iter()
             .map(|shape| {
                 let matrix = shape.rows > 1 && shape.cols > 1;
-                let mode = |n| if matrix { Mode::new(n) } else { None };
-                Tensor { shape, left: mode(shape.rows), right: mode(shape.cols) }
+                let side = |n| if matrix { Preconditioner::new(n) } else { None };
+                Tensor { shape, left: side(shape.rows), right: side(shape.cols) }
             })
             .collect();
         let n = tensors.iter().map(|t| t.shape.start + t.shape.rows * t.shape.cols).max().unwrap_or(0);
@@ -103,7 +125,7 @@ impl Soap {
         }
     }
 
-    /// One step on `weights` with gradient `grad` (flat lists). The first call only sets the bases up.
+    /// Makes one step of `weights` with gradient `grad`, flat lists. The first call only computes the eigenbases.
     pub fn step(&mut self, weights: &mut [f32], grad: &[f32], rate: &SoapRate) {
         let first = self.steps == 0;
         self.steps += 1;
@@ -124,7 +146,7 @@ impl Soap {
                 rotate(tensor, m, b, c, true);
                 for ((v, g), m) in v.iter_mut().zip(a.iter()).zip(b.iter_mut()) {
                     *v = rate.beta2 * *v + (1.0 - rate.beta2) * g * g;
-                    // After a change of basis `v` may lag behind: no direction takes more than a few full steps.
+                    // Bounded because after a change of basis `v` may still be too small.
                     *m = (correction * *m / (v.sqrt() + rate.eps)).clamp(-LARGEST_STEP, LARGEST_STEP);
                 }
                 a[..g.len()].copy_from_slice(&b[..g.len()]);
@@ -141,8 +163,8 @@ impl Soap {
                 accumulate(&mut right.gram, g, rows, cols, true, keep);
             }
             if first {
-                for mode in [&mut tensor.left, &mut tensor.right].into_iter().flatten() {
-                    eigenvectors(mode);
+                for side in [&mut tensor.left, &mut tensor.right].into_iter().flatten() {
+                    eigenvectors(side);
                 }
             } else if refresh {
                 let v = &mut self.v[start..][..rows * cols];
@@ -159,24 +181,25 @@ impl Soap {
     }
 }
 
+/// The identity matrix.
 fn identity(n: usize) -> Vec<f32> {
     (0..n * n).map(|i| if i / n == i % n { 1.0 } else { 0.0 }).collect()
 }
 
-/// `gram <- keep * gram + (1-keep) * G G^T` (`G^T G` for the right mode).
+/// `gram <- keep * gram + (1 - keep) * G G^T`, or `G^T G` for the right side.
 fn accumulate(gram: &mut [f32], g: &[f32], rows: usize, cols: usize, right: bool, keep: f32) {
     let g = Matrix::new(g, rows, cols);
     let g = if right { g.transposed() } else { g };
     gemm(1.0 - keep, g, g.transposed(), keep, gram);
 }
 
-/// `out = QL^T x QR` (`QL x QR^T` when not `forward`).
+/// Rotates `x` into the eigenbases, `out = QL^T x QR`, or, if not `forward`, back, `out = QL x QR^T`.
 fn rotate(t: &Tensor, x: &[f32], out: &mut [f32], scratch: &mut [f32], forward: bool) {
     let (rows, cols) = (t.shape.rows, t.shape.cols);
     let (scratch, out) = (&mut scratch[..rows * cols], &mut out[..rows * cols]);
     match &t.left {
         None => scratch.copy_from_slice(x),
-        Some(Mode { n, q, .. }) => {
+        Some(Preconditioner { n, q, .. }) => {
             let q = Matrix::new(q, *n, *n);
             let q = if forward { q.transposed() } else { q };
             gemm(1.0, q, Matrix::new(x, rows, cols), 0.0, scratch);
@@ -184,7 +207,7 @@ fn rotate(t: &Tensor, x: &[f32], out: &mut [f32], scratch: &mut [f32], forward: 
     }
     match &t.right {
         None => out.copy_from_slice(scratch),
-        Some(Mode { n, q, .. }) => {
+        Some(Preconditioner { n, q, .. }) => {
             let q = Matrix::new(q, *n, *n);
             let q = if forward { q } else { q.transposed() };
             gemm(1.0, Matrix::new(scratch, rows, cols), q, 0.0, out);
@@ -192,6 +215,7 @@ fn rotate(t: &Tensor, x: &[f32], out: &mut [f32], scratch: &mut [f32], forward: 
     }
 }
 
+/// Moves the values of a matrix: entry `(i, j)` takes the one at index `from(i, j)`.
 fn permute(v: &mut [f32], scratch: &mut [f32], from: impl Fn(usize, usize) -> usize, rows: usize, cols: usize) {
     scratch[..v.len()].copy_from_slice(v);
     for i in 0..rows {
@@ -201,12 +225,12 @@ fn permute(v: &mut [f32], scratch: &mut [f32], from: impl Fn(usize, usize) -> us
     }
 }
 
-/// All eigenvectors by cyclic Jacobi rotations, in descending order of eigenvalue.
-fn eigenvectors(mode: &mut Mode) {
-    let n = mode.n;
-    let mut a: Vec<f64> = mode.gram.iter().map(|&x| x as f64).collect();
+/// Sets `side.q` to all eigenvectors of the Gram matrix, in descending order of eigenvalue, by cyclic Jacobi rotations.
+fn eigenvectors(side: &mut Preconditioner) {
+    let n = side.n;
+    let mut a: Vec<f64> = side.gram.iter().map(|&x| x as f64).collect();
     let mut q: Vec<f64> = identity(n).iter().map(|&x| x as f64).collect();
-    for _ in 0..12 {
+    for _ in 0..JACOBI_SWEEPS {
         for p in 0..n {
             for r in p + 1..n {
                 let off = a[p * n + r];
@@ -238,15 +262,15 @@ fn eigenvectors(mode: &mut Mode) {
     order.sort_by(|&i, &j| a[j * n + j].total_cmp(&a[i * n + i]));
     for i in 0..n {
         for (j, &from) in order.iter().enumerate() {
-            mode.q[i * n + j] = q[i * n + from] as f32;
+            side.q[i * n + j] = q[i * n + from] as f32;
         }
     }
 }
 
-/// One step of orthogonal iteration: `Q <- qr(A Q)` with the columns sorted by `diag(Q^T A Q)`, descending.
-/// `order` gets the old index of each new column.
-fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) {
-    let Mode { n, gram, q, order, columns } = mode;
+/// One step of orthogonal iteration, `Q <- qr(A Q)` for the Gram matrix `A`, with the columns sorted by `diag(Q^T A Q)`,
+/// descending. Sets `order` to the old index of each new column.
+fn refresh_basis(side: &mut Preconditioner, scratch: &mut [f32]) {
+    let Preconditioner { n, gram, q, order, columns } = side;
     let n = *n;
     let aq = &mut scratch[..n * n];
     gemm(1.0, Matrix::new(gram, n, n), Matrix::new(q, n, n), 0.0, aq);
@@ -255,19 +279,20 @@ fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) {
     }
     order.iter_mut().enumerate().for_each(|(i, o)| *o = i);
     order.sort_unstable_by(|&i, &j| columns[j].total_cmp(&columns[i]).then(i.cmp(&j)));
-    // Gram-Schmidt. A column without a direction of its own keeps its old one, or takes any that is left.
+    // Gram-Schmidt. A column that depends on those before it is replaced by its old value, or by the first unit vector
+    // that does not depend on them.
     for (k, &j) in order.iter().enumerate() {
         let (basis, rest) = columns.split_at_mut(k * n);
-        let fresh = (0..n + 2).any(|attempt| {
+        let independent = (0..n + 2).any(|attempt| {
             let value = |i: usize| match attempt {
                 0 => f64::from(aq[i * n + j]),
                 1 => f64::from(q[i * n + j]),
                 _ => f64::from(u8::from(i == attempt - 2)),
             };
             rest[..n].iter_mut().enumerate().for_each(|(i, c)| *c = value(i));
-            remainder(&mut rest[..n], basis)
+            orthonormalise(&mut rest[..n], basis)
         });
-        assert!(fresh, "fewer than n columns leave a unit vector");
+        assert!(independent, "of n unit vectors one is independent of fewer than n columns");
     }
     for (j, column) in columns.chunks_exact(n).enumerate() {
         for (i, c) in column.iter().enumerate() {
@@ -276,9 +301,9 @@ fn refresh_basis(mode: &mut Mode, scratch: &mut [f32]) {
     }
 }
 
-/// Leaves of `column` what it has beside the orthonormal vectors of `basis`, as a unit vector; false if that is no more
-/// than rounding noise.
-fn remainder(column: &mut [f64], basis: &[f64]) -> bool {
+/// Removes from `column` its parts along the orthonormal vectors of `basis` and scales the rest to length 1. Returns false
+/// if the rest is no more than rounding error.
+fn orthonormalise(column: &mut [f64], basis: &[f64]) -> bool {
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
     let length = norm(column);
     for _ in 0..2 {
@@ -330,10 +355,10 @@ mod tests {
         }
         let end = loss_and_grad(&w, &mut g);
         assert!(end < 0.1 * start, "{start} -> {end}");
-        for mode in [soap.tensors[0].left.as_ref(), soap.tensors[0].right.as_ref()].into_iter().flatten() {
-            for i in 0..mode.n {
-                for j in 0..mode.n {
-                    let dot: f32 = (0..mode.n).map(|k| mode.q[k * mode.n + i] * mode.q[k * mode.n + j]).sum();
+        for side in [soap.tensors[0].left.as_ref(), soap.tensors[0].right.as_ref()].into_iter().flatten() {
+            for i in 0..side.n {
+                for j in 0..side.n {
+                    let dot: f32 = (0..side.n).map(|k| side.q[k * side.n + i] * side.q[k * side.n + j]).sum();
                     let want = if i == j { 1.0 } else { 0.0 };
                     assert!((dot - want).abs() < 1e-3, "{i} {j} {dot}");
                 }
@@ -344,16 +369,16 @@ mod tests {
     #[test]
     fn eigenvectors_diagonalise() {
         let n = 7;
-        let mut mode = Mode::new(n).unwrap();
+        let mut side = Preconditioner::new(n).unwrap();
         for i in 0..n {
             for j in 0..n {
-                mode.gram[i * n + j] = (0..4).map(|k| ((i * k + k) as f32).sin() * ((j * k + k) as f32).sin()).sum();
+                side.gram[i * n + j] = (0..4).map(|k| ((i * k + k) as f32).sin() * ((j * k + k) as f32).sin()).sum();
             }
         }
-        eigenvectors(&mut mode);
+        eigenvectors(&mut side);
         for a in 0..n {
             for b in 0..n {
-                let form: f32 = (0..n * n).map(|k| mode.q[k / n * n + a] * mode.gram[k] * mode.q[k % n * n + b]).sum();
+                let form: f32 = (0..n * n).map(|k| side.q[k / n * n + a] * side.gram[k] * side.q[k % n * n + b]).sum();
                 assert!(a == b || form.abs() < 1e-4, "{a} {b} {form}");
             }
         }

@@ -1,30 +1,35 @@
-//! What a lambda will buy, before any fit: reverse water-filling over the picture's own spectrum.
+//! An estimate of rate and distortion at any lambda before the fit: reverse water-filling over the spectrum of the pictures.
 //!
-//! Coefficients `c` of an orthonormal 16x16 DCT of decorrelated colour stand for independent sources
-//! (Cover, Thomas, chapter 10): at water level `t` each keeps the error `min(c^2, t)` and costs
-//! `max(0, log2(c^2 / t)) / 2` bits. A fit at `lambda` behaves as `t = 2.35 lambda`: within 0.6 dB and 30 % of the
-//! bits on photographs from 0.05 to 1.5 bpp. A target's first lambda comes from here; the fit corrects it.
+//! The coefficients `c` of an orthonormal 16x16 DCT of the picture, in decorrelated colours, count as independent Gaussian
+//! sources of variance `c^2` (Cover, Thomas, "Elements of information theory", chapter 10). At water level `t` each has the
+//! error `min(c^2, t)` and takes `max(0, log2(c^2 / t)) / 2` bits. A fit at `lambda` reaches about what `t = 2.35 lambda`
+//! predicts: on photographs from 0.05 to 1.5 bits a pixel within 0.6 dB and 30 % of the bits. The estimate gives the first
+//! lambda for a target, which the fit then corrects.
 
 use super::dct::{self, Dct};
 use crate::image::Picture;
 
+/// Side of a block of the DCT.
 const SIDE: usize = 16;
 
-/// Water level for each unit of lambda.
+/// Water level for each unit of lambda, fitted to the rates and errors of fits of photographs (see above).
 const LEVEL: f64 = 2.35;
 
-/// Blocks looked at, at most: more do not change the sums.
+/// About how many blocks are transformed, spread over all pictures. It bounds the time for large pictures.
 const BLOCKS: usize = 4096;
 
-/// Energies of the coefficients of a picture's blocks, ascending, with their running sums.
+/// The spectrum of pictures: energies of the coefficients of their blocks.
 pub struct Spectrum {
+    /// Squared coefficients in ascending order.
     energies: Vec<f64>,
+    /// Sums of the first energies.
     sums: Vec<f64>,
-    /// Samples a pixel.
+    /// Samples of a pixel.
     channels: f64,
 }
 
 impl Spectrum {
+    /// The spectrum of pictures with the same number of channels.
     pub fn new(pictures: &[Picture]) -> Spectrum {
         let dct = Dct::new(SIDE);
         let planes = dct::spread(pictures, SIDE, BLOCKS).flat_map(|(p, left, top)| block(p, left, top));
@@ -37,11 +42,11 @@ impl Spectrum {
         Spectrum { sums: sums.collect(), energies, channels: pictures.first().map_or(1, |p| p.channels) as f64 }
     }
 
-    /// Mean squared error, samples in `[0, 1]`.
+    /// Mean squared error at `lambda`, samples in `[0, 1]`.
     fn mse(&self, lambda: f64) -> f64 {
         let (level, below) = self.level(lambda);
-        let kept = (self.energies.len() - below) as f64 * level;
-        (kept + below.checked_sub(1).map_or(0.0, |i| self.sums[i])) / self.energies.len() as f64
+        let above = (self.energies.len() - below) as f64 * level;
+        (above + below.checked_sub(1).map_or(0.0, |i| self.sums[i])) / self.energies.len() as f64
     }
 
     /// PSNR in dB at `lambda`.
@@ -61,12 +66,13 @@ impl Spectrum {
         self.bpp(lambda) + self.mse(lambda) / lambda
     }
 
+    /// The water level at `lambda`, and the number of coefficients below it.
     fn level(&self, lambda: f64) -> (f64, usize) {
         let level = LEVEL * lambda;
         (level, self.energies.partition_point(|e| *e < level))
     }
 
-    /// The lambda at which a falling `quality` is `wanted`.
+    /// The lambda, between 1e-7 and 1, at which `quality`, which falls with lambda, is `wanted`.
     pub fn solve(&self, wanted: f64, quality: impl Fn(&Self, f64) -> f64) -> f64 {
         narrow((1e-7, 1.0), 50, wanted, |lambda| quality(self, lambda)).0
     }
@@ -87,7 +93,8 @@ pub fn narrow(range: (f64, f64), halvings: u32, wanted: f64, quality: impl Fn(f6
     (low, high)
 }
 
-/// Planes of one block in an orthonormal colour space; beyond the picture its edge is repeated.
+/// The planes of one block in an orthonormal colour space (for RGB: sum, red minus blue, green against both). Beyond the
+/// picture its edge is repeated.
 fn block(p: &Picture, left: usize, top: usize) -> Vec<Vec<f64>> {
     let sample = |i: usize, c: usize| {
         let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
@@ -117,7 +124,7 @@ mod tests {
         Picture { width, height, channels, samples: (0..width * height * channels).map(|_| next()).collect() }
     }
 
-    /// The transform keeps energies, so at a level above all of them the error is the picture itself.
+    /// The transform is orthonormal: at a level above all coefficients the error is the energy of the picture.
     #[test]
     fn energy_is_kept() {
         let p = noise(32, 48, 3);
