@@ -3,12 +3,10 @@
 mod common;
 
 use common::Table;
-use kernels::exact::conv_transpose2d::{ConvTranspose, PackedConvTranspose};
-use kernels::exact::gdn::PackedGdn;
 use kernels::fast::gdn::Gdn;
 use kernels::fast::gemm::{gemm, gemm_scalar, Matrix};
 use kernels::fast::{conv2d as c2, conv_transpose2d as ct, gdn as g, ssim as sm, PackedConv, Scratch};
-use kernels::{exact, Conv2d, ConvTranspose2d, Level, Window};
+use kernels::{Conv2d, ConvTranspose2d, Level};
 use tilefit::fit::soap::{Shape as SoapShape, Soap, SoapRate};
 
 /// Values in [-0.5, 0.5) without a pattern.
@@ -29,7 +27,6 @@ fn main() {
     }
     products(&table);
     similarity(&table);
-    decode(&table);
 }
 
 /// Dense products of the sizes that the optimiser's bases have, and the optimiser's step itself.
@@ -155,43 +152,5 @@ fn similarity(table: &Table) {
         table.row(&format!("{name}/gradient/3x{side}x{side}"), macs, || {
             sm::ms_ssim(level, side, side, weights, &a, &b, 1.0, &mut db, &mut scratch);
         });
-    }
-}
-
-/// The decoder's exact synthesis of a 256x256 region with 32 channels.
-fn decode(table: &Table) {
-    let n = 32;
-    let layer = |out_channels| ConvTranspose { in_channels: n, out_channels, kernel: 5, stride: 2, padding: 2 };
-    let window = |side| Window { y0: 0, x0: 0, height: side, width: side };
-    let mut total = (0.0, 0);
-    for (out_channels, side) in [(n, 32), (n, 64), (3, 128)] {
-        let layer = layer(out_channels);
-        let packed = PackedConvTranspose::new(layer, &noise(n * out_channels * 25), &noise(out_channels));
-        let (x, mut y) = (noise(n * side * side), vec![0.0; out_channels * 4 * side * side]);
-        let macs = x.len() * out_channels * 25;
-        let t = table.row(&format!("exact/conv_transpose2d/{n}-{out_channels}/k5/{side}"), macs, || {
-            exact::conv_transpose2d::conv_transpose2d(
-                Level::best(),
-                &packed,
-                &window(side),
-                &x,
-                &window(2 * side),
-                &mut y,
-            )
-        });
-        total = (total.0 + t, total.1 + macs);
-    }
-    for side in [64, 128] {
-        let packed = PackedGdn::new(&vec![1.0; n], &vec![0.01; n * n]);
-        let (x, mut y) = (noise(n * side * side), vec![0.0; n * side * side]);
-        let macs = n * x.len();
-        let t = table.row(&format!("exact/igdn/{n}/{side}"), macs, || {
-            exact::gdn::inverse_gdn(Level::best(), &packed, side * side, &x, &mut y)
-        });
-        total = (total.0 + t, total.1 + macs);
-    }
-    if total.0 > 0.0 {
-        table.print("exact/synthesis/32/256x256", total.1, total.0);
-        println!("    {:.2} megapixels/s", 65536e-6 / total.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Upsampling and synthesis of the pyramid on one thread, ten passes a row: `cargo bench --bench synth`.
+//! Upsampling and synthesis of the pyramid, and synthesis of family `gdn`, on one thread: `cargo bench --bench synth`.
 //!
 //! Multiplications: what the definition needs, three times that for forward and backward.
 #![allow(clippy::disallowed_methods)]
@@ -8,9 +8,11 @@ mod common;
 use common::Table;
 use tilefit::fit::pyramid::padded_grid::PaddedGrid;
 use tilefit::fit::pyramid::synth::SynthModel;
+use tilefit::models::gdn::weights::{Kind, Quantised as Gdn};
+use tilefit::models::gdn::{GdnModel, GdnSpec};
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::models::pyramid::synthesis::synthesise;
-use tilefit::models::{Codes, Grid};
+use tilefit::models::{Codes, Grid, Model};
 use tilefit::{Level, Rect};
 
 /// Multiplications a pixel of upsampling, 1x1 layers and 3x3 layers.
@@ -31,11 +33,54 @@ fn macs(spec: &PyramidSpec) -> f64 {
 /// Runs in a row: the clock's own step must not count.
 const RUNS: usize = 10;
 
+/// The synthesis of family `gdn` with all weights of its hidden layers, and with one in twenty, as effort 1 leaves them
+/// on smooth pictures; in strips of 64 rows, as the decoder takes them in wide pictures.
+fn gdn(table: &Table) {
+    let (width, height, rows) = (1024, 256, 64);
+    for n in [12, 16, 20, 24] {
+        for (weights, every) in [("dense", 1), ("sparse", 20)] {
+            let spec = GdnSpec::new(n, 3);
+            let tensors = spec.tensors();
+            let mut values: Vec<i16> = (0..spec.weights_count()).map(|i| (20.0 * noise(i)) as i16 | 1).collect();
+            for (t, i) in tensors.iter().flat_map(|t| t.range.clone().map(move |i| (t, i))) {
+                match t.kind {
+                    Kind::Hidden | Kind::Gamma if i % every != 0 => values[i] = 0,
+                    Kind::Beta | Kind::Gamma => values[i] = values[i].abs(),
+                    _ => {}
+                }
+            }
+            let model = GdnModel::from_quantised(spec, Gdn { exponents: vec![8; tensors.len()], values });
+            let mut grid = Grid::new(Rect::whole(width, height).shrunk(3), n);
+            grid.codes.iter_mut().enumerate().for_each(|(i, c)| *c = (3.0 * noise(i)) as i16);
+            let (codes, mut out) = (vec![grid], vec![0; 3 * rows * width]);
+            for level in Level::available() {
+                let name = format!("gdn/{}/n{n}/{weights}", level.name());
+                if !table.wants(&name) {
+                    continue;
+                }
+                let macs = model.macs_per_pixel() * (width * height) as f64;
+                let time = table.row(&name, macs as usize, || {
+                    for y in (0..height).step_by(rows) {
+                        let strip = Rect::new(0, y, width, y + rows);
+                        model.synthesise(level, &codes, (width, height), strip, 0, &mut out).expect("its codes");
+                    }
+                });
+                println!("    {:.2} megapixels/s", (width * height) as f64 / 1e6 / time);
+            }
+        }
+    }
+}
+
+/// Values in [-1, 1) without a pattern.
+fn noise(i: usize) -> f32 {
+    (i.wrapping_mul(2654435761) >> 8 & 0xffff) as f32 / 32768.0 - 1.0
+}
+
 fn main() {
     let table = Table::new();
+    gdn(&table);
     let (width, height) = (768, 512);
     let pixels = width * height;
-    let noise = |i: usize| (i.wrapping_mul(2654435761) >> 8 & 0xffff) as f32 / 32768.0 - 1.0;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().expect("a pool");
     for hidden in [8, 16, 48] {
         let spec = PyramidSpec::preset(3, pixels, 10, 4, hidden);

@@ -8,7 +8,8 @@ use crate::tensor::Shape;
 use kernels::exact::conv_transpose2d as exact;
 #[cfg(feature = "fit")]
 use kernels::fast::{self, PackedConv, Scratch};
-use kernels::{Level, Window};
+#[cfg(feature = "fit")]
+use kernels::Level;
 
 /// The sizes of a transposed convolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +30,7 @@ impl ConvTranspose2d {
         self.inputs * self.outputs * self.kernel * self.kernel
     }
 
-    /// Weights and bias in the order of the decoder's kernels.
+    /// Weights as the decoder reads them; [`exact::ConvTransposeRun`] is its pass.
     pub fn exact(&self, w: &[f32], bias: &[f32]) -> exact::PackedConvTranspose {
         let layer = exact::ConvTranspose {
             in_channels: self.inputs,
@@ -48,12 +49,6 @@ impl ConvTranspose2d {
         // `to` is at least 1 where there is anything to compute.
         let hi = ((to + reach).saturating_sub(1) / self.stride + 1).min(side);
         (lo, hi.max(lo))
-    }
-
-    /// The decoder's pass, with exact kernels: window `ys` of the output from window `xs` of the input, which has at least
-    /// the [`support`](Self::support) of `ys`.
-    pub fn run(level: Level, w: &exact::PackedConvTranspose, xs: &Window, x: &[f32], ys: &Window, y: &mut [f32]) {
-        exact::conv_transpose2d(level, w, xs, x, ys, y);
     }
 }
 
@@ -126,6 +121,8 @@ impl ConvTranspose2d {
 mod tests {
     use super::*;
     use crate::layers::check;
+    use kernels::exact::map::{Frame, Map};
+    use kernels::Window;
     use proptest::prelude::*;
 
     proptest! {
@@ -162,9 +159,15 @@ mod tests {
             let exact = layer.exact(&w, &b);
             let whole = Window { y0: 0, x0: 0, height, width };
             let all = Window { y0: 0, x0: 0, height: out.height, width: out.width };
-            let mut run = vec![0.0; out.len()];
-            ConvTranspose2d::run(check::level(), &exact, &whole, &x, &all, &mut run);
-            prop_assert!(run.iter().zip(&y).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
+            let (mut from, mut to) = (Map::default(), Map::default());
+            from.reset(inputs, exact.layer().support(&all), &whole);
+            for (c, y) in (0..inputs).flat_map(|c| (0..height).map(move |y| (c, y))) {
+                from.row_mut(c, y, 0)[..width].copy_from_slice(&x[(c * height + y) * width..][..width]);
+            }
+            to.reset(outputs, Frame::from(&all), &all);
+            exact::ConvTransposeRun::new(&exact, None).run(check::level(), &from, &all, &mut to);
+            let run = (0..outputs).flat_map(|c| (0..out.height).map(move |y| (c, y))).flat_map(|(c, y)| to.row(c, y, 0));
+            prop_assert!(run.zip(&y).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
         }
     }
 

@@ -1,12 +1,11 @@
 //! Generalised divisive normalisation and its inverse (Balle, Laparra, Simoncelli, "Density modeling of images using a
 //! generalized normalization transformation", 2016): `y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)` at each pixel; the
-//! inverse multiplies by the root.
+//! inverse multiplies by the root. The decoder runs it behind a transposed convolution, see
+//! [`kernels::exact::conv_transpose2d`].
 //!
 //! `beta > 0` and `gamma >= 0` must hold. The fit moves unconstrained parameters `p`; the layer uses
 //! `v = max(p, sqrt(least + o^2))^2 - o^2`, with `o = 2^-18` and `least` 1e-6 for beta, 0 for gamma, as the authors do.
 
-use kernels::exact::gdn as exact;
-#[cfg(feature = "fit")]
 use kernels::fast::{self, Scratch};
 use kernels::Level;
 
@@ -19,35 +18,23 @@ pub struct Gdn {
     pub inverse: bool,
 }
 
-impl Gdn {
-    /// The decoder's pass of the inverse over `x` and `y`, `[channels][pixels]`, with exact kernels.
-    pub fn run(level: Level, g: &exact::PackedGdn, pixels: usize, x: &[f32], y: &mut [f32]) {
-        exact::inverse_gdn(level, g, pixels, x, y);
-    }
-}
-
 /// `o^2` in the formula above.
-#[cfg(feature = "fit")]
 const PEDESTAL: f32 = 1.0 / (1u64 << 36) as f32;
 /// The smallest beta that the fit uses.
-#[cfg(feature = "fit")]
 pub const LEAST_BETA: f32 = 1e-6;
 
 /// The parameter `p` of a value `v`.
-#[cfg(feature = "fit")]
 pub fn parameter_of(v: f32) -> f32 {
     (v.max(0.0) + PEDESTAL).sqrt()
 }
 
 /// The value `v` of a parameter `p`, at least `least`.
-#[cfg(feature = "fit")]
 pub fn value_of(p: f32, least: f32) -> f32 {
     let p = p.max((least + PEDESTAL).sqrt());
     p * p - PEDESTAL
 }
 
 /// The gradient by `p` from that by `v`. Below the bound it is zero, unless descent would move `p` up.
-#[cfg(feature = "fit")]
 pub fn parameter_gradient(p: f32, least: f32, dv: f32) -> f32 {
     let bound = (least + PEDESTAL).sqrt();
     let d = 2.0 * p.max(bound) * dv;
@@ -58,7 +45,6 @@ pub fn parameter_gradient(p: f32, least: f32, dv: f32) -> f32 {
     }
 }
 
-#[cfg(feature = "fit")]
 impl Gdn {
     fn sized(&self, pixels: usize) -> fast::gdn::Gdn {
         fast::gdn::Gdn { channels: self.channels, pixels, inverse: self.inverse }
@@ -100,7 +86,7 @@ impl Gdn {
     }
 }
 
-#[cfg(all(test, feature = "fit"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::layers::check;
@@ -109,7 +95,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn backward_is_the_gradient_and_run_is_forward(channels in 1usize..9, pixels in 1usize..40, inverse: bool, seed in 0u64..1000) {
+        fn backward_is_the_gradient_and_the_decoder_runs_forward(channels in 1usize..9, pixels in 1usize..40, inverse: bool, seed in 0u64..1000) {
             let layer = Gdn { channels, inverse };
             let x = check::noise(channels * pixels, seed);
             let p_beta: Vec<f32> = check::noise(channels, seed + 1).iter().map(|v| 1.0 + 0.5 * v).collect();
@@ -135,7 +121,7 @@ mod tests {
             check::gradient(&p_gamma, &dg, seed, |g| f(&x, &p_beta, g));
             if inverse {
                 let mut run = vec![0.0; x.len()];
-                Gdn::run(check::level(), &exact::PackedGdn::new(&beta, &gamma), pixels, &x, &mut run);
+                kernels::exact::gdn::inverse_gdn_scalar(&beta, &gamma, pixels, &x, &mut run);
                 prop_assert!(run.iter().zip(&y).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
             }
         }

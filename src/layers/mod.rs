@@ -7,6 +7,7 @@
 #[cfg(feature = "fit")]
 pub mod conv2d;
 pub mod conv_transpose2d;
+#[cfg(feature = "fit")]
 pub mod gdn;
 
 #[cfg(all(test, feature = "fit"))]

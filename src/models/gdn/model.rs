@@ -9,12 +9,12 @@ use crate::entropy::weights::f16_to_f32;
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use crate::layers::conv_transpose2d::ConvTranspose2d;
-use crate::layers::gdn::Gdn;
 use crate::models::{Codes, Grid, GridSpec, Model};
-use crate::tensor::{Shape, Tensor};
 use alloc::{format, vec, vec::Vec};
-use kernels::exact::conv_transpose2d::PackedConvTranspose;
+use kernels::exact::conv_transpose2d::{ConvTransposeRun, PackedConvTranspose};
 use kernels::exact::gdn::PackedGdn;
+use kernels::exact::map::{Frame, Map};
+use kernels::exact::samples::to_samples;
 use kernels::{Level, Window};
 
 /// The weights in the form in which the file has them.
@@ -138,65 +138,69 @@ impl GdnModel {
         rects
     }
 
-    /// Pixels `area` of the full-size picture as planes of samples, about `0 ..= 1` and not clamped.
-    fn planes(&self, level: Level, codes: &Grid, size: (usize, usize), area: Rect) -> Result<Tensor> {
+    /// Pixels `area` of the full-size picture as planes of samples, about `0 ..= 1` and not clamped, to the last of the maps.
+    fn planes(&self, level: Level, work: &mut Work, codes: &Grid, size: (usize, usize), area: Rect) {
         let rects = self.supports(area, size);
-        let first = rects[0];
-        let mut x = Tensor::zeros(Shape::new(self.spec.n, first.height(), first.width()))?;
-        let held = codes.rect.intersect(&first);
-        if !held.is_empty() {
-            for c in 0..self.spec.n {
-                for y in held.y0..held.y1 {
-                    let from = (c * codes.rect.height() + y - codes.rect.y0) * codes.rect.width();
-                    let from = &codes.codes[from + held.x0 - codes.rect.x0..][..held.width()];
-                    let to = (c * first.height() + y - first.y0) * first.width() + held.x0 - first.x0;
-                    x.values[to..].iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q));
-                }
+        let held = codes.rect.intersect(&rects[0]);
+        for (i, map) in work.maps.iter_mut().enumerate() {
+            let channels = if i < 3 { self.spec.n } else { self.spec.channels };
+            let inside = window(if i == 0 { &held } else { &rects[i] });
+            let frame = match self.convolutions.get(i) {
+                Some(next) => next.layer().support(&window(&rects[i + 1])),
+                None => Frame::from(&inside),
+            };
+            map.reset(channels, frame, &inside);
+        }
+        for c in 0..self.spec.n {
+            for y in held.y0..held.y1 {
+                let from = (c * codes.rect.height() + y - codes.rect.y0) * codes.rect.width();
+                let from = &codes.codes[from + held.x0 - codes.rect.x0..][..held.width()];
+                let to = work.maps[0].row_mut(c, y, held.x0);
+                to.iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q));
             }
         }
-        for i in 0..3 {
-            let (xs, ys) = (window(&rects[i]), window(&rects[i + 1]));
-            let mut y = Tensor::zeros(Shape::new(layer(&self.spec, i).outputs, ys.height, ys.width))?;
-            ConvTranspose2d::run(level, &self.convolutions[i], &xs, &x.values, &ys, &mut y.values);
-            x = y;
-            if i < 2 {
-                let mut y = Tensor::zeros(x.shape)?;
-                Gdn::run(level, &self.normalisations[i], x.shape.plane(), &x.values, &mut y.values);
-                x = y;
-            }
+        for (i, layer) in work.layers.iter_mut().enumerate() {
+            let (before, behind) = work.maps.split_at_mut(i + 1);
+            layer.run(level, &before[i], &window(&rects[i + 1]), &mut behind[0]);
         }
-        Ok(x)
     }
 
     /// Computes the samples of `block` at `1/2^scale`. `out` has the samples of `region`, of which `block` is a part.
     fn block(
         &self,
         level: Level,
+        work: &mut Work,
         codes: &Grid,
         size: (usize, usize),
         block: Rect,
         scale: u32,
         region: Rect,
         out: &mut [u8],
-    ) -> Result<()> {
+    ) {
         let area = enlarged(block, size, scale);
-        let mut planes = self.planes(level, codes, size, area)?;
+        self.planes(level, work, codes, size, area);
         let channels = self.spec.channels;
+        let planes = &mut work.maps[3];
         if channels == 3 {
-            to_rgb(&mut planes.values);
+            to_rgb(planes.planes_mut());
         }
-        let (plane, side) = (area.area(), 1usize << scale);
+        let side = 1usize << scale;
         for row in block.y0..block.y1 {
             let from = ((row - region.y0) * region.width() + block.x0 - region.x0) * channels;
-            let y = (row - block.y0) * side;
-            for (i, pixel) in out[from..][..block.width() * channels].chunks_exact_mut(channels).enumerate() {
-                let x = i * side;
+            let out = &mut out[from..][..block.width() * channels];
+            if scale == 0 {
+                (0..channels).for_each(|c| to_samples(level, planes.row(c, row, area.x0), &mut out[c..], channels));
+                continue;
+            }
+            let (top, bottom) = (row << scale, ((row + 1) << scale).min(area.y1));
+            for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
+                let left = area.x0 + i * side;
                 for (c, sample) in pixel.iter_mut().enumerate() {
                     let mut sum = 0f32;
                     let mut count = 0f32;
-                    for v in y..(y + side).min(area.height()) {
-                        for u in x..(x + side).min(area.width()) {
-                            sum += planes.values[c * plane + v * area.width() + u];
+                    for y in top..bottom {
+                        for value in planes.row(c, y, left).iter().take(side) {
+                            sum += value;
                             count += 1.0;
                         }
                     }
@@ -205,8 +209,14 @@ impl GdnModel {
                 }
             }
         }
-        Ok(())
     }
+}
+
+/// Layers at work and feature maps, kept from block to block: `maps[i]` is what layer `i` reads, the last one is the
+/// picture.
+struct Work<'a> {
+    layers: [ConvTransposeRun<'a>; 3],
+    maps: [Map; 4],
 }
 
 /// YCoCg to RGB in place, in three planes of equal size: `R = Y + Co - Cg`, `G = Y + Cg`, `B = Y - Co - Cg`.
@@ -268,12 +278,17 @@ impl Model for GdnModel {
         scale: u32,
         out: &mut [u8],
     ) -> Result<()> {
+        let normalisation = |i: usize| self.normalisations.get(i);
+        let mut work = Work {
+            layers: [0, 1, 2].map(|i| ConvTransposeRun::new(&self.convolutions[i], normalisation(i))),
+            maps: Default::default(),
+        };
         // A preview is the mean of full-size pixels: its blocks cover as many of these as blocks at full size do.
         let side = (if self.spec.n > MANY_CHANNELS { BLOCK / 2 } else { BLOCK }) >> scale;
         for y in (region.y0..region.y1).step_by(side) {
             for x in (region.x0..region.x1).step_by(side) {
                 let block = Rect::new(x, y, (x + side).min(region.x1), (y + side).min(region.y1));
-                self.block(level, &codes[0], size, block, scale, region, out)?;
+                self.block(level, &mut work, &codes[0], size, block, scale, region, out);
             }
         }
         Ok(())
