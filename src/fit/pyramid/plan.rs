@@ -18,8 +18,8 @@ impl Stage {
 }
 
 /// Steps of each stage below which a fit has no result, and their part of the time of a fit at effort 1.
-const LEAST_STEPS: u32 = 30;
-pub(super) const LEAST: f64 = 0.2;
+const LEAST_STEPS: u32 = 60;
+pub(super) const LEAST: f64 = 0.35;
 
 /// The course of one fit.
 #[derive(Clone, Debug)]
