@@ -21,10 +21,11 @@ test: ## all tests
 	cargo test -p tilefit-capi --profile capi
 	cargo test --no-default-features --lib
 
-lint: ## format, warnings, and the decoder alone
+lint: ## format, warnings, also of the decoder alone and of the documentation
 	cargo fmt --check
 	cargo clippy --workspace --features image --all-targets -- -D warnings
 	cargo clippy --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --features image
 
 package: ## the crates as they would be published, built from their packages
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit

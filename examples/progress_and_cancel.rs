@@ -1,4 +1,5 @@
 //! Watches a fit, cancels it, and goes on from its checkpoint: `cargo run --release --example progress_and_cancel`
+#![allow(clippy::disallowed_methods)]
 
 use tilefit::{Class, Encoder, Picture, Signal};
 

@@ -92,7 +92,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Opens a file of `length` bytes of which only the beginning is there; the rest comes by [`Self::supply`] as
-    /// [`Self::missing`] asks. An error of [`Class::Truncated`] asks for a longer beginning.
+    /// [`Self::missing`] asks. An error of [`Class::Truncated`](crate::Class::Truncated) asks for a longer beginning.
     pub fn from_beginning(bytes: &[u8], length: usize, limits: Limits) -> Result<Decoder<'static>> {
         let header = Header::read(bytes)?;
         let rest = bytes.get(header.length..).unwrap_or_default().to_vec();

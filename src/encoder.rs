@@ -25,6 +25,9 @@ const TILES: RangeInclusive<usize> = 64..=32768;
 /// Memory that a fit may use unless it is told otherwise.
 const MAX_MEMORY: u64 = 4 << 30;
 
+type OnProgress<'a> = Box<dyn FnMut(&Progress) -> Signal + Send + 'a>;
+type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
+
 /// Fits a model to pictures and makes a file of it.
 ///
 /// Options are given one after another; each is checked before the work starts, and obeyed or refused.
@@ -74,8 +77,8 @@ pub struct Encoder<'a> {
     max_memory: u64,
     verify: bool,
     metadata: Vec<Item>,
-    progress: Option<Box<dyn FnMut(&Progress) -> Signal + Send + 'a>>,
-    checkpoint: Option<Box<dyn FnMut(&[u8]) + Send + 'a>>,
+    progress: Option<OnProgress<'a>>,
+    checkpoint: Option<OnCheckpoint<'a>>,
     resume: Option<Vec<u8>>,
     stop: Option<(&'a AtomicBool, Signal)>,
 }

@@ -1,5 +1,6 @@
 //! The front door under misuse: every option is obeyed, or refused by its name before the work starts.
 #![cfg(feature = "fit")]
+#![allow(clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

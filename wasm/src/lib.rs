@@ -115,7 +115,7 @@ unsafe fn taken(at: *mut u8, length: usize) -> Vec<u8> {
 /// Opens a file of `total` bytes from its first `length` bytes at `at`, which it frees. The answer is the handle, a u32.
 ///
 /// # Safety
-/// As [`taken`].
+/// As `taken`.
 #[no_mangle]
 pub unsafe extern "C" fn tilefit_open(at: *mut u8, length: usize, total: usize) -> u32 {
     // SAFETY: by the contract of this function.
@@ -142,7 +142,7 @@ pub extern "C" fn tilefit_close(handle: u32) {
     });
 }
 
-/// The answer has the numbers of [`Session::info`].
+/// The answer has the numbers of `Session::info`.
 #[no_mangle]
 pub extern "C" fn tilefit_info(handle: u32) -> u32 {
     answered(|sessions| Ok(session(sessions, handle)?.info()))
@@ -173,7 +173,7 @@ pub extern "C" fn tilefit_missing(
 /// Supplies bytes of the file from `offset` on, and takes ownership of them.
 ///
 /// # Safety
-/// As [`taken`].
+/// As `taken`.
 #[no_mangle]
 pub unsafe extern "C" fn tilefit_supply(handle: u32, offset: usize, at: *mut u8, length: usize) -> u32 {
     // SAFETY: by the contract of this function.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use alloc::{format, vec, vec::Vec};
 use std::ops::Range;
 
-/// Quantisation steps are `2^-exponent` with `exponent` up to this, the largest of [`EXPONENT_BITS`] bits.
+/// Quantisation steps are `2^-exponent` with `exponent` up to this, the largest of `EXPONENT_BITS` bits.
 pub const MAX_EXPONENT: u32 = 15;
 /// Bits of an exponent in the file.
 const EXPONENT_BITS: u32 = 4;
