@@ -1,4 +1,4 @@
-//! The command as scripts see it: exit codes, one-line messages, stdout, and what is left on disk.
+//! The command from outside: exit codes, one-line messages, stdout, and the files it leaves.
 #![cfg(feature = "cli")]
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A folder of its own for each test, gone when the test ends.
+/// A separate folder for each test, removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -76,9 +76,9 @@ fn stderr(o: &Output) -> String {
     String::from_utf8(o.stderr.clone()).unwrap()
 }
 
-/// Exit code `code`, nothing on stdout, one line on stderr that holds each of `parts`.
+/// Asserts a failure: exit code `code`, nothing on stdout, and one line on stderr that contains each of `parts`.
 #[track_caller]
-fn refused(o: &Output, code: i32, parts: &[&str]) {
+fn assert_fails(o: &Output, code: i32, parts: &[&str]) {
     let text = stderr(o);
     assert_eq!(o.status.code(), Some(code), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -89,7 +89,7 @@ fn refused(o: &Output, code: i32, parts: &[&str]) {
 }
 
 #[track_caller]
-fn done(o: &Output) {
+fn assert_success(o: &Output) {
     assert!(o.status.success(), "{}", stderr(o));
 }
 
@@ -106,7 +106,7 @@ fn png(colour: png::ColorType, depth: png::BitDepth, setup: impl FnOnce(&mut png
     out
 }
 
-/// The text of a key's value in one flat JSON object.
+/// The text of the value of `key` in a flat JSON object.
 fn value<'a>(json: &'a str, key: &str) -> &'a str {
     let at = json.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} is not in {json}"));
     let rest = &json[at + key.len() + 3..];
@@ -120,25 +120,25 @@ fn value<'a>(json: &'a str, key: &str) -> &'a str {
 
 #[test]
 fn usage_errors() {
-    refused(&run(&[]), 2, &["tilefit help"]);
-    refused(&run(&["encod", "x.png"]), 2, &["encod", "encode"]);
-    refused(&run(&["decode"]), 2, &["tilefit decode"]);
-    refused(&run(&["eval", "only-one.png"]), 2, &["CANDIDATE"]);
-    refused(&run(&["decode", "x", "--regoin", "1,2,3,4"]), 2, &["--regoin", "--region"]);
-    refused(&run(&["decode", "x", "--region", "1,2,3"]), 2, &["X,Y,W,H"]);
-    refused(&run(&["decode", "x", "--region", "1,2,0,4"]), 2, &["X,Y,W,H"]);
-    refused(&run(&["decode", "x", "--image", "0"]), 2, &["--image"]);
-    refused(&run(&["decode", "x", "--scale", "1/3"]), 2, &["1/2, 1/4, 1/8"]);
-    refused(&run(&["compare", "x.png", "--jpeg", "95,no"]), 2, &["--jpeg"]);
-    refused(&run(&["compare", "x.png", "--json", "--markdown"]), 2, &["--json", "--markdown"]);
-    refused(&run(&["completions", "tcsh"]), 2, &["bash, zsh, fish"]);
+    assert_fails(&run(&[]), 2, &["tilefit help"]);
+    assert_fails(&run(&["encod", "x.png"]), 2, &["encod", "encode"]);
+    assert_fails(&run(&["decode"]), 2, &["tilefit decode"]);
+    assert_fails(&run(&["eval", "only-one.png"]), 2, &["CANDIDATE"]);
+    assert_fails(&run(&["decode", "x", "--regoin", "1,2,3,4"]), 2, &["--regoin", "--region"]);
+    assert_fails(&run(&["decode", "x", "--region", "1,2,3"]), 2, &["X,Y,W,H"]);
+    assert_fails(&run(&["decode", "x", "--region", "1,2,0,4"]), 2, &["X,Y,W,H"]);
+    assert_fails(&run(&["decode", "x", "--image", "0"]), 2, &["--image"]);
+    assert_fails(&run(&["decode", "x", "--scale", "1/3"]), 2, &["1/2, 1/4, 1/8"]);
+    assert_fails(&run(&["compare", "x.png", "--jpeg", "95,no"]), 2, &["--jpeg"]);
+    assert_fails(&run(&["compare", "x.png", "--json", "--markdown"]), 2, &["--json", "--markdown"]);
+    assert_fails(&run(&["completions", "tcsh"]), 2, &["bash, zsh, fish"]);
 }
 
 #[test]
-fn help_is_for_every_command() {
+fn every_command_has_help() {
     for name in ["encode", "decode", "info", "verify", "eval", "compare", "completions", "help"] {
         let (short, long) = (run(&[name, "-h"]), run(&[name, "--help"]));
-        done(&short);
+        assert_success(&short);
         assert!(stdout(&run(&["help"])).contains(name));
         assert_eq!(stdout(&long), stdout(&run(&["help", name])));
         assert!(long.stdout.len() >= short.stdout.len());
@@ -147,13 +147,13 @@ fn help_is_for_every_command() {
 }
 
 #[test]
-fn completions_are_scripts() {
+fn completions_are_valid_scripts() {
     for shell in ["bash", "zsh", "fish"] {
         let o = run(&["completions", shell]);
-        done(&o);
+        assert_success(&o);
         assert!(stdout(&o).contains("target-msssim"));
     }
-    // bash is everywhere that tests run; it must at least read its script.
+    // Where bash is installed, it must accept the syntax of its script.
     let f = Folder::new("completions");
     let script = f.write("tilefit.bash", &run(&["completions", "bash"]).stdout);
     if let Ok(o) = Command::new("bash").args(["-n", &script]).output() {
@@ -162,9 +162,9 @@ fn completions_are_scripts() {
 }
 
 #[test]
-fn pictures_that_cannot_be_represented_are_refused_by_name() {
+fn unsupported_pictures_give_an_error_with_the_reason() {
     use png::{BitDepth, ColorType};
-    let f = Folder::new("refused");
+    let f = Folder::new("unsupported");
     let good = fs::read(fixture("noise.png")).unwrap();
     let mut empty = good.clone();
     empty[16..20].fill(0);
@@ -185,18 +185,18 @@ fn pictures_that_cannot_be_represented_are_refused_by_name() {
         let path = f.write(name, data);
         let mut parts = parts.to_vec();
         parts.push(name);
-        refused(&run(&["compare", &path]), 1, &parts);
-        refused(&run(&["encode", "--quiet", &path]), 1, &parts);
+        assert_fails(&run(&["compare", &path]), 1, &parts);
+        assert_fails(&run(&["encode", "--quiet", &path]), 1, &parts);
     }
     let names: Vec<String> = f.list();
     assert!(names.iter().all(|n| n.ends_with(".png") && !n.starts_with('.')), "{names:?}");
     let big = f.write("big.png", &good);
-    refused(&run(&["compare", &big, "--max-pixels", "1K"]), 6, &["big.png", "--max-pixels", "1600"]);
-    refused(&run(&["encode", "--quiet", &big, "--max-memory", "1M"]), 6, &["1600 pixels", "MB", "--max-memory"]);
+    assert_fails(&run(&["compare", &big, "--max-pixels", "1K"]), 6, &["big.png", "--max-pixels", "1600"]);
+    assert_fails(&run(&["encode", "--quiet", &big, "--max-memory", "1M"]), 6, &["1600 pixels", "MB", "--max-memory"]);
 }
 
 #[test]
-fn what_can_be_represented_is_read() {
+fn palettes_and_few_bits_are_read() {
     use png::{BitDepth, ColorType};
     let f = Folder::new("read");
     let mut palette = vec![0u8; 3 * 256];
@@ -208,43 +208,47 @@ fn what_can_be_represented_is_read() {
     for (name, data) in cases {
         let path = f.write(name, &data);
         let o = run(&["eval", "--json", &path, &path]);
-        done(&o);
+        assert_success(&o);
         assert_eq!(value(&stdout(&o), "psnr"), "null");
         assert_eq!(value(&stdout(&o), "factor"), "1");
     }
 }
 
 #[test]
-fn missing_inputs_and_bad_outputs() {
+fn missing_inputs_and_bad_outputs_are_errors() {
     let f = Folder::new("outputs");
     let picture = f.fixture("noise.png");
-    refused(&run(&["encode", "--quiet", f.path("none.png").to_str().unwrap()]), 1, &["none.png", "no such file"]);
-    refused(&run(&["decode", f.path("none.tfit").to_str().unwrap()]), 1, &["none.tfit", "no such file"]);
-    refused(&run(&["decode", &picture, "-o", "/nowhere/at/all/x.png"]), 1, &["/nowhere/at/all", "folder"]);
-    let there = f.write("noise.tfit", b"precious");
-    refused(&run(&["encode", &picture]), 4, &["noise.tfit", "-f"]);
-    assert_eq!(fs::read(&there).unwrap(), b"precious");
-    refused(&run(&["encode", "-f", &picture, "-o", &picture]), 4, &["input itself"]);
-    refused(&run(&["encode", &picture, &there, "-o", f.path("one.tfit").to_str().unwrap()]), 2, &["no folder"]);
-    refused(&run(&["encode", "-q", "5", "--lambda", "1e-3", &picture]), 2, &["--quality", "--lambda"]);
-    refused(&run(&["encode", "--json", "-o", "-", &picture]), 2, &["stdout"]);
-    refused(&run(&["encode", "--group", &picture]), 2, &["--group", "-o"]);
-    refused(&run(&["encode", "--tile", "100", &picture]), 2, &["--tile", "power of two"]);
-    refused(&run(&["encode", "--channels", "8", &picture]), 2, &["--channels", "gdn"]);
-    refused(&run(&["encode", "--target-size", "0", &picture]), 2, &["--target-size", "1 byte"]);
-    refused(&run(&["encode", "--model", "hyperprior", &picture]), 2, &["--model hyperprior", "pyramid, gdn"]);
+    assert_fails(&run(&["encode", "--quiet", f.path("none.png").to_str().unwrap()]), 1, &["none.png", "no such file"]);
+    assert_fails(&run(&["decode", f.path("none.tfit").to_str().unwrap()]), 1, &["none.tfit", "no such file"]);
+    assert_fails(&run(&["decode", &picture, "-o", "/nowhere/at/all/x.png"]), 1, &["/nowhere/at/all", "folder"]);
+    let existing = f.write("noise.tfit", b"precious");
+    assert_fails(&run(&["encode", &picture]), 4, &["noise.tfit", "-f"]);
+    assert_eq!(fs::read(&existing).unwrap(), b"precious");
+    assert_fails(&run(&["encode", "-f", &picture, "-o", &picture]), 4, &["input itself"]);
+    assert_fails(
+        &run(&["encode", &picture, &existing, "-o", f.path("one.tfit").to_str().unwrap()]),
+        2,
+        &["not a folder"],
+    );
+    assert_fails(&run(&["encode", "-q", "5", "--lambda", "1e-3", &picture]), 2, &["--quality", "--lambda"]);
+    assert_fails(&run(&["encode", "--json", "-o", "-", &picture]), 2, &["stdout"]);
+    assert_fails(&run(&["encode", "--group", &picture]), 2, &["--group", "-o"]);
+    assert_fails(&run(&["encode", "--tile", "100", &picture]), 2, &["--tile", "power of two"]);
+    assert_fails(&run(&["encode", "--channels", "8", &picture]), 2, &["--channels", "gdn"]);
+    assert_fails(&run(&["encode", "--target-size", "0", &picture]), 2, &["--target-size", "1 byte"]);
+    assert_fails(&run(&["encode", "--model", "hyperprior", &picture]), 2, &["--model hyperprior", "pyramid, gdn"]);
     assert_eq!(f.list(), ["noise.png", "noise.tfit"]);
 }
 
 #[test]
-fn damaged_files_are_exit_6() {
+fn damaged_files_give_exit_code_6() {
     let f = Folder::new("damaged");
     for (name, data) in
         [("empty.tfit", &b""[..]), ("words.tfit", b"not a tilefit file at all"), ("head.tfit", b"\x8bTF\r\n\x01\x01")]
     {
         let path = f.write(name, data);
         for words in [&["info", &path][..], &["decode", &path], &["verify", &path]] {
-            refused(&run(words), 6, &[name]);
+            assert_fails(&run(words), 6, &[name]);
         }
     }
     assert!(f.list().iter().all(|n| n.ends_with(".tfit")));
@@ -255,7 +259,7 @@ fn eval_measures_png_and_jpeg() {
     let (original, coarse) = (fixture("text.png"), fixture("text-coarse.png"));
     let (original, coarse) = (original.to_str().unwrap(), coarse.to_str().unwrap());
     let o = run(&["eval", "--json", original, coarse]);
-    done(&o);
+    assert_success(&o);
     assert!(o.stderr.is_empty());
     let json = stdout(&o);
     assert_eq!(json.lines().count(), 1);
@@ -267,7 +271,7 @@ fn eval_measures_png_and_jpeg() {
     assert!((number("bpp") - 8.0 * bytes / (176.0 * 168.0)).abs() < 1e-12);
     assert!((number("factor") - bytes / fs::metadata(original).unwrap().len() as f64).abs() < 1e-12);
     assert_eq!((value(&json, "weights_bytes"), value(&json, "codes_bytes")), ("null", "null"));
-    // One bad candidate is reported, the rest go on.
+    // A bad candidate is reported, the others are still measured.
     let o = run(&["eval", "--json", original, "missing.png", coarse, fixture("odd.png").to_str().unwrap()]);
     assert_eq!(o.status.code(), Some(1));
     assert_eq!((stdout(&o).lines().count(), stderr(&o).lines().count()), (1, 2));
@@ -275,7 +279,7 @@ fn eval_measures_png_and_jpeg() {
 }
 
 #[test]
-fn compare_prints_one_row_a_candidate() {
+fn compare_prints_one_row_per_candidate() {
     let f = Folder::new("compare");
     let picture = f.fixture("text.png");
     let coarse = f.fixture("text-coarse.png");
@@ -291,22 +295,22 @@ fn compare_prints_one_row_a_candidate() {
     assert!(markdown.lines().count() == 3 && markdown.lines().all(|l| l.starts_with('|') && l.ends_with('|')));
     let html = f.path("page.html");
     let words = ["compare", &picture, &coarse, "--html", html.to_str().unwrap()];
-    done(&run(&words));
+    assert_success(&run(&words));
     let page = fs::read_to_string(&html).unwrap();
     assert!(page.matches("data:image/png;base64,").count() >= 6);
     assert!(!page.contains("http://") && !page.contains("https://"), "the page must load nothing");
-    refused(&run(&words), 4, &["page.html", "-f"]);
+    assert_fails(&run(&words), 4, &["page.html", "-f"]);
 }
 
-/// One fitted file, and all that is done with it.
+/// Encodes one picture and runs all other commands on the file.
 #[test]
-fn a_picture_there_and_back() {
+fn encode_decode_eval_info_and_verify_agree() {
     let f = Folder::new("back");
     let picture = f.fixture("odd.png");
     let (file, back) = (f.path("odd.tfit"), f.path("back.png"));
     let (file, back) = (file.to_str().unwrap(), back.to_str().unwrap());
     let o = run(&["encode", "--json", "-e", "1", "-j", "2", &picture]);
-    done(&o);
+    assert_success(&o);
     let json = stdout(&o);
     assert_eq!(json.lines().count(), 1);
     for key in
@@ -317,13 +321,13 @@ fn a_picture_there_and_back() {
     assert_eq!((value(&json, "width"), value(&json, "height")), ("61", "33"));
     assert_eq!(value(&json, "bytes"), fs::metadata(file).unwrap().len().to_string());
 
-    // The same bytes with one thread, through pipes.
+    // One thread and pipes give the same bytes.
     let o = piped(&["encode", "--quiet", "-e", "1", "-j", "1", "-", "-o", "-"], &fs::read(&picture).unwrap());
-    done(&o);
+    assert_success(&o);
     assert!(o.stdout == fs::read(file).unwrap(), "the file depends on threads or on the pipe");
 
-    done(&run(&["decode", file, "-o", back]));
-    refused(&run(&["decode", file, "-o", back]), 4, &["back.png", "-f"]);
+    assert_success(&run(&["decode", file, "-o", back]));
+    assert_fails(&run(&["decode", file, "-o", back]), 4, &["back.png", "-f"]);
     let piped_back = piped(&["decode", "-"], &fs::read(file).unwrap());
     assert!(piped_back.stdout == fs::read(back).unwrap());
     for candidate in [file, back] {
@@ -345,44 +349,44 @@ fn a_picture_there_and_back() {
         value(&info, key);
     }
     assert!(info.contains("\"pictures\":[{\"width\":61,\"height\":33,\"channels\":3,\"depth\":8}]"), "{info}");
-    done(&run(&["verify", file, "--reference", &picture]));
+    assert_success(&run(&["verify", file, "--reference", &picture]));
 
-    // A region is that part of the whole; a preview has its size.
+    // A region equals that part of the whole picture; a smaller scale has the right size.
     let (part, small) = (f.path("part.png"), f.path("small.png"));
-    done(&run(&["decode", file, "--region", "7,5,40,21", "-o", part.to_str().unwrap()]));
+    assert_success(&run(&["decode", file, "--region", "7,5,40,21", "-o", part.to_str().unwrap()]));
     let read = |p: &Path| tilefit::cli::png_io::read_file(p, &Default::default()).unwrap().picture;
     let (whole, part) = (read(Path::new(back)), read(&part));
     assert_eq!((part.width, part.height), (40, 21));
     for y in 0..21 {
         assert_eq!(part.samples[y * 120..][..120], whole.samples[((y + 5) * 61 + 7) * 3..][..120]);
     }
-    refused(&run(&["decode", "-f", file, "--region", "7,5,90,21"]), 2, &["odd.tfit", "61x33"]);
-    done(&run(&["decode", file, "--scale", "1/4", "-o", small.to_str().unwrap()]));
+    assert_fails(&run(&["decode", "-f", file, "--region", "7,5,90,21"]), 2, &["odd.tfit", "61x33"]);
+    assert_success(&run(&["decode", file, "--scale", "1/4", "-o", small.to_str().unwrap()]));
     let small = read(&small);
     assert_eq!((small.width, small.height), (16, 9));
-    refused(&run(&["decode", "-f", file, "--image", "2"]), 2, &["picture 2", "has 1"]);
+    assert_fails(&run(&["decode", "-f", file, "--image", "2"]), 2, &["picture 2", "has 1"]);
 
-    // Damage is named; --partial writes what there is and still says so.
+    // Damage is an error; --partial writes what can be decoded and still reports the damage.
     let mut bytes = fs::read(file).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let bad = f.write("bad.tfit", &bytes);
     let out = f.path("bad.png");
-    refused(&run(&["decode", &bad]), 6, &["bad.tfit", "checksum"]);
-    refused(&run(&["verify", &bad]), 6, &["bad.tfit", "checksum"]);
+    assert_fails(&run(&["decode", &bad]), 6, &["bad.tfit", "checksum"]);
+    assert_fails(&run(&["verify", &bad]), 6, &["bad.tfit", "checksum"]);
     assert!(!out.exists());
-    refused(&run(&["decode", "--partial", &bad]), 6, &["bad.tfit", "blank"]);
+    assert_fails(&run(&["decode", "--partial", &bad]), 6, &["bad.tfit", "blank"]);
     assert_eq!(read(&out).width, 61);
     assert!(f.list().iter().all(|n| !n.ends_with(".tmp")), "{:?}", f.list());
 }
 
 #[test]
-fn a_target_out_of_reach_writes_nothing() {
+fn an_unreachable_target_writes_nothing() {
     let f = Folder::new("target");
     let picture = f.fixture("noise.png");
     let words = ["encode", "--quiet", "-e", "1", "--time-limit", "1s", &picture];
-    refused(&run(&[&words[..], &["--target-size", "20"]].concat()), 5, &["noise.png", "20 bytes", "closest"]);
-    refused(&run(&[&words[..], &["--target-psnr", "99"]].concat()), 5, &["noise.png", "99 dB", "closest"]);
+    assert_fails(&run(&[&words[..], &["--target-size", "20"]].concat()), 5, &["noise.png", "20 bytes", "closest"]);
+    assert_fails(&run(&[&words[..], &["--target-psnr", "99"]].concat()), 5, &["noise.png", "99 dB", "closest"]);
     assert_eq!(f.list(), ["noise.png"]);
 }
 
@@ -391,7 +395,7 @@ fn a_dry_run_writes_nothing() {
     let f = Folder::new("dry");
     let picture = f.fixture("text.png");
     let o = run(&["encode", "--dry-run", &picture]);
-    done(&o);
+    assert_success(&o);
     assert!(o.stderr.is_empty() && stdout(&o).contains("176x168") && stdout(&o).contains("about"));
     let o = run(&["encode", "--dry-run", "--json", "--time-limit", "3s", &picture]);
     assert!(value(&stdout(&o), "estimated_seconds").parse::<f64>().unwrap() <= 3.0);
@@ -407,9 +411,9 @@ fn one_bad_input_does_not_stop_the_rest() {
     assert_eq!(f.list(), ["bad.png", "gradient.png", "gradient.tfit"]);
 }
 
-/// ICC, EXIF and CICP go into the file and come back; --strip leaves them out, safely or all.
+/// ICC, EXIF and CICP survive a round trip; `--strip safe` leaves out EXIF, `--strip all` everything.
 #[test]
-fn metadata_are_kept() {
+fn metadata_round_trip_and_strip() {
     let f = Folder::new("metadata");
     let mut data = Vec::new();
     let mut info = png::Info::with_size(9, 7);
@@ -422,8 +426,8 @@ fn metadata_are_kept() {
     let picture = f.write("tagged.png", &data);
     let back = f.path("back.png");
     let kinds = |strip: &[&str]| {
-        done(&run(&[&["encode", "-f", "--quiet", "-e", "1", &picture][..], strip].concat()));
-        done(&run(&["decode", "-f", f.path("tagged.tfit").to_str().unwrap(), "-o", back.to_str().unwrap()]));
+        assert_success(&run(&[&["encode", "-f", "--quiet", "-e", "1", &picture][..], strip].concat()));
+        assert_success(&run(&["decode", "-f", f.path("tagged.tfit").to_str().unwrap(), "-o", back.to_str().unwrap()]));
         let source = tilefit::cli::png_io::read_file(&back, &Default::default()).unwrap();
         let json = stdout(&run(&["info", "--json", f.path("tagged.tfit").to_str().unwrap()]));
         (source.metadata, value(&json, "metadata_bytes").parse::<usize>().unwrap())
@@ -435,44 +439,44 @@ fn metadata_are_kept() {
     assert_eq!(kinds(&["--strip", "all"]), (vec![], 0));
 }
 
-/// A finished file is nothing to resume: exit 3, and no failure beside others.
+/// With `--resume`, an output that is finished already gives exit code 3 and stays as it is.
 #[test]
-fn resume_passes_over_finished_files() {
+fn resume_skips_finished_files() {
     let f = Folder::new("finished");
     let picture = f.fixture("one.png");
-    done(&run(&["encode", "--quiet", "-e", "1", &picture]));
+    assert_success(&run(&["encode", "--quiet", "-e", "1", &picture]));
     let before = fs::read(f.path("one.tfit")).unwrap();
-    refused(&run(&["encode", "--quiet", "-e", "1", "--resume", &picture]), 3, &["one.tfit", "nothing to resume"]);
+    assert_fails(&run(&["encode", "--quiet", "-e", "1", "--resume", &picture]), 3, &["one.tfit", "nothing to resume"]);
     assert_eq!(fs::read(f.path("one.tfit")).unwrap(), before);
 }
 
-/// A time limit lowers the effort to one whose networks it can fit, and says so.
+/// A time limit lowers the effort to one whose networks can converge in it, and stderr reports the change.
 #[test]
 fn a_short_time_limit_lowers_the_effort() {
     let f = Folder::new("starved");
     let picture = f.fixture("text.png");
     let o = run(&["encode", "-e", "9", "--time-limit", "1s", "--json", "--progress", "never", &picture]);
-    done(&o);
+    assert_success(&o);
     assert!(value(&stdout(&o), "effort").parse::<u32>().unwrap() < 9, "{}", stdout(&o));
     assert!(stderr(&o).lines().any(|l| l.contains("the time limit is too short for 9")), "{}", stderr(&o));
     let o = run(&["encode", "-f", "-e", "1", "--time-limit", "0", "--progress", "never", &picture]);
-    done(&o);
-    assert!(stderr(&o).lines().any(|l| l.contains("the time limit left ")), "{}", stderr(&o));
+    assert_success(&o);
+    assert!(stderr(&o).lines().any(|l| l.contains("the time limit allowed only ")), "{}", stderr(&o));
 }
 
-/// Ctrl-C keeps a checkpoint and no output; `--resume --time-limit 0` makes the best file of it.
+/// Ctrl-C leaves a checkpoint and no output; `--resume --time-limit 0` makes a file from it.
 #[cfg(unix)]
 #[test]
 fn ctrl_c_and_resume() {
     use std::io::{BufRead, BufReader};
     let f = Folder::new("interrupt");
     let picture = f.fixture("text.png");
-    // The effort that this leaves is the checkpoint's, whatever the limit of the run that goes on from it. It is as long as lowers
-    // the effort still: on a busy machine, too, it must not pass before the interruption.
+    // The checkpoint keeps the effort that this time limit leaves, whatever the limit of the resumed run. The limit is the
+    // longest that still lowers the effort: even on a busy machine it must not end before the interruption.
     let words = ["encode", "-e", "9", "--time-limit", "20s", "--progress", "json", &picture];
     let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    // After the opening line and one of progress the fit is under way.
+    // After the summary and one progress line the fit is running.
     let first: Vec<String> = lines.by_ref().take(2).map(|l| l.unwrap()).collect();
     assert!(first[0].contains("about") && value(&first[1], "step").parse::<u64>().unwrap() > 0, "{first:?}");
     let id = child.id().to_string();
@@ -485,35 +489,35 @@ fn ctrl_c_and_resume() {
     let resume = ["encode", "--quiet", "-e", "9", "--resume", "--time-limit", "0"];
     let other = f.fixture("grey.png");
     fs::copy(f.path("text.tfit.checkpoint"), f.path("grey.tfit.checkpoint")).unwrap();
-    refused(&run(&[&resume[..], &[&other]].concat()), 2, &["another picture"]);
-    refused(&run(&[&resume[..], &["-q", "10", &picture]].concat()), 2, &["other options"]);
-    done(&run(&[&resume[..], &[&picture]].concat()));
-    done(&run(&["verify", f.path("text.tfit").to_str().unwrap(), "--reference", &picture]));
+    assert_fails(&run(&[&resume[..], &[&other]].concat()), 2, &["another picture"]);
+    assert_fails(&run(&[&resume[..], &["-q", "10", &picture]].concat()), 2, &["other options"]);
+    assert_success(&run(&[&resume[..], &[&picture]].concat()));
+    assert_success(&run(&["verify", f.path("text.tfit").to_str().unwrap(), "--reference", &picture]));
     assert_eq!(f.list(), ["grey.png", "grey.tfit.checkpoint", "text.png", "text.tfit"]);
-    refused(&run(&[&resume[..], &["-f", &picture]].concat()), 3, &["nothing to resume"]);
+    assert_fails(&run(&[&resume[..], &["-f", &picture]].concat()), 3, &["nothing to resume"]);
     fs::remove_file(f.path("text.tfit")).unwrap();
-    refused(&run(&[&resume[..], &[&picture]].concat()), 1, &["--resume", "no such file"]);
+    assert_fails(&run(&[&resume[..], &[&picture]].concat()), 1, &["--resume", "no such file"]);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn full_disk() {
+fn a_full_disk_is_an_error() {
     let picture = fixture("odd.png");
     let o = run(&["compare", "--json", "--jpeg", "50", picture.to_str().unwrap(), "--html", "/dev/full"]);
     assert_eq!((o.status.code(), stderr(&o).lines().count()), (Some(1), 1));
     assert!(stderr(&o).contains("no space left"), "{}", stderr(&o));
-    refused(&run(&["compare", picture.to_str().unwrap(), "--html", "/proc/x.html"]), 1, &["/proc/x.html"]);
-    // What a script waits for on stdout is not lost in silence.
+    assert_fails(&run(&["compare", picture.to_str().unwrap(), "--html", "/proc/x.html"]), 1, &["/proc/x.html"]);
+    // A failed write to stdout must be an error too.
     for words in [&["help"][..], &["eval", picture.to_str().unwrap(), picture.to_str().unwrap()]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let o = command(words).stdout(full).stderr(Stdio::piped()).output().unwrap();
-        refused(&o, 1, &["stdout", "no space left"]);
+        assert_fails(&o, 1, &["stdout", "no space left"]);
     }
 }
 
-/// A reader that goes away early is not an error, and no panic either.
+/// A reader that closes the pipe early causes neither an error nor a panic.
 #[test]
-fn closed_stdout() {
+fn a_closed_stdout_is_not_an_error() {
     let mut child = command(&["help", "encode"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let o = child.wait_with_output().unwrap();
@@ -521,9 +525,9 @@ fn closed_stdout() {
 }
 
 #[test]
-fn stdin_is_an_input() {
+fn errors_of_stdin_inputs() {
     let picture = fs::read(fixture("noise.png")).unwrap();
-    refused(&piped(&["encode", "--quiet", "-", "-o", "-", "--max-pixels", "10"], &picture), 6, &["--max-pixels"]);
-    refused(&piped(&["encode", "--quiet", "-", "-o", "-"], &picture[..99]), 1, &["truncated"]);
-    refused(&piped(&["decode", "-"], b"nothing"), 6, &["-:"]);
+    assert_fails(&piped(&["encode", "--quiet", "-", "-o", "-", "--max-pixels", "10"], &picture), 6, &["--max-pixels"]);
+    assert_fails(&piped(&["encode", "--quiet", "-", "-o", "-"], &picture[..99]), 1, &["truncated"]);
+    assert_fails(&piped(&["decode", "-"], b"nothing"), 6, &["-:"]);
 }

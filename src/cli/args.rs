@@ -1,26 +1,28 @@
-//! One table of commands and flags that parses, checks, prints help and writes completions.
+//! The table of commands and flags. Parsing, checks, help texts and shell completions all come from it.
 
 use super::failure::{Code, Failure, Result};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the value of a flag looks like.
+/// The kind of value that a flag takes.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Value {
-    /// No value: the flag is there or not.
+    /// No value: a switch.
     None,
-    /// A file or folder.
+    /// The path of a file or folder; the string is its placeholder in the help.
     Path(&'static str),
-    /// Checked by the command.
+    /// Text that the command itself checks; the string is its placeholder in the help.
     Text(&'static str),
+    /// One of these words.
     Choice(&'static [&'static str]),
-    /// Between the two, both included.
+    /// A decimal number in this inclusive range.
     Number(f64, f64),
+    /// A whole number in this inclusive range.
     Integer(u64, u64),
-    /// `400K`, `2G`, `1.5Mi`.
+    /// A count with an optional unit: `400K`, `2G`, `1.5Mi`.
     Size,
-    /// `90s`, `10m`, `1h`.
+    /// A time with an optional unit: `90s`, `10m`, `1h`.
     Duration,
 }
 
@@ -30,9 +32,9 @@ pub struct Flag {
     pub long: &'static str,
     pub short: Option<char>,
     pub value: Value,
-    /// One line.
+    /// One line, shown by `-h` and `--help`.
     pub help: &'static str,
-    /// Added by `--help`.
+    /// More text, shown only by `--help`.
     pub more: &'static str,
 }
 
@@ -65,86 +67,92 @@ pub struct Command {
     pub name: &'static str,
     pub usage: &'static str,
     pub summary: &'static str,
-    /// Added by `--help`.
+    /// More text, shown only by `--help`.
     pub details: &'static str,
-    /// Least and most operands.
+    /// The minimum and maximum number of operands.
     pub operands: (usize, usize),
     pub flags: &'static [Flag],
 }
 
-/// Flags of every command.
+/// Flags that every command has.
 const COMMON: &[Flag] = &[
-    flag("verbose", Some('v'), Value::None, "say more on stderr"),
-    flag("quiet", None, Value::None, "say nothing on stderr but errors"),
-    flag("json", None, Value::None, "one JSON object per file on stdout, nothing else there"),
-    flag("progress", None, Value::Choice(&["auto", "never", "json"]), "progress on stderr (auto: on a terminal)"),
-    flag("help", Some('h'), Value::None, "this help; --help says more than -h"),
+    flag("verbose", Some('v'), Value::None, "print more on stderr"),
+    flag("quiet", None, Value::None, "print only errors on stderr"),
+    flag("json", None, Value::None, "print one JSON object per file on stdout and nothing else"),
+    flag(
+        "progress",
+        None,
+        Value::Choice(&["auto", "never", "json"]),
+        "print progress on stderr (auto: only on a terminal)",
+    ),
+    flag("help", Some('h'), Value::None, "print help; --help prints more than -h"),
 ];
 
-const THREADS: Flag = flag("threads", Some('j'), Value::Integer(1, 1024), "threads (default: all cores)");
+const THREADS: Flag = flag("threads", Some('j'), Value::Integer(1, 1024), "number of threads (default: all cores)");
 const FORCE: Flag = flag("force", Some('f'), Value::None, "overwrite an existing output");
 const MAX_PIXELS: Flag =
-    flag("max-pixels", None, Value::Size, "refuse pictures of more pixels (default 268435456 = 2^28)");
-const MAX_MEMORY: Flag = flag("max-memory", None, Value::Size, "refuse work that needs more memory (default 2Gi)");
-const NO_LIMITS: Flag = flag("no-limits", None, Value::None, "no limit on pixels and memory");
+    flag("max-pixels", None, Value::Size, "reject pictures with more pixels (default 268435456 = 2^28)");
+const MAX_MEMORY: Flag =
+    flag("max-memory", None, Value::Size, "reject files that need more memory to decode (default 2Gi)");
+const NO_LIMITS: Flag = flag("no-limits", None, Value::None, "do not limit pixels and memory");
 
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "encode",
         usage: "encode [OPTIONS] INPUT.png ... [-o OUT.tfit|DIR|-]",
-        summary: "fit a small model to each picture and write it with its codes",
-        details: "Writes one .tfit file for each input, beside it unless -o says otherwise. Fitting takes a while: \
-the first line on stderr says how long and how much memory. The output appears whole or not at all. \
-Ctrl-C keeps a checkpoint beside the output, from which --resume goes on; \
---resume --time-limit 0 turns a checkpoint into the best file so far.
+        summary: "fit a small model to each picture and write its weights and codes",
+        details: "Writes one .tfit file for each input, in the input's folder unless -o gives another place. \
+The first line on stderr estimates the time and memory of the fit. A failed run leaves no partial output. \
+Ctrl-C stops the fit and saves a checkpoint next to the output. --resume continues from that checkpoint; \
+--resume --time-limit 0 writes the best file that the checkpoint gives.
 
-Exactly one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --target-size sets the quality.",
+At most one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --target-size may be given (default -q 75).",
         operands: (1, usize::MAX),
         flags: &[
             flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
             flag("model", None, Value::Choice(&crate::fit::NAMES), "model family (default pyramid)")
-                .more("pyramid: smallest file for anything up to tens of megapixels. gdn: one network learned on crops, for very large pictures and groups."),
+                .more("pyramid: gives the smallest files for pictures of up to tens of megapixels. gdn: a network trained on crops, for very large pictures and for groups."),
             flag("quality", Some('q'), Value::Number(0.0, 100.0), "quality, higher is better (default 75)")
                 .more("Sets lambda = 10^(-1.3 - 0.028 q)."),
-            flag("lambda", None, Value::Number(1e-9, 1e6), "weight of bits: minimise MSE + lambda * bpp, samples in [0, 1]"),
-            flag("target-psnr", None, Value::Number(1.0, 100.0), "at least this PSNR in dB"),
-            flag("target-msssim", None, Value::Number(0.01, 1.0), "at least this MS-SSIM"),
-            flag("target-bpp", None, Value::Number(1e-6, 64.0), "at most this many bits a pixel, whole file"),
-            flag("target-size", None, Value::Size, "at most this many bytes, whole file (400K, 1.5M, 64Ki)"),
-            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim"]), "what quality means (default psnr)")
-                .more("ssim is of the gdn family alone."),
-            flag("effort", Some('e'), Value::Integer(1, 9), "1 fast to 9 small (default 5)"),
-            flag("time-limit", None, Value::Duration, "write the best file that this time allows (90s, 10m, 1h)")
-                .more("Lowers an effort whose estimate is more than twice as long."),
-            THREADS.more("The file does not depend on it."),
-            flag("max-memory", None, Value::Size, "memory that the fit may use (default 4Gi)"),
+            flag("lambda", None, Value::Number(1e-9, 1e6), "weight of the rate: minimise MSE + lambda * bpp, samples in [0, 1]"),
+            flag("target-psnr", None, Value::Number(1.0, 100.0), "reach at least this PSNR in dB"),
+            flag("target-msssim", None, Value::Number(0.01, 1.0), "reach at least this MS-SSIM"),
+            flag("target-bpp", None, Value::Number(1e-6, 64.0), "use at most this many bits per pixel, counting the whole file"),
+            flag("target-size", None, Value::Size, "use at most this many bytes, counting the whole file (400K, 1.5M, 64Ki)"),
+            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim"]), "distortion to minimise (default psnr)")
+                .more("Only the gdn family has ssim."),
+            flag("effort", Some('e'), Value::Integer(1, 9), "from 1 (fastest) to 9 (smallest file) (default 5)"),
+            flag("time-limit", None, Value::Duration, "write the best file that can be reached in this time (90s, 10m, 1h)")
+                .more("If the estimate is more than same_name the limit, a lower effort is used."),
+            THREADS.more("The number of threads does not change the file."),
+            flag("max-memory", None, Value::Size, "reject fits that need more memory (default 4Gi)"),
             MAX_PIXELS,
-            flag("seed", None, Value::Integer(0, u64::MAX), "same input, flags and seed: same bytes (default 0)"),
+            flag("seed", None, Value::Integer(0, u64::MAX), "seed of the random numbers (default 0)"),
             FORCE,
-            flag("no-verify", None, Value::None, "do not decode the file before it is put in place"),
-            flag("resume", None, Value::None, "go on from the checkpoint of an interrupted run"),
-            flag("dry-run", None, Value::None, "print the estimate of time and memory, then stop"),
-            flag("group", None, Value::None, "all inputs into one file (-o) with a shared decoder"),
-            flag("tile", None, Value::Integer(0, 1 << 20), "side of a code tile in pixels, 0: one tile (default: the family's)"),
-            flag("channels", None, Value::Integer(1, 1024), "channels of a gdn model (default: chosen for picture and target)"),
-            flag("depth", None, Value::Choice(&["8", "16", "keep"]), "bits of a sample (only 8 today)"),
-            flag("strip", None, Value::Choice(&["safe", "all"]), "leave out EXIF; all: ICC profiles and CICP colour too"),
+            flag("no-verify", None, Value::None, "do not decode the file to check it before it is written"),
+            flag("resume", None, Value::None, "continue from the checkpoint of an interrupted run"),
+            flag("dry-run", None, Value::None, "only print the estimate of time and memory"),
+            flag("group", None, Value::None, "write all inputs into one file (-o) with shared weights"),
+            flag("tile", None, Value::Integer(0, 1 << 20), "side of a tile in pixels, 0 for one tile (default depends on the family)"),
+            flag("channels", None, Value::Integer(1, 1024), "latent channels of a gdn model (default depends on picture and target)"),
+            flag("depth", None, Value::Choice(&["8", "16", "keep"]), "bits per sample (only 8 is supported so far)"),
+            flag("strip", None, Value::Choice(&["safe", "all"]), "safe: leave out EXIF; all: leave out ICC and CICP as well"),
             flag("weights", None, Value::Choice(&["coded", "f16"]), "how weights are stored (default coded)"),
         ],
     },
     Command {
         name: "decode",
         usage: "decode [OPTIONS] FILE.tfit ... [-o OUT.png|DIR|-]",
-        summary: "write the picture of a .tfit file as PNG",
-        details: "The same file decodes to the same samples on every machine. A region equals the same part of the \
-whole picture.",
+        summary: "decode a .tfit file to PNG",
+        details: "A file decodes to the same samples on every machine. A decoded region equals the same part of the \
+whole decoded picture.",
         operands: (1, usize::MAX),
         flags: &[
             flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
-            flag("region", None, Value::Text("X,Y,W,H"), "only this rectangle, in pixels of the full picture"),
-            flag("scale", None, Value::Choice(&["1/1", "1/2", "1/4", "1/8"]), "a smaller picture, without decoding it whole"),
-            flag("image", None, Value::Text("N|all"), "which picture of a group, from 1 on"),
-            flag("partial", None, Value::None, "write what a truncated or damaged file still gives (exit code 6)"),
+            flag("region", None, Value::Text("X,Y,W,H"), "decode only this rectangle, in pixels of the full-size picture"),
+            flag("scale", None, Value::Choice(&["1/1", "1/2", "1/4", "1/8"]), "decode a smaller picture, without full-size synthesis"),
+            flag("image", None, Value::Text("N|all"), "which picture of a group, counted from 1"),
+            flag("partial", None, Value::None, "decode what is readable of a truncated or damaged file (exit code 6)"),
             THREADS,
             MAX_PIXELS,
             MAX_MEMORY,
@@ -155,20 +163,21 @@ whole picture.",
     Command {
         name: "info",
         usage: "info [OPTIONS] FILE.tfit ...",
-        summary: "say what is in a .tfit file and what decoding it costs",
-        details: "Bytes of header, weights, codes and metadata; model; tiles; multiplications per pixel; memory to \
-decode; a digest of the decoded samples (the same on every machine).",
+        summary: "show what a .tfit file contains and what decoding it costs",
+        details: "Prints the bytes of header, weights, codes and metadata, the model family, the tiles, the \
+multiplications per pixel, the memory that decoding needs, and a CRC-32 digest of the decoded samples (the same \
+on every machine).",
         operands: (1, usize::MAX),
         flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, NO_LIMITS],
     },
     Command {
         name: "verify",
         usage: "verify [OPTIONS] FILE.tfit ... [--reference IMG]",
-        summary: "check every checksum and decode everything",
+        summary: "check all checksums and decode the whole file",
         details: "",
         operands: (1, usize::MAX),
         flags: &[
-            flag("reference", None, Value::Path("IMG"), "picture to measure the decoded one against"),
+            flag("reference", None, Value::Path("IMG"), "original picture: also print PSNR and MS-SSIM against it"),
             THREADS,
             MAX_PIXELS,
             MAX_MEMORY,
@@ -178,22 +187,22 @@ decode; a digest of the decoded samples (the same on every machine).",
     Command {
         name: "eval",
         usage: "eval [OPTIONS] ORIGINAL.png CANDIDATE ...",
-        summary: "bytes, PSNR and MS-SSIM of .tfit, .png and .jpg candidates",
-        details: "Sizes are whole files; factor is bytes over the bytes of the original PNG file. PSNR is over all \
-8-bit RGB samples, MS-SSIM has five scales and an 11x11 Gaussian window per channel.",
+        summary: "measure bytes, PSNR and MS-SSIM of .tfit, .png and .jpg candidates",
+        details: "Sizes are those of whole files. The factor is the candidate's bytes divided by the bytes of the original \
+PNG file. PSNR is taken over all 8-bit samples; MS-SSIM uses five scales and an 11x11 Gaussian window per channel.",
         operands: (2, usize::MAX),
         flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, NO_LIMITS],
     },
     Command {
         name: "compare",
         usage: "compare [OPTIONS] ORIGINAL.png [CANDIDATE ...]",
-        summary: "a table of candidates beside JPEG, as text, Markdown, JSON or a web page",
-        details: "JPEG rows are made on the spot as most tools write them: 4:2:0, standard Huffman tables.",
+        summary: "compare candidates with JPEG, as text, Markdown, JSON or a web page",
+        details: "The JPEG rows are encoded by this command with common settings: baseline, 4:2:0, standard Huffman tables.",
         operands: (1, usize::MAX),
         flags: &[
             flag("jpeg", None, Value::Text("Q,Q,...|none"), "qualities of the JPEG rows (default 95,70,50,20)"),
-            flag("markdown", None, Value::None, "the table in Markdown"),
-            flag("html", None, Value::Path("OUT.html"), "one self-contained page: crops side by side and the table"),
+            flag("markdown", None, Value::None, "print the table in Markdown"),
+            flag("html", None, Value::Path("OUT.html"), "also write one self-contained page with the table and crops"),
             FORCE,
             THREADS,
             MAX_PIXELS,
@@ -234,7 +243,7 @@ impl Command {
     }
 }
 
-/// A command line that passed the table's checks.
+/// The arguments of a command, checked against the table.
 #[derive(Debug)]
 pub struct Args {
     pub command: &'static Command,
@@ -242,13 +251,13 @@ pub struct Args {
     flags: Vec<(&'static Flag, OsString)>,
 }
 
-/// A usage error.
+/// A usage error: exit code 2.
 pub fn usage(message: impl Into<String>) -> Failure {
     Failure::new(Code::Usage, message)
 }
 
 impl Args {
-    /// Parses what follows the command's name.
+    /// Parses the words that follow the command's name.
     pub fn parse(command: &'static Command, words: impl IntoIterator<Item = OsString>) -> Result<Args> {
         let mut args = Args { command, operands: Vec::new(), flags: Vec::new() };
         let mut words = words.into_iter();
@@ -268,7 +277,7 @@ impl Args {
                 let flag = command.all_flags().find(|f| f.long == name).ok_or_else(|| unknown(command, name))?;
                 args.push(flag, value, &mut words)?;
             } else {
-                // A cluster: `-fv`, `-j4`.
+                // Short flags may be joined, and a value may follow directly: `-fv`, `-j4`.
                 let mut rest = &text[1..];
                 while let Some(c) = rest.chars().next() {
                     rest = &rest[c.len_utf8()..];
@@ -278,17 +287,17 @@ impl Args {
                     if flag.value == Value::None {
                         args.push(flag, None, &mut words)?;
                     } else {
-                        let glued = rest.strip_prefix('=').unwrap_or(rest);
-                        args.push(flag, (!glued.is_empty()).then(|| glued.into()), &mut words)?;
+                        let joined = rest.strip_prefix('=').unwrap_or(rest);
+                        args.push(flag, (!joined.is_empty()).then(|| joined.into()), &mut words)?;
                         break;
                     }
                 }
             }
         }
-        let (least, most) = command.operands;
-        if !args.has("help") && !(least..=most).contains(&args.operands.len()) {
-            let wrong = if args.operands.len() < least { "something is missing" } else { "too many operands" };
-            return Err(usage(format!("{wrong}: tilefit {}", command.usage)));
+        let (min, max) = command.operands;
+        if !args.has("help") && !(min..=max).contains(&args.operands.len()) {
+            let problem = if args.operands.len() < min { "missing operands" } else { "too many operands" };
+            return Err(usage(format!("{problem}: usage: tilefit {}", command.usage)));
         }
         Ok(args)
     }
@@ -316,7 +325,7 @@ impl Args {
         self.flags.iter().any(|(f, _)| f.long == long)
     }
 
-    /// The last value given.
+    /// The value of a flag; if it is given several times, the last one.
     pub fn raw(&self, long: &str) -> Option<&OsStr> {
         self.flags.iter().rev().find(|(f, _)| f.long == long).map(|(_, v)| v.as_os_str())
     }
@@ -345,43 +354,43 @@ impl Args {
         parse_duration(self.text(long)?)
     }
 
-    /// The one flag given of `names`; two are a usage error.
+    /// Which of the flags `names` is given, if any. Two of them are a usage error.
     pub fn one_of(&self, names: &[&'static str]) -> Result<Option<&'static str>> {
         let mut given = names.iter().filter(|n| self.has(n));
         match (given.next(), given.next()) {
-            (Some(a), Some(b)) => Err(usage(format!("--{a} and --{b} exclude each other: give one of them"))),
+            (Some(a), Some(b)) => Err(usage(format!("--{a} and --{b} cannot be combined: give only one of them"))),
             (a, _) => Ok(a.copied()),
         }
     }
 }
 
-/// Checks a value against the table, so that nonsense ends the program before any work.
+/// Checks a value against the table, so that a bad value is an error before any work starts.
 fn check(flag: &Flag, value: &OsStr) -> Result<()> {
-    let wrong = |what: String| Err(usage(format!("--{} {}: {what}", flag.long, value.to_string_lossy())));
+    let reject = |what: String| Err(usage(format!("--{} {}: {what}", flag.long, value.to_string_lossy())));
     let text = value.to_str().unwrap_or("");
     match flag.value {
         Value::None => Ok(()),
         Value::Path(_) if !value.is_empty() => Ok(()),
         Value::Text(_) if !text.is_empty() => Ok(()),
-        Value::Path(name) | Value::Text(name) => wrong(format!("{name} is expected")),
+        Value::Path(name) | Value::Text(name) => reject(format!("{name} is expected")),
         Value::Choice(names) if names.contains(&text) => Ok(()),
-        Value::Choice(names) => wrong(format!("one of {} is expected", names.join(", "))),
+        Value::Choice(names) => reject(format!("one of {} is expected", names.join(", "))),
         Value::Number(low, high) => match text.parse::<f64>() {
             Ok(v) if v >= low && v <= high => Ok(()),
-            _ => wrong(format!("a number from {low} to {high} is expected")),
+            _ => reject(format!("a number from {low} to {high} is expected")),
         },
         Value::Integer(low, high) => match text.parse::<u64>() {
             Ok(v) if v >= low && v <= high => Ok(()),
-            _ => wrong(format!("a whole number from {low} to {high} is expected")),
+            _ => reject(format!("a whole number from {low} to {high} is expected")),
         },
         Value::Size if parse_size(text).is_some() => Ok(()),
-        Value::Size => wrong("a size is expected, such as 400K, 1.5M or 2Gi".into()),
+        Value::Size => reject("a size is expected, such as 400K, 1.5M or 2Gi".into()),
         Value::Duration if parse_duration(text).is_some() => Ok(()),
-        Value::Duration => wrong("a time is expected, such as 90s, 10m or 1h".into()),
+        Value::Duration => reject("a time is expected, such as 90s, 10m or 1h".into()),
     }
 }
 
-/// `400K` (1000), `64Ki` (1024), M, G, T likewise; a trailing B is allowed.
+/// Parses a size. Units are powers of 1000 (`400K`) or of 1024 (`64Ki`), also with M, G and T; a trailing B is allowed.
 pub fn parse_size(text: &str) -> Option<u64> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[number.len()..].to_ascii_lowercase();
@@ -402,7 +411,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     (v < u64::MAX as f64).then_some(v as u64)
 }
 
-/// `90`, `90s`, `10m`, `1.5h`.
+/// Parses a time: `250ms`, `90` or `90s`, `10m`, `1.5h`, `1d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {
@@ -423,14 +432,14 @@ fn scaled(number: &str, unit: f64) -> Option<f64> {
 }
 
 fn unknown(command: &Command, name: &str) -> Failure {
-    let near = nearest(name, command.all_flags().map(|f| f.long));
-    usage(match near {
-        Some(near) => format!("unknown flag --{name}: did you mean --{near}?"),
+    let suggestion = nearest(name, command.all_flags().map(|f| f.long));
+    usage(match suggestion {
+        Some(other) => format!("unknown flag --{name}: did you mean --{other}?"),
         None => format!("unknown flag --{name}: tilefit help {} lists the flags", command.name),
     })
 }
 
-/// The name that `word` may have meant.
+/// The name closest to a misspelt `word`, unless more than a third of the letters differ.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|n| (distance(word, n), n))
@@ -439,7 +448,7 @@ pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, n)| n)
 }
 
-/// Edits (insert, delete, replace) from `a` to `b`.
+/// Levenshtein distance: the number of insertions, deletions and replacements that turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -463,12 +472,12 @@ pub fn overview() -> String {
     for c in COMMANDS {
         out += &format!("  {:<12} {}\n", c.name, c.summary);
     }
-    out += "\ntilefit help COMMAND says more. Exit codes: 0 done, 1 an input failed, 2 usage, 3 nothing to do,\n\
-4 refused to overwrite, 5 target not reachable, 6 damaged file or over a limit, 130 interrupted.\n";
+    out += "\nFor details: tilefit help COMMAND. Exit codes: 0 success, 1 an input or output failed, 2 usage error,\n\
+3 nothing to do, 4 output exists, 5 target not reached, 6 damaged file or over a limit, 130 interrupted.\n";
     out
 }
 
-/// What `-h` and, with `long`, `--help` print for a command.
+/// The help of a command: that of `-h`, or with `long` that of `--help`.
 pub fn help(command: &Command, long: bool) -> String {
     let mut out = format!("tilefit {}: {}\n\nUsage: tilefit {}\n", command.name, command.summary, command.usage);
     if long && !command.details.is_empty() {
@@ -580,7 +589,7 @@ pub fn completions(shell: &str) -> Result<String> {
             }
             out += "complete -c tilefit -n '__fish_seen_subcommand_from completions' -f -a 'bash zsh fish'\n";
         }
-        _ => return Err(usage(format!("no completions for {shell}: one of bash, zsh, fish is expected"))),
+        _ => return Err(usage(format!("no completions for {shell}: expected one of bash, zsh, fish"))),
     }
     Ok(out)
 }
@@ -594,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_in_every_form() {
+    fn all_forms_of_flags_parse() {
         let a = parse("encode", &["-fvj4", "a.png", "--target-size=400K", "-e", "7", "--", "-b.png"]).unwrap();
         assert!(a.has("force") && a.has("verbose") && !a.has("quiet"));
         assert_eq!(
@@ -606,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_a_usage_error_of_one_line() {
+    fn bad_values_give_one_line_usage_errors() {
         let bad: &[&[&str]] = &[
             &["x", "--qualty", "3"],
             &["x", "-q", "101"],
@@ -633,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times() {
+    fn sizes_and_times_parse() {
         let sizes = ["7", "400K", "2G", "64Ki", "1.5MiB", "1t", "3b"].map(parse_size);
         assert_eq!(sizes, [7, 400_000, 2_000_000_000, 65536, 1_572_864, 1_000_000_000_000, 3].map(Some));
         for bad in ["", "K", "1i", "1e3", "-1", "1..2", "99999999999T", "1 K"] {
@@ -647,20 +656,20 @@ mod tests {
     }
 
     #[test]
-    fn quality_flags_exclude_each_other() {
+    fn quality_flags_cannot_be_combined() {
         let a = parse("encode", &["x", "-q", "5", "--lambda", "0.1"]).unwrap();
         assert!(a.one_of(&["quality", "lambda"]).is_err());
         assert_eq!(a.one_of(&["quality", "target-bpp"]).unwrap(), Some("quality"));
     }
 
-    /// Flags of one command differ, and every flag appears in its help and in all completions.
+    /// No two flags of a command have the same name, and every flag appears in its help and in all completions.
     #[test]
-    fn the_table_is_sound() {
+    fn flag_names_are_unique_and_documented() {
         for c in COMMANDS {
             let flags: Vec<_> = c.all_flags().collect();
             for (i, f) in flags.iter().enumerate() {
-                let twice = |g: &&Flag| g.long == f.long || (f.short.is_some() && g.short == f.short);
-                assert!(!flags[i + 1..].iter().copied().any(|g| twice(&g)), "{} --{}", c.name, f.long);
+                let same_name = |g: &&Flag| g.long == f.long || (f.short.is_some() && g.short == f.short);
+                assert!(!flags[i + 1..].iter().copied().any(|g| same_name(&g)), "{} --{}", c.name, f.long);
                 assert!(help(c, false).contains(&format!("--{}", f.long)));
                 for shell in ["bash", "zsh", "fish"] {
                     assert!(completions(shell).unwrap().contains(f.long));

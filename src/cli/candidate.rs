@@ -1,4 +1,4 @@
-//! A picture that stands for an original: from a `.tfit`, a PNG or a JPEG.
+//! A compressed version of an original picture, to be measured against it: a `.tfit`, PNG or JPEG file.
 
 use super::failure::{Code, Failure, Result};
 use super::png_io::{self, ReadLimits};
@@ -13,15 +13,15 @@ pub struct Candidate {
     pub name: String,
     pub bytes: u64,
     pub picture: Picture,
-    /// Bytes of weights and of codes, where the file has such.
+    /// Bytes of weights and of codes of a `.tfit` file; `None` for other formats.
     pub parts: Option<(u64, u64)>,
 }
 
-/// A candidate's numbers.
+/// Rate and quality of a candidate.
 pub struct Score {
     pub bytes: u64,
     pub bpp: f64,
-    /// Bytes over those of the original PNG.
+    /// Bytes divided by the bytes of the original PNG.
     pub factor: f64,
     pub psnr: f64,
     pub ms_ssim: Option<f64>,
@@ -39,7 +39,7 @@ impl Candidate {
                     return Err(Failure::new(
                         Code::Usage,
                         format!(
-                            "a group of {} pictures: decode it, then compare picture by picture",
+                            "the file is a group of {} pictures: decode it, then compare each picture on its own",
                             decoder.pictures().len()
                         ),
                     ));
@@ -70,7 +70,10 @@ pub fn same_size(original: &Picture, other: &Picture) -> Result<()> {
     if (original.width, original.height) != (other.width, other.height) {
         return Err(Failure::new(
             Code::Input,
-            format!("{}x{} pixels, the original has {}x{}", other.width, other.height, original.width, original.height),
+            format!(
+                "the picture has {}x{} pixels, the original has {}x{}",
+                other.width, other.height, original.width, original.height
+            ),
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Where the checkpoint of a fit lies: beside the output.
+//! The checkpoint file of a fit: it is named after the output file, with `.checkpoint` appended.
 
 use super::args::usage;
 use super::failure::Result;
@@ -7,8 +7,8 @@ use super::png_io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Stdout has no place beside it.
-pub fn place(output: &Output) -> Option<PathBuf> {
+/// The path of the checkpoint; `None` if the output is stdout.
+pub fn path(output: &Output) -> Option<PathBuf> {
     match output {
         Output::Stdout => None,
         Output::File(path) => {
@@ -19,16 +19,16 @@ pub fn place(output: &Output) -> Option<PathBuf> {
     }
 }
 
-/// Replaces the checkpoint at `place`.
-pub fn write(place: &Path, checkpoint: &[u8]) -> Result<()> {
-    let failed = |e: std::io::Error| png_io::cannot_write(&e).at(place.display());
-    let mut file = Writer::create(place)?;
+/// Writes the checkpoint file at `path`, replacing an older one.
+pub fn write(path: &Path, checkpoint: &[u8]) -> Result<()> {
+    let failed = |e: std::io::Error| png_io::cannot_write(&e).at(path.display());
+    let mut file = Writer::create(path)?;
     file.write_all(checkpoint).map_err(failed)?;
     file.commit()
 }
 
-/// The checkpoint at `place`.
-pub fn read(place: Option<&Path>) -> Result<Vec<u8>> {
-    let place = place.ok_or_else(|| usage("--resume needs an output file: its checkpoint lies beside it"))?;
-    png_io::read_bytes(place).map_err(|e| e.at(format!("--resume: {}", place.display())))
+/// Reads the checkpoint file at `path`. `None`, for an output on stdout, is a usage error.
+pub fn read(path: Option<&Path>) -> Result<Vec<u8>> {
+    let path = path.ok_or_else(|| usage("--resume needs an output file: the checkpoint is stored next to it"))?;
+    png_io::read_bytes(path).map_err(|e| e.at(format!("--resume: {}", path.display())))
 }

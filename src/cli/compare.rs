@@ -1,4 +1,4 @@
-//! `tilefit compare`: candidates beside JPEG, one row each.
+//! `tilefit compare`: measures candidates and JPEG at several qualities, one row each.
 
 use super::args::{usage, Args};
 use super::candidate::{Candidate, Score};
@@ -52,16 +52,18 @@ fn qualities(text: &str) -> Result<Vec<u8>> {
     }
     let parse = |q: &str| q.trim().parse::<u8>().ok().filter(|q| (1..=100).contains(q));
     text.split(',')
-        .map(|q| {
-            parse(q).ok_or_else(|| usage(format!("--jpeg {text}: qualities from 1 to 100, or none, are expected")))
-        })
+        .map(|q| parse(q).ok_or_else(|| usage(format!("--jpeg {text}: expected qualities from 1 to 100, or none"))))
         .collect()
 }
 
-/// JPEG as most tools write it: baseline, 4:2:0, the standard's Huffman and quantiser tables.
+/// JPEG with the settings that most tools use: baseline, 4:2:0, the standard's Huffman and quantiser tables.
 fn jpeg(picture: &Picture, quality: u8) -> Result<Candidate> {
-    let failed = |e: String| Failure::new(Code::Input, format!("the JPEG row of quality {quality}: {e}"));
-    let side = |n: usize| u16::try_from(n).map_err(|_| failed("sides over 65535 do not fit (--jpeg none)".into()));
+    let failed = |e: String| Failure::new(Code::Input, format!("JPEG at quality {quality}: {e}"));
+    let side = |n: usize| {
+        u16::try_from(n).map_err(|_| {
+            failed("sides above 65535 pixels are not possible; --jpeg none leaves the JPEG rows out".into())
+        })
+    };
     let (width, height) = (side(picture.width)?, side(picture.height)?);
     let mut data = Vec::new();
     let mut encoder = Encoder::new(&mut data, quality);
@@ -72,7 +74,8 @@ fn jpeg(picture: &Picture, quality: u8) -> Result<Candidate> {
     Ok(Candidate { name: format!("JPEG q{quality}"), bytes: data.len() as u64, picture: decoded.picture, parts: None })
 }
 
-/// A picture as the JPEG encoder asks for it. Its own entry for samples brings code for nine colour types.
+/// A picture as input of the JPEG encoder. Only two colour types are needed; the encoder's own function for slices of
+/// samples would add code for nine to the program.
 struct Rows<'a> {
     picture: &'a Picture,
     width: u16,

@@ -1,4 +1,4 @@
-//! `tilefit decode`: the picture of a file, whole, a region or a preview, as PNG.
+//! `tilefit decode`: writes the picture of a file, a region of it, or a smaller version of it, as PNG.
 
 use super::args::{usage, Args};
 use super::failure::{Code, Failure, Result};
@@ -12,10 +12,12 @@ use crate::image::{Picture, Rect};
 use std::path::Path;
 use std::time::Instant;
 
-/// Which pictures of a file.
+/// Which pictures of a file to decode.
 #[derive(Clone, Copy)]
 enum Which {
+    /// The only picture of the file; a usage error for a group.
     Only,
+    /// The picture of this index, counted from 0.
     One(usize),
     All,
 }
@@ -39,14 +41,14 @@ pub fn run(args: &Args) -> Result<u8> {
         Some("all") => Which::All,
         Some(n) => match n.parse::<usize>() {
             Ok(n) if n > 0 => Which::One(n - 1),
-            _ => return Err(usage(format!("--image {n}: a number from 1 on, or all, is expected"))),
+            _ => return Err(usage(format!("--image {n}: expected a number, counted from 1, or all"))),
         },
     };
     let region = args.text("region").map(parse_region).transpose()?;
     let request = Request { region, scale, which, partial: args.has("partial") };
     let option = args.path("output");
     if args.has("json") && option.as_deref() == Some(Path::new("-")) {
-        return Err(usage("--json and -o - both want stdout: choose one"));
+        return Err(usage("--json and -o - both write to stdout: choose one"));
     }
     let force = args.has("force");
     let outputs = output::plan(&args.operands, option.as_deref(), "png")?;
@@ -56,14 +58,14 @@ pub fn run(args: &Args) -> Result<u8> {
     each(&args.operands, |i, path| one(args, path, &outputs[i], &request).map_err(|e| e.at(path.display())))
 }
 
-/// `X,Y,W,H`
+/// Parses `X,Y,W,H`.
 fn parse_region(text: &str) -> Result<Rect> {
-    let wrong = || usage(format!("--region {text}: X,Y,W,H in pixels is expected, W and H at least 1"));
+    let invalid = || usage(format!("--region {text}: expected X,Y,W,H in pixels, W and H at least 1"));
     let v = text.split(',').map(|n| n.trim().parse::<usize>()).collect::<std::result::Result<Vec<_>, _>>();
-    let &[x, y, w, h] = v.map_err(|_| wrong())?.as_slice() else { return Err(wrong()) };
+    let &[x, y, w, h] = v.map_err(|_| invalid())?.as_slice() else { return Err(invalid()) };
     match (x.checked_add(w), y.checked_add(h)) {
         (Some(x1), Some(y1)) if w > 0 && h > 0 => Ok(Rect::new(x, y, x1, y1)),
-        _ => Err(wrong()),
+        _ => Err(invalid()),
     }
 }
 
@@ -80,7 +82,7 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
         }
         Which::Only => 0..1,
         Which::One(n) if n >= count => {
-            return Err(usage(format!("there is no picture {}: the file has {count}", n + 1)))
+            return Err(usage(format!("there is no picture {}: the file has {count} of them", n + 1)))
         }
         Which::One(n) => n..n + 1,
         Which::All => 0..count,
@@ -95,14 +97,14 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
         let (picture, bad) = decode(&decoder, i, request)?;
         let items: Vec<Item> = metadata.iter().filter(|m| m.picture == i).cloned().collect();
         output::write(output, |out| png_io::write_png(&picture, &items, out))?;
-        told(args, path, output, &picture, &bad, started);
+        report_decoded(args, path, output, &picture, &bad, started);
         damage.extend(bad);
     }
     match damage.first() {
         None => Ok(()),
         Some(d) => Err(Failure::new(
             Code::Damaged,
-            format!("{} of the tiles could not be read (tile {}: {}); they are blank", damage.len(), d.tile, d.reason),
+            format!("{} of the tiles could not be read (tile {}: {}); their codes are taken as zero, which leaves them blank", damage.len(), d.tile, d.reason),
         )),
     }
 }
@@ -131,13 +133,13 @@ fn decode(decoder: &Decoder, i: usize, request: &Request) -> Result<(Picture, Ve
     }
 }
 
-/// `x.png`, or `x-3.png` for one of all pictures of a group.
+/// The output of picture `i`: `x.png`, or `x-3.png` if all pictures of a group are decoded.
 fn numbered(output: &Output, i: usize, count: usize, request: &Request) -> Result<Output> {
     if count == 1 || !matches!(request.which, Which::All) {
         return Ok(output.clone());
     }
     let Output::File(path) = output else {
-        return Err(usage("stdout takes one picture: choose it with --image N"));
+        return Err(usage("only one picture can be written to stdout: choose it with --image N"));
     };
     let digits = count.to_string().len();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -145,7 +147,8 @@ fn numbered(output: &Output, i: usize, count: usize, request: &Request) -> Resul
     Ok(Output::File(path.with_file_name(format!("{stem}-{:0digits$}{extension}", i + 1))))
 }
 
-fn told(args: &Args, path: &Path, output: &Output, picture: &Picture, damage: &[Damage], started: Instant) {
+/// Prints the JSON object of a decoded picture, or with `--verbose` one line about it.
+fn report_decoded(args: &Args, path: &Path, output: &Output, picture: &Picture, damage: &[Damage], started: Instant) {
     if args.has("json") {
         let json = Json::new()
             .text("input", &path.display().to_string())
@@ -159,6 +162,6 @@ fn told(args: &Args, path: &Path, output: &Output, picture: &Picture, damage: &[
         report::print(&json.end());
     } else if args.has("verbose") {
         let time = report::time(started.elapsed());
-        report::say(&format!("{}: {}x{} in {time}", output.name(), picture.width, picture.height));
+        report::print_stderr(&format!("{}: {}x{} in {time}", output.name(), picture.width, picture.height));
     }
 }

@@ -1,4 +1,4 @@
-//! `tilefit encode`: read the pictures, let the encoder work, put the file in place.
+//! `tilefit encode`: reads the pictures, runs the encoder, writes the file.
 
 use super::args::{usage, Args};
 use super::failure::{Code, Failure, Result};
@@ -14,20 +14,21 @@ use crate::image::Picture;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// A fit that did less than this share of its steps is said to be cut short.
-const STARVED: u64 = 4;
+/// A warning is printed if the time limit allowed less than `1 / STEPS_WARNING` of the planned steps: a longer fit would
+/// then make a clearly smaller file.
+const STEPS_WARNING: u64 = 4;
 
-/// Flags of which one is given at most.
+/// Flags that set the target; at most one of them may be given.
 const TARGETS: [&str; 6] = ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size"];
 
 pub fn run(args: &Args) -> Result<u8> {
     encoder(args)?;
     let option = args.path("output");
     if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
-        return Err(usage("--json and -o - both want stdout: choose one"));
+        return Err(usage("--json and -o - both write to stdout: choose one"));
     }
     if args.text("depth") == Some("16") {
-        return Err(usage("--depth 16 is not supported: samples have 8 bits"));
+        return Err(usage("--depth 16 is not supported: only 8 bits per sample are"));
     }
     let outputs = if args.has("group") {
         let Some(path) = option.filter(|o| !o.is_dir()) else {
@@ -38,8 +39,8 @@ pub fn run(args: &Args) -> Result<u8> {
         output::plan(&args.operands, option.as_deref(), "tfit")?
     };
     if !args.has("dry-run") {
-        let mut open = outputs.iter().filter(|o| !(args.has("resume") && finished(o)));
-        open.try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
+        let mut unfinished = outputs.iter().filter(|o| !(args.has("resume") && finished(o)));
+        unfinished.try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
         watch_interrupts();
     }
     if args.has("group") {
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> Result<u8> {
     each(&args.operands, |i, input| encode(args, std::slice::from_ref(input), &outputs[i]))
 }
 
-/// The encoder that the flags ask for. Options that it refuses are refused here, before any input is read.
+/// The encoder with the options that the flags set. Bad options are errors here, before any input is read.
 fn encoder<'a>(args: &Args) -> Result<Encoder<'a>> {
     let mut encoder = Encoder::new().verify(!args.has("no-verify"));
     if let Some(name) = args.text("model") {
@@ -104,34 +105,34 @@ fn target(args: &Args) -> Result<Option<Target>> {
     }))
 }
 
-/// `inputs` into one file.
+/// Encodes `inputs` into one file.
 fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
     interrupted()?;
     if args.has("resume") && finished(output) {
-        let message = "nothing to resume: the file is there and has no checkpoint";
+        let message = "nothing to resume: the output exists and has no checkpoint";
         return Err(Failure::new(Code::Nothing, message).at(output.name()));
     }
     let started = Instant::now();
     let name = inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
-    let in_input = |e: crate::Error| Failure::from(e.at(&name));
+    let with_name = |e: crate::Error| Failure::from(e.at(&name));
     let (sources, pictures, metadata) = read(args, inputs)?;
-    let place = checkpoint::place(output);
+    let checkpoint_path = checkpoint::path(output);
     let mut encoder = encoder(args)?.metadata(metadata);
     if let Some(limit) = args.duration("time-limit") {
-        // Reading counts.
+        // The limit includes the time that reading the input took.
         encoder = encoder.time_limit(limit.saturating_sub(started.elapsed()));
     }
     if args.has("resume") {
-        encoder = encoder.resume(checkpoint::read(place.as_deref())?);
+        encoder = encoder.resume(checkpoint::read(checkpoint_path.as_deref())?);
     }
-    let plan = encoder.plan(&pictures).map_err(in_input)?;
-    let opening = opening(args, &name, &pictures, &plan);
+    let plan = encoder.plan(&pictures).map_err(with_name)?;
+    let summary = plan_summary(args, &name, &pictures, &plan);
     if args.has("dry-run") {
-        report::print(&if args.has("json") { dry_run(inputs, output, &pictures, &plan) } else { opening });
+        report::print(&if args.has("json") { dry_run(inputs, output, &pictures, &plan) } else { summary });
         return Ok(());
     }
     if !args.has("quiet") {
-        report::say(&opening);
+        report::print_stderr(&summary);
     }
     let mut progress = ProgressLine::new(args, started, args.duration("time-limit"));
     let mut saved = None;
@@ -140,32 +141,33 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
             progress.show(p);
             Signal::GoOn
         })
-        .checkpoint(|state| saved = place.as_ref().map(|place| checkpoint::write(place, state)))
+        .checkpoint(|state| saved = checkpoint_path.as_ref().map(|path| checkpoint::write(path, state)))
         .stop(&STOP, Signal::Cancel)
         .encode_group(&pictures);
     drop(progress);
-    let encoded = encoded.map_err(|e| match (e.class(), saved, &place) {
-        (Class::Cancelled, Some(Ok(())), Some(place)) => {
-            let what = format!("interrupted: the checkpoint is {}, --resume goes on from it", place.display());
+    let encoded = encoded.map_err(|e| match (e.class(), saved, &checkpoint_path) {
+        (Class::Cancelled, Some(Ok(())), Some(path)) => {
+            let what = format!("interrupted: --resume continues from the checkpoint {}", path.display());
             Failure::new(Code::Interrupted, what).at(&name)
         }
         (Class::Cancelled, Some(Err(e)), _) => {
-            Failure::new(Code::Interrupted, format!("interrupted, and the checkpoint is lost: {e}")).at(&name)
+            Failure::new(Code::Interrupted, format!("interrupted, and the checkpoint could not be saved: {e}"))
+                .at(&name)
         }
         (Class::Cancelled, ..) => Failure::new(Code::Interrupted, "interrupted").at(&name),
-        _ => in_input(e),
+        _ => with_name(e),
     })?;
     interrupted().map_err(|e| e.at(&name))?;
     output::write_bytes(output, &encoded.bytes)?;
-    if let Some(place) = place {
-        let _ = std::fs::remove_file(place);
+    if let Some(path) = checkpoint_path {
+        let _ = std::fs::remove_file(path);
     }
-    tell(args, inputs, output, &sources, &pictures, &encoded, started);
+    report_encoded(args, inputs, output, &sources, &pictures, &encoded, started);
     Ok(())
 }
 
-/// What is about to be done and what it will take.
-fn opening(args: &Args, name: &str, pictures: &[Picture], plan: &Plan) -> String {
+/// One line about the input, the model and the estimated time and memory.
+fn plan_summary(args: &Args, name: &str, pictures: &[Picture], plan: &Plan) -> String {
     let first = &pictures[0];
     let what = match pictures.len() {
         1 => format!("{}x{} {}", first.width, first.height, if first.channels == 1 { "grey" } else { "RGB" }),
@@ -196,7 +198,7 @@ fn dry_run(inputs: &[PathBuf], output: &Output, pictures: &[Picture], plan: &Pla
         .end()
 }
 
-/// Sizes of the files, pictures, and the metadata that are to be kept.
+/// Reads the inputs: the sizes of their files in bytes, the pictures, and the metadata that `--strip` keeps.
 fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<Item>)> {
     let (mut bytes, mut pictures, mut items) = (Vec::new(), Vec::new(), Vec::new());
     let kept = |kind: u8| match args.text("strip") {
@@ -219,7 +221,8 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<
     Ok((bytes, pictures, items))
 }
 
-fn tell(
+/// Prints the result of an encode: the JSON object if asked for, and lines on stderr unless `--quiet`.
+fn report_encoded(
     args: &Args,
     inputs: &[PathBuf],
     output: &Output,
@@ -251,16 +254,16 @@ fn tell(
     if args.has("quiet") {
         return;
     }
-    if args.has("time-limit") && r.steps < r.planned_steps / STARVED {
-        report::say(&format!(
-            "{}: the time limit left {} of the {} steps of effort {}: a longer one, or a lower effort, gives a smaller file",
+    if args.has("time-limit") && r.steps < r.planned_steps / STEPS_WARNING {
+        report::print_stderr(&format!(
+            "{}: the time limit allowed only {} of the {} steps of effort {}: a longer limit or a lower effort gives a smaller file",
             output.name(),
             r.steps,
             r.planned_steps,
             r.effort
         ));
     }
-    report::say(&format!(
+    report::print_stderr(&format!(
         "{}: {} bytes ({} weights, {} codes), {bpp:.4} bpp, PSNR {} dB{}, factor {:.5}, {}",
         output.name(),
         report::grouped(bytes),
@@ -273,19 +276,19 @@ fn tell(
     ));
     if args.has("verbose") {
         let memory = report::peak_memory().map_or("unknown".into(), |m| report::size(m as f64));
-        report::say(&format!("{}: {} steps, peak memory {memory}", output.name(), r.steps));
+        report::print_stderr(&format!("{}: {} steps, peak memory {memory}", output.name(), r.steps));
     }
 }
 
-/// Written by an earlier run that came to its end.
+/// Whether an earlier run has completed this output: the file exists and has no checkpoint.
 fn finished(output: &Output) -> bool {
-    match (output, checkpoint::place(output)) {
+    match (output, checkpoint::path(output)) {
         (Output::File(path), Some(checkpoint)) => path.is_file() && !checkpoint.exists(),
         _ => false,
     }
 }
 
-/// The input's name, or for a group the list of them.
+/// Adds the key `input`: the input's name, or for a group the list of names.
 fn input(json: Json, inputs: &[PathBuf]) -> Json {
     match inputs {
         [one] => json.text("input", &one.display().to_string()),

@@ -1,4 +1,4 @@
-//! `tilefit eval`: numbers of candidates against their original.
+//! `tilefit eval`: bytes, rate and quality of candidates against their original.
 
 use super::args::Args;
 use super::candidate::{Candidate, Score};
@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(code)
 }
 
-/// The object of one candidate; its name goes under `key`.
+/// The JSON object of one candidate; `key` is the key of its name.
 pub fn json(key: &str, candidate: &Candidate, s: &Score) -> String {
     Json::new()
         .text(key, &candidate.name)

@@ -1,4 +1,5 @@
-//! How the command fails: an exit code and one line. The library's errors get the flags' names here.
+//! A failure of the command: an exit code and one line of text. In errors of the library, names of options become names of
+//! flags here.
 
 use super::args::Command;
 use crate::error::{Class, Error};
@@ -11,23 +12,23 @@ pub type Result<T> = std::result::Result<T, Failure>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Code {
-    /// An input failed, or an output.
+    /// An input could not be read, or an output not written.
     Input = 1,
-    /// The command line makes no sense.
+    /// The command line is not valid.
     Usage = 2,
-    /// Nothing needed doing.
+    /// There was nothing to do.
     Nothing = 3,
-    /// The output is already there.
+    /// The output exists already.
     Exists = 4,
     /// A target cannot be reached.
     Target = 5,
     /// The file is damaged, unsupported, or over a limit.
     Damaged = 6,
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted = 130,
 }
 
-/// What goes to stderr, and the exit code.
+/// The exit code and the message for stderr.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     pub code: Code,
@@ -39,7 +40,7 @@ impl Failure {
         Failure { code, message: message.into() }
     }
 
-    /// Puts `place` in front.
+    /// The same failure with `place` and a colon before its message.
     pub fn at(self, place: impl fmt::Display) -> Self {
         Failure { message: format!("{place}: {}", self.message), ..self }
     }

@@ -1,4 +1,4 @@
-//! `tilefit info`: what is in a file and what decoding it costs.
+//! `tilefit info`: what a file contains and what decoding it costs.
 
 use super::args::Args;
 use super::failure::Result;
@@ -9,7 +9,7 @@ use crate::decoder::{Decoder, Info};
 
 pub fn run(args: &Args) -> Result<u8> {
     each(&args.operands, |_, path| {
-        let tell = || {
+        let show = || {
             let data = png_io::read_bytes(path)?;
             let decoder = Decoder::new(&data, limits(args))?;
             let info = decoder.info();
@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> Result<u8> {
             report::print(&if args.has("json") { json(&name, &info, &digests) } else { text(&name, &info, &digests) });
             Ok(())
         };
-        tell().map_err(|e: super::failure::Failure| e.at(path.display()))
+        show().map_err(|e: super::failure::Failure| e.at(path.display()))
     })
 }
 
@@ -66,11 +66,11 @@ fn text(name: &str, info: &Info, digests: &[String]) -> String {
         format!("  metadata   {}", bytes(info.metadata_bytes)),
         format!("  rate       {:.4} bpp", 8.0 * info.bytes as f64 / pixels as f64),
         match info.tile {
-            0 => format!("  tiles      {} (one a picture)", info.tiles),
+            0 => format!("  tiles      {} (one per picture)", info.tiles),
             side => format!("  tiles      {} of {side}x{side} pixels", info.tiles),
         },
         format!(
-            "  decoding   {:.0} multiplications a pixel, {} of memory",
+            "  decoding   {:.0} multiplications per pixel, {} of memory",
             info.macs_per_pixel,
             report::size(info.decode_memory_bytes as f64)
         ),

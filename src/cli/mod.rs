@@ -31,7 +31,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match dispatch(words).and_then(|code| report::lost().map_or(Ok(code), Err)) {
+    match dispatch(words).and_then(|code| report::stdout_failure().map_or(Ok(code), Err)) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             report::fail(&e);
@@ -43,7 +43,7 @@ pub fn run() -> ExitCode {
 fn dispatch(words: Vec<OsString>) -> Result<u8> {
     let mut words = words.into_iter();
     let Some(first) = words.next() else {
-        report::say("tilefit: a command is missing; tilefit help lists them");
+        report::print_stderr("tilefit: a command is missing; tilefit help lists them");
         return Ok(2);
     };
     let first = first.to_string_lossy().into_owned();
@@ -66,9 +66,10 @@ fn dispatch(words: Vec<OsString>) -> Result<u8> {
         report::print(args::help(command, long).trim_end());
         return Ok(0);
     }
-    // This thread is one of the pool: as a guest it would sleep and wake for each parallel loop, a tenth of a fit's time.
+    // This thread becomes part of the pool. Otherwise it would sleep and wake for each parallel loop, which took a tenth of
+    // a fit's time.
     let threads = args.integer("threads").unwrap_or(0) as usize;
-    // Fails only where a pool is there already, which then serves.
+    // Fails only if a global pool exists already, which is then used.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global();
     match command.name {
         "encode" => encode::run(&args),
@@ -95,16 +96,17 @@ fn dispatch(words: Vec<OsString>) -> Result<u8> {
 fn find(name: &str) -> Result<&'static Command> {
     Command::find(name).ok_or_else(|| {
         usage(match args::nearest(name, args::COMMANDS.iter().map(|c| c.name)) {
-            Some(near) => format!("unknown command {name}: did you mean {near}?"),
+            Some(other) => format!("unknown command {name}: did you mean {other}?"),
             None => format!("unknown command {name}: tilefit help lists them"),
         })
     })
 }
 
-/// Does `work` for each input. A bad one is reported and the rest go on; the exit code is its own where it
-/// is alone, else 1. Inputs with nothing to do are no failure unless all are such.
+/// Runs `work` for each input. If one of several inputs fails, its error is printed, the other inputs are still processed
+/// and the exit code is 1; the failure of a single input is returned with its own exit code. Inputs with nothing to do are
+/// not failures, unless there is nothing to do for all of them.
 fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>) -> Result<u8> {
-    let (mut code, mut idle) = (0, 0);
+    let (mut code, mut nothing_to_do) = (0, 0);
     for (i, input) in inputs.iter().enumerate() {
         if let Err(e) = work(i, input) {
             if e.code == Code::Interrupted || inputs.len() == 1 {
@@ -112,15 +114,15 @@ fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>)
             }
             report::fail(&e);
             match e.code {
-                Code::Nothing => idle += 1,
+                Code::Nothing => nothing_to_do += 1,
                 _ => code = 1,
             }
         }
     }
-    Ok(if idle == inputs.len() { 3 } else { code })
+    Ok(if nothing_to_do == inputs.len() { 3 } else { code })
 }
 
-/// `--max-pixels`, `--max-memory`, `--no-limits`.
+/// The limits that `--max-pixels`, `--max-memory` and `--no-limits` set.
 fn limits(args: &Args) -> Limits {
     if args.has("no-limits") {
         return Limits::NONE;
@@ -136,9 +138,9 @@ fn read_limits(args: &Args) -> ReadLimits {
     ReadLimits { max_pixels: limits(args).max_pixels }
 }
 
-/// The first Ctrl-C asks the fit to stop in good order, the second ends the program at once.
+/// The first Ctrl-C asks the fit to save a checkpoint and stop; the second ends the program at once.
 fn watch_interrupts() {
-    // Fails only where a handler is set already.
+    // Fails only if a handler is set already.
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);

@@ -1,4 +1,5 @@
-//! Outputs: named after the input, refused where something stands already, whole or absent.
+//! Outputs: their names, the check that nothing is overwritten by mistake, and writing through a temporary file, so that
+//! a failed run leaves no partial output.
 
 use super::args::usage;
 use super::failure::{Code, Failure, Result};
@@ -7,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Where a result goes.
+/// Where a result is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
     Stdout,
@@ -23,7 +24,8 @@ impl Output {
     }
 }
 
-/// The output of each input: `-o` as file, folder or stdout, else beside the input with `extension`.
+/// The output of each input. `option` (`-o`) is a file, a folder or `-` for stdout; without it the output has the input's
+/// folder and name with `extension`.
 pub fn plan(inputs: &[PathBuf], option: Option<&Path>, extension: &str) -> Result<Vec<Output>> {
     let stdin = Path::new("-");
     if inputs.iter().filter(|i| *i == stdin).count() > 1 {
@@ -32,7 +34,7 @@ pub fn plan(inputs: &[PathBuf], option: Option<&Path>, extension: &str) -> Resul
     let folder = option.is_some_and(|o| o.is_dir() || o.as_os_str().to_string_lossy().ends_with('/'));
     if let Some(o) = option.filter(|_| !folder) {
         if inputs.len() > 1 {
-            return Err(usage(format!("-o {} is no folder, and there are {} inputs", o.display(), inputs.len())));
+            return Err(usage(format!("-o {} is not a folder, and there are {} inputs", o.display(), inputs.len())));
         }
         return Ok(vec![if o == stdin { Output::Stdout } else { Output::File(o.into()) }]);
     }
@@ -59,19 +61,19 @@ pub fn plan(inputs: &[PathBuf], option: Option<&Path>, extension: &str) -> Resul
     Ok(outputs)
 }
 
-/// Refuses what must not be written, before any work is done: an existing file without `force`, an input,
-/// a folder that is not there or not writable.
+/// Checks before any work that `output` may be written. Errors: the file exists and `force` is not set, the file is one of
+/// the inputs, or its folder does not exist or is not writable.
 pub fn check(output: &Output, inputs: &[PathBuf], force: bool) -> Result<()> {
     let Output::File(path) = output else { return Ok(()) };
     let place = path.display();
     let exists = |message: &str| Err(Failure::new(Code::Exists, message).at(path.display()));
     if let Ok(meta) = fs::metadata(path) {
         if meta.is_dir() {
-            return Err(usage(format!("{place}: this is a folder, a file is expected")));
+            return Err(usage(format!("{place}: this is a folder, not a file")));
         }
         let real = fs::canonicalize(path).ok();
         if inputs.iter().any(|i| real.is_some() && fs::canonicalize(i).ok() == real) {
-            return exists("the output is the input itself: choose another with -o");
+            return exists("the output is the input itself: choose another output with -o");
         }
         if !meta.is_file() {
             return Ok(());
@@ -80,11 +82,12 @@ pub fn check(output: &Output, inputs: &[PathBuf], force: bool) -> Result<()> {
             return exists("the output exists already: -f overwrites it, -o writes elsewhere");
         }
     }
-    // The first thing a write does; nothing is left behind.
+    // Creates the temporary file as a test; dropping the writer removes it.
     Writer::create(path).map(drop)
 }
 
-/// A file beside `path` that takes its place when all is written, or is gone.
+/// Writes a temporary file in the folder of the target. [`commit`](Self::commit) renames it to the target; without a commit
+/// it is removed.
 pub struct Writer {
     target: PathBuf,
     temporary: Option<PathBuf>,
@@ -100,7 +103,7 @@ impl Writer {
             };
             error.at(path.display())
         };
-        // A link keeps pointing where it does; a device or a pipe is written as it is.
+        // Links are followed, so that they stay links. Devices and pipes are written directly.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
             let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
@@ -113,10 +116,10 @@ impl Writer {
         Ok(Writer { target, temporary: Some(temporary), file: Some(BufWriter::with_capacity(1 << 16, file)) })
     }
 
-    /// Puts the file in its place.
+    /// Syncs the temporary file and renames it to the target.
     pub fn commit(mut self) -> Result<()> {
         let failed = |e: io::Error| cannot_write(&e).at(self.target.display());
-        let file = self.file.take().expect("a writer commits once").into_inner();
+        let file = self.file.take().expect("commit takes the writer, so the file is open").into_inner();
         let file = file.map_err(|e| failed(e.into_error()))?;
         if let Some(temporary) = &self.temporary {
             file.sync_all().map_err(failed)?;
@@ -147,7 +150,7 @@ impl Drop for Writer {
     }
 }
 
-/// Writes a whole output through `write`.
+/// Calls `write` with a writer to `output`. A file appears only if all was written.
 pub fn write(output: &Output, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     match output {
         Output::Stdout => {

@@ -1,4 +1,4 @@
-//! The page of `compare --html`: one file with everything in it, nothing loaded from elsewhere.
+//! The page of `compare --html`: one self-contained HTML file.
 
 use super::candidate::{Candidate, Score};
 use super::failure::Result;
@@ -20,12 +20,12 @@ struct Point {
     ours: bool,
 }
 
-/// Collects rows and crops as candidates come, so that none of their pictures has to be kept.
+/// Collects table rows and crops candidate by candidate, so that only one decoded picture is in memory at a time.
 pub struct Page {
     title: String,
     facts: String,
     crops: Vec<(&'static str, Rect)>,
-    /// For each crop its figures.
+    /// For each crop, the HTML of its figures.
     figures: Vec<String>,
     rows: String,
     points: Vec<Point>,
@@ -83,10 +83,10 @@ impl Page {
 <th scope=col>MS-SSIM<th scope=col>factor<th scope=col>bpp<th scope=col>bytes<th scope=col>weights\
 <th scope=col>codes<tbody>\n";
         out += &self.rows;
-        out += "</table></div><p class=note>Sizes are whole files. Factor: bytes over the bytes of the PNG. \
-PSNR over all 8-bit samples of the decoded picture.</p></section>\n";
+        out += "</table></div><p class=note>Sizes are whole files. Factor: bytes divided by the bytes of the PNG. \
+PSNR: over all 8-bit samples of the decoded picture.</p></section>\n";
         out += &chart(&self.points);
-        out += "<section><h2>Crops</h2><p class=note>Press and hold a crop to see the original in its place.</p>\n";
+        out += "<section><h2>Crops</h2><p class=note>Press and hold a crop to show the original instead.</p>\n";
         for ((what, r), figures) in self.crops.iter().zip(&self.figures) {
             let _ = writeln!(
                 out,
@@ -106,7 +106,7 @@ PSNR over all 8-bit samples of the decoded picture.</p></section>\n";
     }
 }
 
-/// PSNR over rate, the rate on a logarithmic axis.
+/// A chart of PSNR over rate, with a logarithmic rate axis.
 fn chart(points: &[Point]) -> String {
     let points: Vec<&Point> = points.iter().filter(|p| p.psnr.is_finite() && p.bpp > 0.0).collect();
     if points.len() < 2 {
@@ -123,8 +123,8 @@ fn chart(points: &[Point]) -> String {
     let x = |bpp: f64| left + (bpp.ln() - x0) / (x1 - x0) * (right - left);
     let y = |psnr: f64| bottom - (psnr - y0) / (y1 - y0) * (bottom - top);
     let mut out = String::from(
-        "<section><h2>Quality over rate</h2><div class=scroll><svg viewBox=\"0 0 760 330\" role=img \
-aria-label=\"PSNR over bits a pixel\">\n",
+        "<section><h2>PSNR over rate</h2><div class=scroll><svg viewBox=\"0 0 760 330\" role=img \
+aria-label=\"PSNR over bits per pixel\">\n",
     );
     let step = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0].into_iter().find(|s| (y1 - y0) / s <= 7.0).unwrap_or(50.0);
     let mut v = (y0 / step).ceil() * step;
@@ -148,7 +148,7 @@ aria-label=\"PSNR over bits a pixel\">\n",
     }
     let _ = writeln!(
         out,
-        "<text x=\"{right}\" y=\"{}\" class=end>bits a pixel</text><text x=\"{}\" y=\"{}\">PSNR, dB</text>",
+        "<text x=\"{right}\" y=\"{}\" class=end>bits per pixel</text><text x=\"{}\" y=\"{}\">PSNR, dB</text>",
         bottom + 34.0,
         left + 6.0,
         top + 10.0
@@ -179,8 +179,8 @@ aria-label=\"PSNR over bits a pixel\">\n",
     out + "</svg></div></section>\n"
 }
 
-/// Where to look: the part with most detail, a typical one, a smooth one; by mean absolute differences
-/// between neighbours in the original.
+/// The crops to show: the one with most detail, a typical one and a smooth one. Detail is the sum of absolute differences
+/// between horizontal neighbours in the original.
 fn crops(p: &Picture) -> Vec<(&'static str, Rect)> {
     let (w, h) = (CROP.min(p.width), CROP.min(p.height));
     let places = |side: usize, crop: usize| {
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_of_all_lengths() {
+    fn base64_pads_every_length() {
         assert_eq!(
             ["", "M", "Ma", "Man", "Many"].map(|t| base64(t.as_bytes())),
             ["", "TQ==", "TWE=", "TWFu", "TWFueQ=="]
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn crops_lie_in_the_picture() {
+    fn crops_are_inside_the_picture() {
         for (width, height) in [(1, 1), (191, 500), (1000, 193)] {
             let p = Picture { width, height, channels: 1, samples: vec![0; width * height] };
             for (_, r) in crops(&p) {

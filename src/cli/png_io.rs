@@ -1,6 +1,7 @@
-//! PNG in and out, JPEG in: the only place that knows them.
+//! Reads PNG and JPEG, writes PNG.
 //!
-//! What cannot be represented yet is refused by name; nothing of the picture is dropped in silence.
+//! Features that the codec does not support (alpha, 16-bit samples, animation) are errors that name the feature: no part
+//! of a picture is dropped without an error.
 
 use super::failure::{Code, Failure, Result};
 use crate::container::metadata::{self, Item};
@@ -14,7 +15,7 @@ use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options:
 
 const SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 
-/// Pixels that reading may allocate for.
+/// Limits on the pictures that are read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
     pub max_pixels: u64,
@@ -30,9 +31,9 @@ impl Default for ReadLimits {
 #[derive(Debug)]
 pub struct Source {
     pub picture: Picture,
-    /// Size of the file that it came from.
+    /// Size of its file in bytes.
     pub bytes: u64,
-    /// Colour and camera metadata of the file, by kind; the picture above knows nothing of them.
+    /// Colour and camera metadata of the file: kinds of [`metadata`] and their bytes.
     pub metadata: Vec<(u8, Vec<u8>)>,
 }
 
@@ -48,7 +49,7 @@ pub fn read_file(path: &Path, limits: &ReadLimits) -> Result<Source> {
     read().map_err(|e| e.at(path.display()))
 }
 
-/// A PNG or a JPEG, by its first bytes.
+/// Reads a PNG or a JPEG; the first bytes tell which.
 pub fn read_any(data: &[u8], limits: &ReadLimits) -> Result<Source> {
     if data.starts_with(&[0xff, 0xd8, 0xff]) {
         read_jpeg(data, limits)
@@ -80,7 +81,7 @@ fn bad(message: impl Into<String>) -> Failure {
     Failure::new(Code::Input, message)
 }
 
-/// The system's reason without its error number.
+/// The operating system's message without the error number.
 pub fn reason(e: &io::Error) -> String {
     let text = e.to_string();
     match text.find(" (os error") {
@@ -97,7 +98,7 @@ fn cannot_read(e: io::Error) -> Failure {
 /// grey (the same picture in other samples); interlaced files are read like any other.
 ///
 /// # Errors
-/// One line that names what is wrong or not supported; class `Limit` for more pixels than `limits` allow.
+/// [`Code::Input`] if the file is damaged or not supported, [`Code::Damaged`] if it has more pixels than `limits` allow.
 pub fn read_png<R: BufRead + Seek>(mut reader: R, limits: &ReadLimits) -> Result<Source> {
     let bytes = reader.seek(io::SeekFrom::End(0)).map_err(cannot_read)?;
     reader.rewind().map_err(cannot_read)?;
@@ -132,10 +133,10 @@ pub fn read_png<R: BufRead + Seek>(mut reader: R, limits: &ReadLimits) -> Result
     Ok(Source { picture: Picture { width, height, channels, samples }, bytes, metadata })
 }
 
-/// Checks signature and IHDR by hand, so that each refusal can name its reason.
+/// Checks signature and IHDR before the PNG library does, so that each error can name its reason.
 fn check_header(head: &[u8], limits: &ReadLimits) -> Result<()> {
     if head.is_empty() {
-        return Err(bad("the file is empty, a PNG was expected"));
+        return Err(bad("the file is empty, expected a PNG"));
     }
     if !SIGNATURE.starts_with(&head[..head.len().min(8)]) {
         let found = match head {
@@ -150,7 +151,7 @@ fn check_header(head: &[u8], limits: &ReadLimits) -> Result<()> {
         return Err(bad("truncated PNG: the file ends in its header"));
     }
     if &head[12..16] != b"IHDR" {
-        return Err(bad("damaged PNG: the header chunk is missing"));
+        return Err(bad("damaged PNG: the IHDR chunk is missing"));
     }
     let side = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as u64;
     let (width, height, depth, colour) = (side(16), side(20), head[24], head[25]);
@@ -184,8 +185,8 @@ fn damaged(e: png::DecodingError) -> Failure {
         }
         png::DecodingError::IoError(e) => cannot_read(e),
         e => match e.to_string() {
-            // The reader goes on with a dump of its own types.
-            text if text.starts_with("CRC error") => bad("damaged PNG: a checksum does not fit its chunk"),
+            // The rest of the library's text is debug output of its types.
+            text if text.starts_with("CRC error") => bad("damaged PNG: the checksum of a chunk does not match"),
             text => bad(format!("damaged PNG: {text}")),
         },
     }
@@ -197,7 +198,7 @@ pub fn read_jpeg(data: &[u8], limits: &ReadLimits) -> Result<Source> {
     let options = DecoderOptions::default().set_max_width(1 << 16).set_max_height(1 << 16);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(data), options);
     decoder.decode_headers().map_err(damaged)?;
-    let (width, height) = decoder.dimensions().ok_or_else(|| bad("damaged JPEG: it has no size"))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| bad("damaged JPEG: it has no dimensions"))?;
     Limits { max_pixels: limits.max_pixels, ..Limits::NONE }.check_pixels(width as u64 * height as u64)?;
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let (space, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
@@ -217,7 +218,7 @@ pub fn write_png(picture: &Picture, items: &[Item], out: impl Write) -> Result<(
     encoder.set_color(if picture.channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
-    // Rows go out as they come; the whole-picture call would hold a second copy.
+    // The streaming writer does not copy the picture; the call for whole pictures does.
     let failed = |e: png::EncodingError| match e {
         png::EncodingError::IoError(e) => cannot_write(&e),
         e => bad(format!("cannot write the PNG: {e}")),
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_it_reads() {
+    fn written_pictures_and_metadata_are_read_back() {
         let samples: Vec<u8> = (0..3 * 70 * 41).map(|i| (i * i % 251) as u8).collect();
         let picture = Picture { width: 70, height: 41, channels: 3, samples };
         let mut out = Vec::new();
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_is_refused() {
+    fn every_truncation_is_an_error() {
         let mut out = Vec::new();
         write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
         for n in 0..out.len() {
@@ -292,16 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_told_in_words() {
+    fn checksum_errors_have_a_short_message() {
         let mut out = Vec::new();
         write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
         let end = out.len() - 14;
         out[end] ^= 1;
-        assert_eq!(read(&out).unwrap_err().message, "damaged PNG: a checksum does not fit its chunk");
+        assert_eq!(read(&out).unwrap_err().message, "damaged PNG: the checksum of a chunk does not match");
     }
 
     #[test]
-    fn pixels_over_the_limit_are_refused_before_they_are_read() {
+    fn the_pixel_limit_is_checked_from_the_header() {
         let mut out = Vec::new();
         write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
         let e = read_any(&out, &ReadLimits { max_pixels: 80 }).unwrap_err();

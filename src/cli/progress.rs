@@ -1,4 +1,4 @@
-//! Progress of a fit on stderr: one line that renews itself on a terminal, or JSON lines.
+//! Progress of a fit on stderr: one line that is overwritten on a terminal, or JSON lines.
 
 use super::args::Args;
 use super::report::{self, Json};
@@ -34,14 +34,14 @@ impl ProgressLine {
         ProgressLine { mode, started: now, deadline, next: now, shown: false }
     }
 
-    /// Shows `p`, unless the last one was shown just now.
+    /// Prints `p`, at most every 250 ms on a terminal and every second as JSON.
     pub fn show(&mut self, p: &Progress) {
         let now = Instant::now();
         if self.mode == Mode::Silent || now < self.next {
             return;
         }
         self.next = now + Duration::from_millis(if self.mode == Mode::Json { 1000 } else { 250 });
-        let left = self.left(p, now);
+        let left = self.time_left(p, now);
         if self.mode == Mode::Json {
             let json = Json::new()
                 .integer("step", p.step)
@@ -50,7 +50,7 @@ impl ProgressLine {
                 .number("bytes", p.bytes)
                 .number("seconds", (now - self.started).as_secs_f64())
                 .number("seconds_left", left.map(|l| l.as_secs_f64()));
-            report::say(&json.end());
+            report::print_stderr(&json.end());
             return;
         }
         let left = left.map_or(String::new(), |l| format!("  {} left", report::time(l)));
@@ -61,8 +61,8 @@ impl ProgressLine {
         self.shown = true;
     }
 
-    /// From the share of the steps that is done, and never beyond the time limit.
-    fn left(&self, p: &Progress, now: Instant) -> Option<Duration> {
+    /// The remaining time, extrapolated from the steps done so far and limited by the time limit.
+    fn time_left(&self, p: &Progress, now: Instant) -> Option<Duration> {
         let limit = self.deadline.map(|d| d.saturating_duration_since(now));
         let steps = (p.step > 0 && p.steps >= p.step).then(|| {
             let done = p.step as f64 / p.steps as f64;
@@ -76,7 +76,7 @@ impl ProgressLine {
 }
 
 impl Drop for ProgressLine {
-    /// Leaves the line empty for what comes next.
+    /// Clears the line for later output.
     fn drop(&mut self) {
         if self.shown {
             let _ = write!(io::stderr(), "\r{:<70}\r", "");

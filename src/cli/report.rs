@@ -1,4 +1,4 @@
-//! What the program says: JSON objects, tables, sizes and times in words.
+//! Output of the program: JSON objects, tables, and sizes and times for people.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +14,7 @@ impl Json {
         Json::default()
     }
 
-    /// `value` must be JSON already.
+    /// Adds a key whose `value` is JSON text already.
     pub fn raw(mut self, key: &str, value: &str) -> Self {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
         let _ = write!(self.0, "{}:{value}", quoted(key));
@@ -31,7 +31,7 @@ impl Json {
         self.raw(key, &value)
     }
 
-    /// JSON has no infinity: the PSNR of equal pictures is `null`.
+    /// Adds a number. JSON has no infinity, so the infinite PSNR of equal pictures becomes `null`.
     pub fn number(self, key: &str, value: impl Into<Option<f64>>) -> Self {
         let value = value.into().filter(|v| v.is_finite()).map_or("null".to_string(), |v| v.to_string());
         self.raw(key, &value)
@@ -65,32 +65,33 @@ pub fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
-/// The first line that stdout did not take.
-static LOST: OnceLock<io::Error> = OnceLock::new();
+/// The first error of writing to stdout.
+static STDOUT_ERROR: OnceLock<io::Error> = OnceLock::new();
 
-/// A line on stdout. A reader that has gone away is no error of ours; all else ends the program by [`lost`].
+/// Prints a line on stdout. That the reader has closed the pipe is not an error. Other errors are kept for
+/// [`stdout_failure`], which makes the program fail at its end.
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = LOST.set(e);
+            let _ = STDOUT_ERROR.set(e);
         }
         _ => {}
     }
 }
 
-/// Why a line could not be printed, if one could not.
-pub fn lost() -> Option<super::failure::Failure> {
-    LOST.get().map(|e| super::png_io::cannot_write(e).at("stdout"))
+/// The first failure to print a line on stdout, if there was one.
+pub fn stdout_failure() -> Option<super::failure::Failure> {
+    STDOUT_ERROR.get().map(|e| super::png_io::cannot_write(e).at("stdout"))
 }
 
-/// A line on stderr, whatever the text holds.
-pub fn say(text: &str) {
+/// Prints one line on stderr; control characters in the text become spaces.
+pub fn print_stderr(text: &str) {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// An error, in its one line; red on a terminal that wants colour.
+/// Prints an error as one line on stderr, in red on a terminal unless `NO_COLOR` is set.
 pub fn fail(error: &super::failure::Failure) {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let line: String = error.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -98,7 +99,7 @@ pub fn fail(error: &super::failure::Failure) {
     let _ = writeln!(io::stderr(), "{on}tilefit:{off} {line}");
 }
 
-/// `812 B`, `31.6 KB`, `1.25 MB`.
+/// Formats a number of bytes: `812 B`, `31.6 KB`, `1.25 MB`.
 pub fn size(bytes: f64) -> String {
     match bytes {
         b if b < 1e3 => format!("{b:.0} B"),
@@ -108,7 +109,7 @@ pub fn size(bytes: f64) -> String {
     }
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -121,7 +122,7 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// `42 s`, `3 min 10 s`, `2 h 5 min`.
+/// Formats a time: `42 s`, `3 min 10 s`, `2 h 5 min`.
 pub fn time(t: Duration) -> String {
     let s = t.as_secs_f64().round() as u64;
     match s {
@@ -140,7 +141,7 @@ pub fn psnr(v: f64) -> String {
     }
 }
 
-/// Columns of text: the first to the left, the rest to the right.
+/// Formats rows as a table: the first column is aligned left, the others right.
 pub fn table(rows: &[Vec<String>], markdown: bool) -> String {
     let columns = rows[0].len();
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
@@ -174,7 +175,7 @@ pub fn table(rows: &[Vec<String>], markdown: bool) -> String {
     out.trim_end().to_string()
 }
 
-/// Most memory that this process has held, where the system tells.
+/// Peak resident memory of this process in bytes; `None` where `/proc` does not report it.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn words() {
+    fn sizes_and_times_are_readable() {
         assert_eq!([999.0, 31_612.0, 1_250_000.0].map(size), ["999 B", "31.6 KB", "1.25 MB"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([42, 190, 7500].map(|s| time(Duration::from_secs(s))), ["42 s", "3 min 10 s", "2 h 5 min"]);

@@ -1,4 +1,4 @@
-//! `tilefit verify`: every checksum, a full decode, the digests.
+//! `tilefit verify`: checks all checksums, decodes the whole file and compares the digests of the samples.
 
 use super::args::Args;
 use super::candidate::same_size;
@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<u8> {
                     format!(", PSNR {} dB{m}", report::psnr(p))
                 });
                 report::print(&format!(
-                    "{}: sound, digest {}{}",
+                    "{}: valid, digest {}{}",
                     path.display(),
                     digests.join(" "),
                     quality.unwrap_or_default()
