@@ -1,12 +1,14 @@
-//! From bytes to pictures: whole, a region, or a preview.
+//! Decodes files to pictures: whole, a region, or at a smaller scale.
 //!
-//! Tiles are units of entropy coding, not of synthesis: the codes that a region depends on are gathered from
-//! all tiles that hold them, so that a region equals the same part of the whole picture.
+//! Tiles are units of entropy coding, not of synthesis: the codes that a region depends on are collected from all tiles
+//! that contain them. A decoded region therefore equals the same part of the whole picture.
 
 use crate::container::crc::crc32;
 use crate::container::header::{Header, PictureInfo, Segment};
 use crate::container::metadata::{self, Item};
 use crate::container::source::{merged, Source};
+#[cfg(doc)]
+use crate::error::Class;
 use crate::error::{Error, Result};
 use crate::image::{Picture, Rect};
 use crate::limits::{try_vec, Limits};
@@ -22,16 +24,17 @@ use kernels::Level;
 #[cfg(feature = "threads")]
 use rayon::prelude::*;
 
-/// Largest preview: `1/2^MAX_SCALE`.
+/// The smallest scale at which pictures are decoded is `1/2^MAX_SCALE`.
 pub const MAX_SCALE: u32 = 3;
 
-/// Pixels that a thread synthesises at once, about; models hold maps for parts of them only.
+/// About how many pixels a thread synthesises at a time. Models keep feature maps only for a part of them.
 const BLOCK: usize = 1 << 16;
 
-/// What synthesis and context networks hold beside codes and samples.
+/// Bytes that synthesis and context networks take in addition to codes and samples.
 const WORKING_MEMORY: u64 = 24 << 20;
 
-/// Tiles that are decoded side by side; they are pasted before more are.
+/// Number of tiles that are decoded in parallel. Their codes are copied to the picture's grids before the next ones are
+/// decoded, which bounds the memory.
 fn tiles_at_once() -> usize {
     #[cfg(feature = "threads")]
     return 2 * rayon::current_num_threads();
@@ -39,7 +42,17 @@ fn tiles_at_once() -> usize {
     return 1;
 }
 
-/// An opened file.
+/// An opened file. Decoding never panics, whatever the bytes are.
+///
+/// Methods that take a picture count from 0. Those that take a `scale` decode at `1/2^scale`, with `scale` from 0 to 3;
+/// width and height are then divided by `2^scale` and rounded up. Samples have 8 bits and are interleaved.
+///
+/// # Errors
+/// Methods that decode return
+/// [`Class::Argument`] for a picture, scale or region that the file does not have,
+/// [`Class::PixelLimit`] and [`Class::MemoryLimit`] for what exceeds the [`Limits`],
+/// [`Class::Format`] for damaged bytes,
+/// and [`Class::Io`] if bytes that are needed were not [supplied](Self::supply).
 pub struct Decoder<'a> {
     source: Source<'a>,
     header: Header,
@@ -48,10 +61,10 @@ pub struct Decoder<'a> {
     level: Level,
 }
 
-/// What the header tells without decoding.
+/// Facts about a file that are known without decoding its segments.
 #[derive(Clone, Debug)]
 pub struct Info {
-    /// Of the format, as the file has it.
+    /// Version of the file's format.
     pub version: u8,
     pub model: &'static str,
     pub channels: usize,
@@ -63,21 +76,21 @@ pub struct Info {
     pub metadata_bytes: usize,
     pub weights_count: usize,
     pub macs_per_pixel: f64,
-    /// Side of a tile; 0: each picture is one.
+    /// Side of a tile in pixels; 0 if each picture is one tile.
     pub tile: usize,
     pub tiles: usize,
     pub layers: usize,
     pub segments: Vec<Segment>,
-    /// Most that decoding one picture holds at once, the picture included.
+    /// Upper bound of the memory in bytes that decoding one picture takes, the picture included.
     pub decode_memory_bytes: u64,
 }
 
-/// Reads all but the segments.
+/// Reads everything but the segments.
 pub fn probe(bytes: &[u8]) -> Result<Info> {
     Ok(Decoder::new(bytes, Limits::NONE)?.info())
 }
 
-/// What a partial decode could not read.
+/// A segment that a partial decode could not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub tile: usize,
@@ -86,13 +99,19 @@ pub struct Damage {
 }
 
 impl<'a> Decoder<'a> {
-    /// Opens a file: header, model and index are read and checked, nothing is decoded.
+    /// Opens a file: reads and checks header, model and index. Segments are not decoded yet.
+    ///
+    /// # Errors
+    /// [`Class::Format`], [`Class::Truncated`], [`Class::Unsupported`], or [`Class::MemoryLimit`] if an allocation fails.
     pub fn new(bytes: &'a [u8], limits: Limits) -> Result<Self> {
         Self::open(Header::read(bytes)?, Source::Whole(bytes), limits)
     }
 
-    /// Opens a file of `length` bytes of which only the beginning is there; the rest comes by [`Self::supply`] as
-    /// [`Self::missing`] asks. An error of [`Class::Truncated`](crate::Class::Truncated) asks for a longer beginning.
+    /// Opens a file of `length` bytes of which only the beginning is available. [`Self::missing`] tells which bytes a decode
+    /// needs, [`Self::supply`] adds them.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`Class::Truncated`] means that a longer beginning is needed.
     pub fn from_beginning(bytes: &[u8], length: usize, limits: Limits) -> Result<Decoder<'static>> {
         let header = Header::read(bytes)?;
         let rest = bytes.get(header.length..).unwrap_or_default().to_vec();
@@ -104,25 +123,29 @@ impl<'a> Decoder<'a> {
         let model = models::read_model(header.family, header.channels, &header.description, &header.weights)?;
         if model.layers() != header.layers {
             return Err(Error::format(format!(
-                "{} layers of segments, the model has {}",
+                "the file has {} layers of segments, its model has {}",
                 header.layers,
                 model.layers()
             )));
         }
         let coarsest = model.grids().iter().map(|g| g.shift).max().unwrap_or(0);
         if header.tile != 0 && header.tile >> coarsest == 0 {
-            return Err(Error::format(format!("tiles of {} pixels cut codes of 2^{coarsest} pixels", header.tile)));
+            return Err(Error::format(format!(
+                "tiles of {} pixels are smaller than the {} pixels that a code of the coarsest grid covers",
+                header.tile,
+                1u64 << coarsest
+            )));
         }
         Ok(Decoder { source, header, model, limits, level: Level::best() })
     }
 
-    /// Decodes with the instructions of `level`; the pixels are the same.
+    /// Decodes with the instruction set `level`. The samples do not depend on it.
     pub fn with_level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// Other limits, for what is decoded from now on.
+    /// Sets the limits of later decodes.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
@@ -157,12 +180,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The metadata section, as it was given to the encoder.
+    /// The metadata section as it is in the file.
     pub fn metadata(&self) -> &[u8] {
         &self.header.metadata
     }
 
     /// The metadata of one picture.
+    ///
+    /// # Errors
+    /// [`Class::Format`] or [`Class::Truncated`] if the metadata section is damaged.
     pub fn items(&self, picture: usize) -> Result<Vec<Item>> {
         let mut items = metadata::read(&self.header.metadata)?;
         items.retain(|i| i.picture == picture);
@@ -174,8 +200,8 @@ impl<'a> Decoder<'a> {
         Rect::whole(p.width.div_ceil(1 << scale), p.height.div_ceil(1 << scale))
     }
 
-    /// Bytes that decoding `region` holds at once, at most: codes, then tiles or `samples` a pixel beside them, and
-    /// working memory.
+    /// Upper bound of the bytes that decoding `region` takes: the codes, the larger of the tiles being decoded and the output
+    /// with `samples` bytes per pixel, and the working memory.
     fn memory(&self, picture: usize, scale: u32, region: Rect, samples: usize) -> u64 {
         let PictureInfo { width, height, .. } = self.header.pictures[picture];
         let specs = self.model.grids();
@@ -193,56 +219,60 @@ impl<'a> Decoder<'a> {
         codes.saturating_add(tiles.max(samples)).saturating_add(WORKING_MEMORY)
     }
 
-    /// The whole picture.
+    /// Decodes a whole picture.
     pub fn decode(&self, picture: usize) -> Result<Picture> {
         self.decode_scaled(picture, 0, None)
     }
 
-    /// `region` in pixels: the same samples as that part of the whole picture.
+    /// Decodes `region`, in pixels: the same samples as that part of the whole picture.
     pub fn decode_region(&self, picture: usize, region: Rect) -> Result<Picture> {
         self.decode_scaled(picture, 0, Some(region))
     }
 
-    /// The picture at `1/2^scale`, or a region of it in pixels of that scale.
+    /// Decodes a picture at `1/2^scale`, or `region` of it, in pixels of that scale.
     pub fn decode_scaled(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<Picture> {
         let (out, damage) = self.window(picture, scale, region, false)?;
         debug_assert!(damage.is_empty());
         Ok(out)
     }
 
-    /// Number of samples that a decode gives.
+    /// The number of samples, and so of bytes, that a decode gives.
     pub fn samples(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<usize> {
         Ok(self.check(picture, scale, region, 0)?.area() * self.header.channels)
     }
 
-    /// As [`Self::decode_scaled`], to `out`, which takes [`Self::samples`].
+    /// As [`Self::decode_scaled`], but writes to `out`, whose length must be [`Self::samples`].
     pub fn decode_into(&self, picture: usize, scale: u32, region: Option<Rect>, out: &mut [u8]) -> Result<()> {
         let region = self.check(picture, scale, region, 0)?;
         let samples = region.area() * self.header.channels;
         if out.len() != samples {
-            let message = format!("out has {} bytes, the samples take {samples}", out.len());
+            let message = format!("the buffer has {} bytes, the samples take {samples}", out.len());
             return Err(Error::of_argument("out", message));
         }
         let (codes, _) = self.codes(picture, scale, region, false)?;
         self.synthesise(picture, scale, region, &codes, out)
     }
 
-    /// As [`Self::decode_scaled`]; segments that cannot be read count as zeros and are reported.
+    /// As [`Self::decode_scaled`], but the codes of segments that cannot be read are taken as zero; these segments are
+    /// reported.
     pub fn decode_partial(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<(Picture, Vec<Damage>)> {
         self.window(picture, scale, region, true)
     }
 
-    /// Checks every checksum, decodes everything, compares the digests.
+    /// Checks all checksums, decodes all pictures and compares their digests with those in the file.
+    ///
+    /// # Errors
+    /// [`Class::Format`] if a check fails or bytes follow the last segment; errors of decoding.
     pub fn verify(&self) -> Result<()> {
         let end = self.header.segments.last().map_or(self.header.length, |s| s.offset.saturating_add(s.length));
         if end < self.source.length() {
-            return Err(Error::format(format!("{} bytes stand after the last segment", self.source.length() - end)));
+            return Err(Error::format(format!("{} bytes follow the last segment", self.source.length() - end)));
         }
         for (i, p) in self.header.pictures.iter().enumerate() {
             let digest = crc32(&self.decode(i)?.samples);
             if digest != p.digest {
                 return Err(Error::format(format!(
-                    "picture {i} decodes to digest {digest:08x}, the file promises {:08x}",
+                    "the decoded samples of picture {i} have digest {digest:08x}, the header says {:08x}",
                     p.digest
                 )));
             }
@@ -250,7 +280,8 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Byte ranges that decoding needs and the source lacks, those less than `gap` bytes apart as one.
+    /// The byte ranges of the file that a decode needs and that were not supplied yet, sorted. Ranges at most `gap` bytes
+    /// apart are merged into one.
     pub fn missing(
         &self,
         picture: usize,
@@ -266,20 +297,21 @@ impl<'a> Decoder<'a> {
             let segments = (0..=last).map(|layer| self.header.segment(layer, picture, tile));
             let end = self.source.length();
             let range = |s: Segment| s.offset..s.offset.saturating_add(s.length);
-            // What ends after the file is not to be had; decoding says so.
+            // Segments that end after the file cannot be supplied; decoding them is an error.
             ranges.extend(segments.filter(|s| !self.source.holds(*s)).map(range).filter(|r| r.end <= end));
         }
         Ok(merged(ranges.into_iter(), gap))
     }
 
-    /// Adds bytes from `offset` on to a decoder made [from the beginning](Self::from_beginning).
+    /// Adds the bytes at `offset` of the file to a decoder that was opened [from the beginning](Self::from_beginning). A
+    /// decoder of a whole file ignores them.
     pub fn supply(&mut self, offset: usize, bytes: Vec<u8>) {
         if let Source::Parts { parts, .. } = &mut self.source {
             parts.push((offset, bytes));
         }
     }
 
-    /// Drops what was supplied.
+    /// Drops all bytes of segments that were supplied.
     pub fn forget(&mut self) {
         if let Source::Parts { parts, .. } = &mut self.source {
             parts.clear();
@@ -309,7 +341,7 @@ impl<'a> Decoder<'a> {
     fn synthesise(&self, picture: usize, scale: u32, region: Rect, codes: &Codes, samples: &mut [u8]) -> Result<()> {
         let info = &self.header.pictures[picture];
         let width = region.width();
-        // Not more than there are: where addresses have 32 bits, rows of a wide picture would be beyond them.
+        // At most the rows of the region: otherwise `step` could overflow 32-bit addresses for a wide picture.
         let rows = (BLOCK / width).clamp(64, 1024).min(region.height());
         let block = |(i, out): (usize, &mut [u8])| {
             let y0 = region.y0 + i * rows;
@@ -323,7 +355,8 @@ impl<'a> Decoder<'a> {
         return samples.chunks_mut(step).enumerate().try_for_each(block);
     }
 
-    /// The region, if what is asked for is there and within the limits; `samples` a pixel are to be allocated.
+    /// Checks the arguments of a decode against the file and the limits, and returns the region. `samples` is the number of
+    /// samples per pixel that the decode allocates for its output.
     fn check(&self, picture: usize, scale: u32, region: Option<Rect>, samples: usize) -> Result<Rect> {
         if picture >= self.header.pictures.len() {
             return Err(Error::of_argument(
@@ -334,7 +367,7 @@ impl<'a> Decoder<'a> {
         if scale > MAX_SCALE {
             return Err(Error::of_argument(
                 "scale",
-                format!("scale 1/{}: 1/2, 1/4 and 1/8 are there", 1u64 << scale.min(63)),
+                format!("scale 1/{}: expected 1/1, 1/2, 1/4 or 1/8", 1u64 << scale.min(63)),
             ));
         }
         let area = self.area(picture, scale);
@@ -350,7 +383,7 @@ impl<'a> Decoder<'a> {
         Ok(region)
     }
 
-    /// All codes that `region` depends on.
+    /// Decodes all codes that `region` depends on.
     fn codes(&self, picture: usize, scale: u32, region: Rect, partial: bool) -> Result<(Codes, Vec<Damage>)> {
         let info = &self.header.pictures[picture];
         let specs = self.model.grids();
@@ -362,12 +395,12 @@ impl<'a> Decoder<'a> {
         }
         let tiles = self.tiles(picture, &support);
         let mut damage = Vec::new();
-        for some in tiles.chunks(tiles_at_once()) {
+        for batch in tiles.chunks(tiles_at_once()) {
             let decode = |&(tile, layer): &(usize, usize)| self.tile(picture, tile, layer, partial);
             #[cfg(feature = "threads")]
-            let decoded: Vec<_> = some.par_iter().map(decode).collect();
+            let decoded: Vec<_> = batch.par_iter().map(decode).collect();
             #[cfg(not(feature = "threads"))]
-            let decoded: Vec<_> = some.iter().map(decode).collect();
+            let decoded: Vec<_> = batch.iter().map(decode).collect();
             for result in decoded {
                 let (tile, bad) = result?;
                 damage.extend(bad);
@@ -377,8 +410,8 @@ impl<'a> Decoder<'a> {
         Ok((codes, damage))
     }
 
-    /// The tiles that hold codes of `support`, each with the finest layer that has one; coarser layers are its
-    /// context.
+    /// The tiles that contain codes of `support`, each with the finest layer that is needed. The coarser layers are needed
+    /// too, as its context.
     fn tiles(&self, picture: usize, support: &[Rect]) -> Vec<(usize, usize)> {
         let specs = self.model.grids();
         let needed = |tile: usize| -> Option<usize> {
@@ -390,7 +423,7 @@ impl<'a> Decoder<'a> {
         (0..self.header.tiles(picture)).filter_map(|t| needed(t).map(|l| (t, l))).collect()
     }
 
-    /// The codes of one tile, layers `0 ..= last`.
+    /// Decodes layers `0 ..= last` of one tile.
     fn tile(&self, picture: usize, tile: usize, last: usize, partial: bool) -> Result<(Codes, Vec<Damage>)> {
         let rect = self.header.tile_rect(picture, tile);
         let mut codes = Codes::new();
@@ -407,7 +440,7 @@ impl<'a> Decoder<'a> {
                 Ok(()) => {}
                 Err(e) if partial => {
                     damage.push(Damage { tile, layer, reason: e.to_string() });
-                    // What follows has this layer as its context.
+                    // Later layers use this one as context, so they cannot be decoded either.
                     for g in self.model.layer_grids(layer) {
                         codes[g].codes.fill(0);
                     }
@@ -423,7 +456,7 @@ impl<'a> Decoder<'a> {
         let bytes = self.source.segment(s)?;
         if crc32(bytes) != s.crc {
             return Err(Error::format(format!(
-                "the checksum of the segment at byte {} does not hold: the file is damaged",
+                "the checksum of the segment at byte {} does not match: the file is damaged",
                 s.offset
             )));
         }

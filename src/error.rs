@@ -1,4 +1,4 @@
-//! One error type: what is wrong, where, what to do.
+//! The crate's error type.
 
 use alloc::string::{String, ToString};
 use std::fmt;
@@ -6,31 +6,31 @@ use std::fmt;
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What kind of failure it is. What a program does about it (an exit code, a flag to name) is the program's business.
+/// The kind of a failure. Programs can choose an exit code or a hint by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Class {
-    /// Bytes could not be read or written.
+    /// Bytes could not be read or written, or were not supplied.
     Io,
-    /// An option or an argument makes no sense: [`Error::argument`] names it where it has a name.
+    /// An option or an argument is not valid. [`Error::argument`] gives its name, if it has one.
     Argument,
-    /// A target of quality or size, or a time limit, cannot be kept; there is no result.
+    /// A quality, a size or a time limit cannot be reached; there is no result.
     Target,
-    /// The bytes are no file of this format, or damaged.
+    /// The bytes are not a file of this format, or the file is damaged.
     Format,
-    /// The bytes end within the header: a longer beginning may do.
+    /// The bytes end within the header. With a longer beginning of the file the call may succeed.
     Truncated,
-    /// The file is of a version or family that this build does not read.
+    /// The file has a format version, a model family or features that this build does not support.
     Unsupported,
     /// More pixels than [`Limits::max_pixels`](crate::Limits::max_pixels).
     PixelLimit,
-    /// More memory than allowed, or than there is.
+    /// More memory is needed than allowed, or an allocation failed.
     MemoryLimit,
     /// The caller cancelled the work.
     Cancelled,
 }
 
-/// A failure, told in one line: `place: argument: message`.
+/// A failure. Its text is one line: `place: argument: message`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Error {
     class: Class,
@@ -40,7 +40,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of `class`.
+    /// A failure of class `class`.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Error { class, place: String::new(), argument: None, message: message.into() }
     }
@@ -50,12 +50,12 @@ impl Error {
         Error::new(Class::Format, message)
     }
 
-    /// The option or argument `name` makes no sense.
+    /// An invalid option or argument `name`.
     pub fn of_argument(name: &'static str, message: impl Into<String>) -> Self {
         Error { argument: Some(name), ..Error::new(Class::Argument, message) }
     }
 
-    /// Puts `place` (a file, a section) in front.
+    /// The same failure with `place` (a file or a section) before its other places.
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.place = match self.place.as_str() {
             "" => place.to_string(),
@@ -64,28 +64,28 @@ impl Error {
         self
     }
 
-    /// The same failure with more to say at its end.
+    /// The same failure with `more` at the end of its message.
     pub fn and(mut self, more: impl fmt::Display) -> Self {
         self.message = alloc::format!("{}{more}", self.message);
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// The file or section that it is about; may be empty.
+    /// The file or section that the failure is about; empty if none was given.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// The option that is wrong, as the builder names it: `"tile"`.
+    /// The name of the invalid option or argument, for example `"tile"` for `Encoder::tile`.
     pub fn argument(&self) -> Option<&'static str> {
         self.argument
     }
 
-    /// What is wrong, without place and argument.
+    /// The message without place and argument.
     pub fn message(&self) -> &str {
         &self.message
     }

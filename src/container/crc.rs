@@ -1,6 +1,7 @@
 //! CRC-32 (ISO 3309, as in PNG): reflected polynomial 0xEDB88320, start and end inverted.
 
-/// Made for each call: as data it would be a good part of a small decoder.
+/// The table for one byte at a time. It is computed at each call: as 1 KiB of data it would be a considerable part of a
+/// small decoder binary.
 fn table() -> [u32; 256] {
     let entry = |i: u32| (0..8).fold(i, |c, _| if c & 1 != 0 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 });
     std::array::from_fn(|i| entry(i as u32))

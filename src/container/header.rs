@@ -1,4 +1,4 @@
-//! Header, weights section and index: all that stands before the segments.
+//! Header, metadata, model description, weights and index: everything before the segments.
 
 use super::crc::crc32;
 use super::reader::Reader;
@@ -8,11 +8,13 @@ use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use alloc::{format, vec::Vec};
 
-/// A byte that no text starts with, the name, and a line end that text-mode transfers would break.
+/// The signature: a non-ASCII byte so that the file is not taken for text, two letters, and CR LF, which a text-mode transfer
+/// would change.
 pub const MAGIC: [u8; 5] = [0x8b, b'T', b'F', 0x0d, 0x0a];
 /// The version that this build writes, and the highest that it reads.
 pub const VERSION: u8 = 1;
 
+// Limits of the format (docs/FORMAT.md): they bound what a decoder allocates for a header.
 pub const MAX_SIDE: u64 = 1 << 30;
 pub const MAX_PIXELS: u64 = 1 << 40;
 pub const MAX_PICTURES: u64 = 1 << 16;
@@ -35,36 +37,36 @@ pub struct PictureInfo {
 /// One entropy-coded segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
-    /// From the start of the file.
+    /// In bytes from the start of the file.
     pub offset: usize,
     pub length: usize,
     pub crc: u32,
 }
 
-/// All before the segments.
+/// Everything before the segments.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// Of the format.
+    /// Version of the format.
     pub version: u8,
     pub family: u8,
     pub channels: usize,
     pub pictures: Vec<PictureInfo>,
-    /// Side of a tile in pixels; 0: each picture is one tile.
+    /// Side of a tile in pixels; 0 if each picture is one tile.
     pub tile: usize,
     pub description: Vec<u8>,
     pub weights: Vec<u8>,
     pub metadata: Vec<u8>,
-    /// Layers of segments: all tiles' layer 0 come before any layer 1.
+    /// Number of layers of segments. The segments of layer 0 of all tiles come before those of layer 1.
     pub layers: usize,
     pub segments: Vec<Segment>,
-    /// Tiles of all pictures before each, and of all: see [`Self::count_tiles`].
+    /// For each picture the number of tiles in the pictures before it, then the total: see [`Self::count_tiles`].
     pub first_tiles: Vec<usize>,
     /// Bytes before the first segment.
     pub length: usize,
 }
 
 impl Header {
-    /// Tiles a row and a column of a picture.
+    /// Number of tile columns and tile rows of a picture.
     pub fn tile_grid(&self, picture: usize) -> (usize, usize) {
         let p = &self.pictures[picture];
         match self.tile {
@@ -73,7 +75,7 @@ impl Header {
         }
     }
 
-    /// The pixels of tile `index` (row by row) of a picture.
+    /// The pixels that tile `index` of a picture covers; tiles are numbered row by row.
     pub fn tile_rect(&self, picture: usize, index: usize) -> Rect {
         let p = &self.pictures[picture];
         if self.tile == 0 {
@@ -89,13 +91,13 @@ impl Header {
         columns * rows
     }
 
-    /// The segment of a tile's layer. Segments stand layer by layer, in each picture by picture, tile by tile.
+    /// The segment of a layer of a tile. Segments are ordered by layer, then by picture, then by tile.
     pub fn segment(&self, layer: usize, picture: usize, tile: usize) -> Segment {
         let all = self.first_tiles[self.pictures.len()];
         self.segments[layer * all + self.first_tiles[picture] + tile]
     }
 
-    /// Makes `first_tiles` of the pictures and the tile size.
+    /// Computes `first_tiles` from the pictures and the tile size.
     pub fn count_tiles(&mut self) {
         let mut before = 0;
         let ends = (0..self.pictures.len()).map(|p| {
@@ -105,7 +107,11 @@ impl Header {
         self.first_tiles = core::iter::once(0).chain(ends).collect();
     }
 
-    /// Parses all before the segments.
+    /// Parses everything before the segments.
+    ///
+    /// # Errors
+    /// [`Class::Truncated`] if the bytes end too early, [`Class::Unsupported`] for a newer version or unknown flags,
+    /// [`Class::Format`] for everything else that docs/FORMAT.md does not allow.
     pub fn read(bytes: &[u8]) -> Result<Header> {
         let mut r = Reader::new(bytes);
         if r.take(MAGIC.len(), "the signature").ok() != Some(&MAGIC[..]) {
@@ -115,7 +121,7 @@ impl Header {
         if version == 0 || version > VERSION {
             return Err(Error::new(
                 Class::Unsupported,
-                format!("format version {version}, this program reads up to {VERSION}: a newer program is needed"),
+                format!("format version {version}: this program reads up to version {VERSION}, a newer one is needed"),
             ));
         }
         let family = r.u8("the model family")?;
@@ -128,7 +134,7 @@ impl Header {
         }
         let count = if flags & GROUP != 0 { r.varint(MAX_PICTURES, "the number of pictures")? } else { 1 };
         if flags & GROUP != 0 && count < 2 {
-            return Err(Error::format(format!("a group of {count} pictures, at least 2 are needed")));
+            return Err(Error::format(format!("a group of {count} pictures, a group has at least 2")));
         }
         let mut pictures = Vec::new();
         for _ in 0..count {
@@ -140,7 +146,7 @@ impl Header {
             };
             let (width, height) = (side("a width")?, side("a height")?);
             if width as u64 * height as u64 > MAX_PIXELS {
-                return Err(Error::format(format!("a picture of {width}x{height} has over 2^40 pixels")));
+                return Err(Error::format(format!("a picture of {width}x{height} has more than 2^40 pixels")));
             }
             let digest = r.u32("a picture's digest")?;
             pictures.push(PictureInfo { width, height, digest });
@@ -181,14 +187,14 @@ impl Header {
             first_tiles: Vec::new(),
             length: 0,
         };
-        // As u64: the product may pass 2^32.
+        // As u64: the product may exceed 2^32.
         let grid = |p| header.tile_grid(p);
         let tiles: u64 = (0..count as usize).map(grid).map(|(columns, rows)| columns as u64 * rows as u64).sum();
         if tiles > MAX_TILES {
             return Err(Error::format(format!("{tiles} tiles, at most 2^24 are allowed")));
         }
         header.count_tiles();
-        // Each entry takes five bytes at least, so a short file cannot ask for a long index.
+        // An entry takes at least five bytes, so a short file cannot make the index long.
         let entries = tiles as usize * layers;
         let mut lengths = Vec::new();
         for _ in 0..entries {
@@ -198,7 +204,7 @@ impl Header {
         let end = r.position();
         let sum = r.u32("the header's checksum")?;
         if sum != crc32(&bytes[..end]) {
-            return Err(Error::format("the header's checksum does not hold: the file is damaged"));
+            return Err(Error::format("the header's checksum does not match: the file is damaged"));
         }
         let mut offset = r.position();
         header.length = offset;
@@ -209,7 +215,8 @@ impl Header {
         Ok(header)
     }
 
-    /// The bytes before the segments: the inverse of [`Self::read`]. Offsets of `segments` are not written.
+    /// Writes the bytes before the segments: the inverse of [`Self::read`]. The offsets in `segments` are not stored; they
+    /// follow from the lengths.
     #[cfg(feature = "fit")]
     pub fn write(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
@@ -251,14 +258,14 @@ impl Header {
     }
 }
 
-/// More than one picture: a count follows.
+/// More than one picture: their number follows.
 const GROUP: u8 = 1;
 /// A tile size follows the pictures; without it each picture is one tile.
 const TILED: u8 = 2;
-/// Metadata follow.
+/// The file has metadata.
 const METADATA: u8 = 4;
 /// One channel instead of three.
 const GREY: u8 = 8;
-/// Two segments a tile instead of one: the coarse grids are a layer of their own.
+/// Two segments per tile instead of one: the coarse grids form a separate layer.
 const LAYERED: u8 = 16;
 const FLAGS: u8 = GROUP | TILED | METADATA | GREY | LAYERED;

@@ -1,4 +1,4 @@
-//! The metadata section: what a picture's file held beside its samples, given back when it is decoded.
+//! The metadata section: colour and camera metadata of the input files, kept for the decoder's output.
 
 #[cfg(feature = "fit")]
 use super::reader::write_varint;
@@ -10,14 +10,14 @@ use crate::error::Result;
 use alloc::format;
 use alloc::vec::Vec;
 
-/// An ICC profile, as it is (not compressed as in PNG).
+/// Kind of an item: an ICC profile, uncompressed (unlike in PNG).
 pub const ICC: u8 = 1;
-/// EXIF from its byte order mark on.
+/// Kind of an item: EXIF, starting with its byte order mark.
 pub const EXIF: u8 = 2;
-/// The four bytes of a PNG's cICP chunk.
+/// Kind of an item: the four bytes of a PNG's cICP chunk.
 pub const CICP: u8 = 3;
 
-/// One item of one picture. Kinds that a reader does not know are passed over.
+/// One item of metadata. Readers skip kinds that they do not know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
     pub picture: usize,
@@ -25,7 +25,10 @@ pub struct Item {
     pub data: Vec<u8>,
 }
 
-/// The items of a section.
+/// Parses a metadata section.
+///
+/// # Errors
+/// [`Class::Format`](crate::Class::Format) or [`Class::Truncated`](crate::Class::Truncated) if the section is damaged.
 pub fn read(section: &[u8]) -> Result<Vec<Item>> {
     let mut r = Reader::new(section);
     let mut items = Vec::new();
@@ -38,12 +41,15 @@ pub fn read(section: &[u8]) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// The first item of that kind.
+/// The data of the first item of a kind.
 pub fn find(items: &[Item], kind: u8) -> Option<&[u8]> {
     items.iter().find(|i| i.kind == kind).map(|i| &i.data[..])
 }
 
-/// The section of `items`; refused where it is longer than a file may hold.
+/// Writes `items` as a metadata section.
+///
+/// # Errors
+/// [`Class::Argument`](crate::Class::Argument) if the section would have more than 2^26 bytes, the limit of the format.
 #[cfg(feature = "fit")]
 pub fn write(items: &[Item]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
@@ -55,7 +61,7 @@ pub fn write(items: &[Item]) -> Result<Vec<u8>> {
     }
     match out.len() as u64 <= super::header::MAX_METADATA {
         true => Ok(out),
-        false => Err(Error::of_argument("metadata", format!("{} bytes, at most 2^26 can be kept", out.len()))),
+        false => Err(Error::of_argument("metadata", format!("{} bytes, at most 2^26 are possible", out.len()))),
     }
 }
 
@@ -66,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn items_come_back(list in proptest::collection::vec((0usize..70_000, any::<u8>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..6)) {
+        fn items_round_trip(list in proptest::collection::vec((0usize..70_000, any::<u8>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..6)) {
             let items: Vec<Item> =
                 list.into_iter().map(|(picture, kind, data)| Item { picture: picture.min(65536), kind, data }).collect();
             let section = write(&items).unwrap();
@@ -74,7 +80,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_items_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_parse_or_fail_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! The `.tfit` file around the model and the codes: docs/FORMAT.md, sections 1 to 4.
+//! The container of the `.tfit` file format: docs/FORMAT.md, sections 1 to 4.
 
 pub mod crc;
 pub mod header;

@@ -1,10 +1,10 @@
-//! Bounded reading of the header, and its mirror.
+//! Reading fields of the header with bounds checks, and writing them.
 
 use crate::error::{Class, Error, Result};
 use alloc::{format, vec::Vec};
 use byteorder::{ByteOrder, LE};
 
-/// Reads fields from the front of a slice; knows where it is for messages.
+/// Reads fields one after another from a slice. Its errors name the field and its offset.
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         Ok(LE::read_u32(self.take(4, what)?))
     }
 
-    /// A LEB128 number of at most `max`, in its shortest form.
+    /// Reads a LEB128 number of at most `max`. Only the shortest form is valid.
     pub fn varint(&mut self, max: u64, what: &str) -> Result<u64> {
         let at = self.at;
         let mut value = 0u64;
@@ -59,11 +59,11 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err(Error::format(format!("{what} at byte {at} is too long a number")))
+        Err(Error::format(format!("{what} at byte {at} is a number of more than 9 bytes")))
     }
 }
 
-/// Appends four bytes.
+/// Appends `value` as four bytes, little-endian.
 pub fn write_u32(out: &mut Vec<u8>, value: u32) {
     let mut field = [0; 4];
     LE::write_u32(&mut field, value);
@@ -97,7 +97,7 @@ mod tests {
         }
 
         #[test]
-        fn words_round_trip(v: u32) {
+        fn u32_fields_round_trip(v: u32) {
             let mut out = Vec::new();
             write_u32(&mut out, v);
             prop_assert_eq!(&out[..], &[v as u8, (v >> 8) as u8, (v >> 16) as u8, (v >> 24) as u8]);
@@ -106,7 +106,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_number_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+        fn any_bytes_parse_or_fail_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
             let _ = Reader::new(&bytes).varint(1000, "v");
         }
     }

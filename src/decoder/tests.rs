@@ -1,4 +1,5 @@
-//! The decoder over a model that shows each mistake: every sample mixes codes of two grids and a neighbour.
+//! Tests of the decoder with a test model whose samples mix codes of two grids and of a neighbour, so that every wrong code
+//! changes a sample.
 
 use super::*;
 use crate::fit::file::write;
@@ -33,7 +34,7 @@ fn crop(p: &Picture, r: Rect) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn tiles_layers_and_regions_agree(
+    fn tiles_layers_and_regions_give_the_same_samples(
         w in 1usize..300, h in 1usize..200, split: bool, count in 1usize..3, a in 0f64..1.0, b in 0f64..1.0, c in 0f64..1.0, d in 0f64..1.0,
     ) {
         let whole = file(w, h, 0, split, count);
@@ -52,12 +53,12 @@ proptest! {
     }
 
     #[test]
-    fn any_change_is_noticed_or_harmless(at in 0f64..1.0, bit in 0u32..8, cut in 0f64..1.0) {
+    fn changed_and_truncated_files_are_errors(at in 0f64..1.0, bit in 0u32..8, cut in 0f64..1.0) {
         let good = file(150, 90, 64, true, 2);
         let mut bad = good.clone();
         let i = (at * good.len() as f64) as usize;
         bad[i] ^= 1 << bit;
-        // Every byte is under a checksum.
+        // A checksum covers every byte.
         prop_assert!(Decoder::new(&bad, Limits::default()).and_then(|d| d.verify()).is_err());
         let short = &good[..(cut * good.len() as f64) as usize];
         prop_assert!(Decoder::new(short, Limits::default()).and_then(|d| d.verify()).is_err());
@@ -70,7 +71,7 @@ proptest! {
 }
 
 #[test]
-fn limits_refuse_before_decoding() {
+fn limits_are_checked_before_decoding() {
     let bytes = file(100, 100, 64, false, 1);
     let small = |max_pixels, max_memory| Decoder::new(&bytes, Limits { max_pixels, max_memory }).unwrap();
     assert!(small(9_999, u64::MAX).decode(0).unwrap_err().message().contains("pixels"));
@@ -80,16 +81,16 @@ fn limits_refuse_before_decoding() {
 }
 
 #[test]
-fn overhead_is_small() {
+fn the_header_has_at_most_32_bytes() {
     let bytes = file(768, 512, 0, false, 1);
     let info = probe(&bytes).unwrap();
     assert!(info.header_bytes <= 32, "{}", info.header_bytes);
     assert_eq!(info.header_bytes + info.weights_bytes + info.codes_bytes, bytes.len());
 }
 
-/// There is one version so far, so that of the header is changed behind the parser.
+/// There is only one version so far, so the test changes the version in the parsed header.
 #[test]
-fn the_version_is_that_of_the_file() {
+fn info_reports_the_version_of_the_file() {
     let bytes = file(8, 8, 0, false, 1);
     let mut decoder = Decoder::new(&bytes, Limits::default()).unwrap();
     assert_eq!(decoder.info().version, bytes[crate::container::header::MAGIC.len()]);
@@ -97,31 +98,31 @@ fn the_version_is_that_of_the_file() {
     assert_eq!(decoder.info().version, bytes[crate::container::header::MAGIC.len()] + 1);
 }
 
-/// A small region of a vast picture in one tile needs all of its codes: refused, not allocated.
+/// A small region of a huge picture in one tile needs all of its codes: the memory limit must stop the allocation.
 #[test]
-fn a_vast_tile_is_refused_before_it_is_allocated() {
+fn a_huge_tile_exceeds_the_memory_limit() {
     let bytes = file(64, 64, 0, false, 1);
     let mut header = Header::read(&bytes).unwrap();
     header.pictures[0] = PictureInfo { width: 1 << 20, height: 1 << 20, digest: 0 };
-    let mut vast = header.write();
-    vast.extend(&bytes[header.length..]);
-    let decoder = Decoder::new(&vast, Limits::default()).unwrap();
-    let refused = |r: Result<Picture>| r.unwrap_err().class() == crate::Class::MemoryLimit;
-    assert!(refused(decoder.decode_region(0, Rect::new(0, 0, 8, 8))));
-    assert!(refused(decoder.decode(0)));
+    let mut huge = header.write();
+    huge.extend(&bytes[header.length..]);
+    let decoder = Decoder::new(&huge, Limits::default()).unwrap();
+    let over_limit = |r: Result<Picture>| r.unwrap_err().class() == crate::Class::MemoryLimit;
+    assert!(over_limit(decoder.decode_region(0, Rect::new(0, 0, 8, 8))));
+    assert!(over_limit(decoder.decode(0)));
     assert!(decoder.info().decode_memory_bytes > 1 << 42);
 }
 
-/// Every prefix, and every bit flipped, of a file of several tiles, layers and pictures.
+/// The file has several tiles, layers and pictures.
 #[test]
-fn every_prefix_and_every_bit() {
+fn every_prefix_and_every_flipped_bit_is_an_error() {
     let good = file(70, 66, 64, true, 2);
     let open = |bytes: &[u8]| Decoder::new(bytes, Limits::default()).and_then(|d| d.verify());
     open(&good).unwrap();
     let header = Header::read(&good).unwrap().length;
     for n in 0..good.len() {
         assert!(Decoder::new(&good[..n], Limits::default()).is_err() == (n < header), "prefix of {n}");
-        // Short prefixes are cheap; of those that open, every 97th is decoded.
+        // Prefixes that do not open are cheap to test; of the others, which are decoded, every 97th is tested.
         assert!((n > header && n % 97 != 0) || open(&good[..n]).is_err(), "prefix of {n}");
     }
     let mut bad = good.clone();
@@ -133,9 +134,9 @@ fn every_prefix_and_every_bit() {
 }
 
 proptest! {
-    /// Random fields under a checksum that holds: the parser alone stands between them and the decoder.
+    /// Random fields with a valid checksum: only the parser's own checks can reject them.
     #[test]
-    fn any_header_is_refused_or_honest(
+    fn random_headers_with_valid_checksums_do_not_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..80), flags in 0u8..32, w in 1u64..1 << 31, h in 1u64..1 << 31,
     ) {
         let mut file = crate::container::header::MAGIC.to_vec();
