@@ -1,4 +1,4 @@
-//! The front door of the encoder: options in, a file and a report out.
+//! The encoder's public interface: a builder for the options, and the file with its report.
 
 use crate::container::metadata::{self, Item};
 use crate::decoder::Decoder;
@@ -22,15 +22,15 @@ use std::time::{Duration, Instant};
 /// Sides of a tile that a file may have, besides 0.
 const TILES: RangeInclusive<usize> = 64..=32768;
 
-/// Memory that a fit may use unless it is told otherwise.
+/// Default of the memory that a fit may use, in bytes.
 const MAX_MEMORY: u64 = 4 << 30;
 
 type OnProgress<'a> = Box<dyn FnMut(&Progress) -> Signal + Send + 'a>;
 type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 
-/// Fits a model to pictures and makes a file of it.
+/// Fits a model to one picture or a group of pictures and writes a file.
 ///
-/// Options are given one after another; each is checked before the work starts, and obeyed or refused.
+/// All options are checked before the fit starts; an option that is not valid is an error.
 ///
 /// ```
 /// use tilefit::{Encoder, Decoder, Limits, Picture, Target};
@@ -50,7 +50,7 @@ type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 /// # }
 /// ```
 ///
-/// A callback sees each step, and may end the fit; with [`Signal::Finish`] it gives the best file so far:
+/// A callback is called after each step and may end the fit. [`Signal::Finish`] ends it with the best file so far:
 ///
 /// ```
 /// # use tilefit::{Encoder, Picture, Signal};
@@ -83,29 +83,29 @@ pub struct Encoder<'a> {
     stop: Option<(&'a AtomicBool, Signal)>,
 }
 
-/// A file and what is to be said of it.
+/// An encoded file and the report of the fit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Encoded {
     /// The whole file.
     pub bytes: Vec<u8>,
-    /// How it came to be.
+    /// Facts about the fit and the file.
     pub report: Report,
 }
 
-/// How a file came to be, where its bytes went, and how near it is to the pictures.
+/// Facts about a fit and its file: effort, bytes by section, and quality.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The model's family.
     pub model: &'static str,
-    /// The effort that was made: a time limit may have lowered it.
+    /// The effort of the fit. A time limit may have lowered it.
     pub effort: u32,
-    /// The weight of bits that the fit ended with.
+    /// The weight of the rate in the loss at the end of the fit.
     pub lambda: f64,
     /// Steps made.
     pub steps: u64,
-    /// Steps that the effort has without touch-ups. Fewer were made if time ran out.
+    /// Steps that the effort plans, without touch-ups. A time limit may leave fewer.
     pub planned_steps: u64,
     /// Bytes of header and index.
     pub header_bytes: usize,
@@ -115,25 +115,25 @@ pub struct Report {
     pub codes_bytes: usize,
     /// Bytes of the metadata.
     pub metadata_bytes: usize,
-    /// PSNR in dB of what the file decodes to, over all samples of all pictures; infinite for equal pictures.
+    /// PSNR of the decoded pictures in dB, over all samples of all pictures; infinite if they equal the originals.
     pub psnr: f64,
     /// MS-SSIM, the mean over the pictures; `None` if a picture has a side below 11 pixels.
     pub ms_ssim: Option<f64>,
-    /// From the call to the file.
+    /// Time of the whole call.
     pub time: Duration,
 }
 
-/// What an encoder is going to do, as far as it can be said before.
+/// What an encode will do, and its estimated cost.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Plan {
     /// The model's family.
     pub model: &'static str,
-    /// The effort: a time limit may have lowered it.
+    /// The effort of the fit. A time limit may have lowered it.
     pub effort: u32,
-    /// About how long it takes.
+    /// Estimated time.
     pub time: Duration,
-    /// Bytes of memory at most.
+    /// Estimated peak memory in bytes.
     pub memory: u64,
 }
 
@@ -144,7 +144,7 @@ impl Default for Encoder<'_> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Quality 75 at effort 5 with the family that makes the smallest files.
+    /// An encoder with the defaults: quality 75, effort 5, and the family that makes the smallest files.
     pub fn new() -> Self {
         Encoder {
             family: Ok(&fit::FAMILIES[0]),
@@ -161,112 +161,114 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The names that [`Self::model`] knows.
+    /// The names of model families that [`Self::model`] accepts.
     pub fn models() -> &'static [&'static str] {
         &fit::NAMES
     }
 
-    /// The family of models, one of [`Self::models`].
+    /// Sets the model family, one of [`Self::models`]. Another name is an error of [`Self::check`].
     pub fn model(mut self, name: &str) -> Self {
-        let unknown = || Error::of_argument("model", format!("{name}: one of {} is expected", fit::NAMES.join(", ")));
+        let unknown = || Error::of_argument("model", format!("{name}: expected one of {}", fit::NAMES.join(", ")));
         self.family = fit::family(name).ok_or_else(unknown);
         self
     }
 
-    /// What the file is asked to be. The default is a quality of 75.
+    /// Sets the quality or the size of the file. The default is a quality of 75.
     pub fn target(mut self, target: Target) -> Self {
         self.options.target = target;
         self
     }
 
-    /// The distortion that is minimised. The default is the mean squared error.
+    /// Sets the distortion that the fit minimises. The default is the mean squared error.
     pub fn tune(mut self, tune: Tune) -> Self {
         self.options.tune = tune;
         self
     }
 
-    /// From 1 (fast) to 9 (small). The default is 5.
+    /// Sets the effort, from 1 (fastest) to 9 (smallest file). The default is 5.
     pub fn effort(mut self, effort: u32) -> Self {
         self.options.effort = effort;
         self
     }
 
-    /// The best file that so much time allows. It lowers an effort that takes far longer.
+    /// Limits the time of the encode; the file is the best that can be reached in it. If the effort would take more than
+    /// twice the limit, a lower effort is used.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
         self
     }
 
-    /// Threads to work with. The default are those of the present `rayon` pool. The file does not depend on it.
+    /// Sets the number of threads, at least 1. The default is that of the current `rayon` pool. The file does not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Bytes of memory that the fit may use; one that needs more is refused before it starts. The default is 4 GiB.
+    /// Sets the memory that the fit may use, in bytes. A fit that needs more is an error before it starts. The default is
+    /// 4 GiB.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = bytes;
         self
     }
 
-    /// Of the random numbers. Same pictures, options and seed make the same file on one instruction set, if there is no time
-    /// limit. The default is 0.
+    /// Sets the seed of the random numbers. The same pictures, options and seed give the same file on one instruction set, if
+    /// there is no time limit. The default is 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.options.seed = seed;
         self
     }
 
-    /// Side of a tile in pixels: a power of two from 64 to 32768, or 0 for one tile a picture. The default depends on the
-    /// family and the pictures' size.
+    /// Sets the side of a tile in pixels: a power of two from 64 to 32768, or 0 for one tile per picture. The default depends
+    /// on the family and the pictures' size.
     pub fn tile(mut self, side: usize) -> Self {
         self.options.tile = Some(side);
         self
     }
 
-    /// How weights are stored. The default is coded.
+    /// Sets how weights are stored. The default is [`WeightCoding::Coded`].
     pub fn weights(mut self, coding: WeightCoding) -> Self {
         self.options.weights = coding;
         self
     }
 
-    /// Channels of the latent field, for the families that have a choice. The default depends on pictures and target.
+    /// Sets the number of latent channels, for families that have a choice. The default depends on pictures and target.
     pub fn channels(mut self, channels: usize) -> Self {
         self.options.channels = Some(channels);
         self
     }
 
-    /// Metadata that the file keeps.
+    /// Sets the metadata that the file stores, at most 2^26 bytes in all.
     pub fn metadata(mut self, items: Vec<Item>) -> Self {
         self.metadata = items;
         self
     }
 
-    /// Whether the file is decoded once more and compared with its checksums before it is handed out. It is, by default.
+    /// Sets whether the file is decoded and checked against its checksums before it is returned. The default is true.
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
         self
     }
 
-    /// Called after every step, by a thread of the pool; what it answers may end the fit.
+    /// Sets a callback that is called after every step, on a thread of the pool. Its answer may end the fit.
     pub fn progress(mut self, callback: impl FnMut(&Progress) -> Signal + Send + 'a) -> Self {
         self.progress = Some(Box::new(callback));
         self
     }
 
-    /// When `flag` becomes true, the fit does what `signal` says: [`Signal::Cancel`] or [`Signal::Finish`].
+    /// Sets a flag that ends the fit when it becomes true, as `signal` says: [`Signal::Cancel`] or [`Signal::Finish`].
     pub fn stop(mut self, flag: &'a AtomicBool, signal: Signal) -> Self {
         self.stop = Some((flag, signal));
         self
     }
 
-    /// Takes what [`Self::resume`] goes on from: every 20 seconds, and before a cancelled fit ends. The bytes are of no use
-    /// to other versions of this crate.
+    /// Sets a callback that receives checkpoints for [`Self::resume`]: every 20 seconds, and before a cancelled fit ends.
+    /// Other versions of this crate cannot read them.
     pub fn checkpoint(mut self, save: impl FnMut(&[u8]) + Send + 'a) -> Self {
         self.checkpoint = Some(Box::new(save));
         self
     }
 
-    /// Goes on from a checkpoint of the same pictures and options. Time limit, threads and memory may be others.
+    /// Continues from a checkpoint of the same pictures and options. Time limit, threads and memory may differ.
     pub fn resume(mut self, checkpoint: Vec<u8>) -> Self {
         self.resume = Some(checkpoint);
         self
@@ -275,13 +277,14 @@ impl<'a> Encoder<'a> {
     /// Fits a model to `picture`.
     ///
     /// # Errors
-    /// [`Class::Argument`] for options and pictures that make no sense, [`Class::MemoryLimit`], [`Class::Target`] if the file
-    /// would miss its target, or has no result within the time limit; [`Class::Cancelled`].
+    /// [`Class::Argument`] for invalid options or pictures, [`Class::MemoryLimit`] if the fit needs more memory than allowed,
+    /// [`Class::Target`] if the target cannot be reached or the time limit is too short for any result, [`Class::Cancelled`]
+    /// if the callback or the flag cancels the fit.
     pub fn encode(self, picture: &Picture) -> Result<Encoded> {
         self.encode_group(std::slice::from_ref(picture))
     }
 
-    /// Fits one model to all `pictures`, which share it in one file. All are grey or all are RGB; sizes may differ.
+    /// Fits one model to all `pictures` and writes them to one file. All must be grey or all RGB; their sizes may differ.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -309,7 +312,9 @@ impl<'a> Encoder<'a> {
             let outcome = driver::fit(family, pictures, &options, &metadata, checkpoint, key, monitor)?;
             if verify {
                 let decoder = Decoder::new(&outcome.file.bytes, Limits::NONE);
-                decoder.and_then(|d| d.verify()).map_err(|e| e.at("the file made does not decode, which is a bug"))?;
+                decoder
+                    .and_then(|d| d.verify())
+                    .map_err(|e| e.at("internal error: the encoded file does not decode"))?;
             }
             Ok(outcome)
         };
@@ -317,7 +322,7 @@ impl<'a> Encoder<'a> {
             None => work(),
             Some(n) => {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
-                pool.map_err(|e| Error::of_argument("threads", format!("{n} cannot be had: {e}")))?.install(work)
+                pool.map_err(|e| Error::of_argument("threads", format!("cannot start {n} threads: {e}")))?.install(work)
             }
         };
         let Outcome { file, quality, lambda, steps, planned } = outcome?;
@@ -338,10 +343,10 @@ impl<'a> Encoder<'a> {
         Ok(Encoded { bytes: file.bytes, report })
     }
 
-    /// Checks options and pictures, and says what encoding them will take.
+    /// Checks options and pictures, and estimates the cost of encoding them.
     ///
     /// # Errors
-    /// As [`Self::encode`], but for what only the fit can tell.
+    /// Those of [`Self::encode`] that are known before the fit.
     pub fn plan(&self, pictures: &[Picture]) -> Result<Plan> {
         self.check()?;
         let family = self.family.clone()?;
@@ -351,7 +356,7 @@ impl<'a> Encoder<'a> {
             channels: pictures[0].channels,
             threads: self.threads.unwrap_or_else(rayon::current_num_threads),
         };
-        // A fit that is under way keeps its effort, whatever time is left for it.
+        // A resumed fit keeps its effort, whatever the time limit.
         let effort = match self.read_checkpoint(pictures)? {
             Some(checkpoint) => checkpoint.effort,
             None => work.affordable(family, &self.options, self.time_limit)?,
@@ -369,10 +374,10 @@ impl<'a> Encoder<'a> {
         Ok(Some(checkpoint))
     }
 
-    /// Refuses options that make no sense, or that the family does not have: what [`Self::encode`] does first.
+    /// Checks the options without any pictures; [`Self::encode`] does the same first.
     ///
     /// # Errors
-    /// [`Class::Argument`].
+    /// [`Class::Argument`] for an option that is out of range or that the family does not have.
     pub fn check(&self) -> Result<()> {
         let (family, o) = (self.family.clone()?, &self.options);
         let refuse = |name, what: String| Err(Error::of_argument(name, what));
@@ -381,62 +386,63 @@ impl<'a> Encoder<'a> {
             Target::Lambda(l) => ("a lambda", l, 1e-9..=1e6),
             Target::Psnr(db) => ("a PSNR", db, 1.0..=100.0),
             Target::MsSsim(v) => ("an MS-SSIM", v, 0.01..=1.0),
-            Target::Bpp(bpp) => ("a number of bits a pixel", bpp, 1e-6..=64.0),
-            Target::Size(0) => return refuse("target", "at least 1 byte is expected".into()),
+            Target::Bpp(bpp) => ("a number of bits per pixel", bpp, 1e-6..=64.0),
+            Target::Size(0) => return refuse("target", "expected at least 1 byte".into()),
             Target::Size(bytes) => ("a size", bytes as f64, 1.0..=u64::MAX as f64),
         };
         if !range.contains(&value) {
-            let what = format!("{what} from {} to {} is expected, not {value}", range.start(), range.end());
+            let what = format!("expected {what} from {} to {}, not {value}", range.start(), range.end());
             return refuse("target", what);
         }
         if !EFFORTS.contains(&o.effort) {
-            let what = format!("{}: from {} to {} is expected", o.effort, EFFORTS.start(), EFFORTS.end());
+            let what = format!("{}: expected {} to {}", o.effort, EFFORTS.start(), EFFORTS.end());
             return refuse("effort", what);
         }
         if o.tile.is_some_and(|t| t != 0 && !(t.is_power_of_two() && TILES.contains(&t))) {
-            let what = format!("0 or a power of two from {} to {} is expected", TILES.start(), TILES.end());
+            let what = format!("expected 0 or a power of two from {} to {}", TILES.start(), TILES.end());
             return refuse("tile", what);
         }
         if !family.tunes.contains(&o.tune) {
             let names = family.tunes.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ");
-            return refuse("tune", format!("{}: {} has {names}", o.tune.name(), family.name));
+            return refuse("tune", format!("{}: the family {} has only {names}", o.tune.name(), family.name));
         }
         match (o.channels, &family.channels) {
             (Some(_), None) => {
-                let having = fit::FAMILIES.iter().filter(|f| f.channels.is_some()).map(|f| f.name);
-                let having = having.collect::<Vec<_>>().join(", ");
-                return refuse("channels", format!("{} has no such option, but {having}", family.name));
+                let names = fit::FAMILIES.iter().filter(|f| f.channels.is_some()).map(|f| f.name);
+                let names = names.collect::<Vec<_>>().join(", ");
+                return refuse("channels", format!("{} does not have this option, only {names}", family.name));
             }
             (Some(n), Some(range)) if !range.contains(&n) => {
-                return refuse("channels", format!("{n}: from {} to {} is expected", range.start(), range.end()));
+                return refuse("channels", format!("{n}: expected {} to {}", range.start(), range.end()));
             }
             _ => {}
         }
         if self.threads == Some(0) {
-            return refuse("threads", "at least 1 is expected".into());
+            return refuse("threads", "expected at least 1".into());
         }
         Ok(())
     }
 }
 
-/// Refuses pictures that cannot be encoded together.
+/// Checks that `pictures` are valid, can share a model, and are large enough for the target.
 fn check_pictures(pictures: &[Picture], target: Target) -> Result<()> {
     let refuse = |what: String| Err(Error::of_argument("pictures", what));
-    let Some(first) = pictures.first() else { return refuse("there is none".into()) };
+    let Some(first) = pictures.first() else { return refuse("expected at least one picture".into()) };
     for p in pictures {
         if p.width == 0 || p.height == 0 {
-            return refuse(format!("{}x{} has no pixels", p.width, p.height));
+            return refuse(format!("a picture of {}x{} has no pixels", p.width, p.height));
         }
         if !matches!(p.channels, 1 | 3) {
-            return refuse(format!("{} samples a pixel: 1 (grey) or 3 (RGB) is expected", p.channels));
+            return refuse(format!("{} samples per pixel: expected 1 (grey) or 3 (RGB)", p.channels));
         }
         let samples = p.width.checked_mul(p.height).and_then(|n| n.checked_mul(p.channels));
         if samples != Some(p.samples.len()) {
-            let what = format!("{} samples for {}x{} of {}", p.samples.len(), p.width, p.height, p.channels);
+            let what =
+                format!("{} samples for {}x{} pixels of {} channels", p.samples.len(), p.width, p.height, p.channels);
             return refuse(what);
         }
         if p.channels != first.channels {
-            return refuse("all grey or all RGB is expected: grey and colour cannot share a model".into());
+            return refuse("expected all grey or all RGB: grey and colour pictures cannot share a model".into());
         }
         if matches!(target, Target::MsSsim(_)) && p.width.min(p.height) < metrics::MS_SSIM_LEAST_SIDE {
             let least = metrics::MS_SSIM_LEAST_SIDE;

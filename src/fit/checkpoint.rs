@@ -1,10 +1,10 @@
-//! What an interrupted fit goes on from: the family's state with the driver's, bound to pictures and options.
+//! Checkpoints of interrupted fits: the state of family and driver, and a key of pictures and options.
 //!
 //! ```text
 //! 8  magic            4  CRC-32 of all that follows
 //! 8  key              4  effort    4  stage    4  step    8  steps made    8  lambda (f64)    rest: the family's state
 //! ```
-//! Little-endian. The optimisers' moments are not kept: they start anew.
+//! Little-endian. The optimisers' moments are not saved: a resumed fit starts them at zero.
 
 use super::options::{Options, EFFORTS};
 use crate::container::crc::crc32;
@@ -19,21 +19,22 @@ const HEAD: usize = MAGIC.len() + 4;
 pub struct Checkpoint {
     /// [`key`] of the pictures and options.
     pub key: u64,
-    /// The effort of the fit: a time limit may have left less than was asked for.
+    /// The effort of the fit, which a time limit may have lowered.
     pub effort: u32,
-    /// Where the fit is: a stage, and the steps made in it (`u32::MAX` after the last).
+    /// The current stage.
     pub stage: u32,
-    /// Steps made in the stage.
+    /// Steps made in the stage; `u32::MAX` after its last step.
     pub step: u32,
-    /// Steps made in all.
+    /// Steps made in the whole fit.
     pub done: u64,
-    /// The present weight of bits.
+    /// The current weight of the rate in the loss.
     pub lambda: f64,
-    /// See [`Fit::save`](super::Fit::save).
+    /// The family's state: see [`Fit::save`](super::Fit::save).
     pub state: Vec<u8>,
 }
 
-/// FNV-1a over all that the fit depends on as it was asked for; not over its time limit and threads, which may change.
+/// FNV-1a hash of crate version, family, options and pictures. Time limit and threads are left out: a resumed fit may change
+/// them.
 pub fn key(family: &str, options: &Options, pictures: &[Picture]) -> u64 {
     let options = format!("{} {family} {options:?}", env!("CARGO_PKG_VERSION"));
     let sizes = pictures.iter().flat_map(|p| [p.width, p.height, p.channels]).flat_map(|n| (n as u64).to_le_bytes());
@@ -42,13 +43,13 @@ pub fn key(family: &str, options: &Options, pictures: &[Picture]) -> u64 {
     all.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ b as u64).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A failure to go on.
+/// The error of a checkpoint that cannot be used.
 fn unusable(what: &str) -> Error {
     Error::of_argument("resume", what)
 }
 
 impl Checkpoint {
-    /// The bytes of a checkpoint.
+    /// Serialises the checkpoint.
     pub fn write(&self) -> Vec<u8> {
         let mut body = self.key.to_le_bytes().to_vec();
         for word in [self.effort, self.stage, self.step] {
@@ -66,15 +67,15 @@ impl Checkpoint {
     /// Reads what [`Self::write`] wrote.
     ///
     /// # Errors
-    /// [`Class::Argument`](crate::Class::Argument) if the bytes are no checkpoint of this version, or damaged.
+    /// [`Class::Argument`](crate::Class::Argument) if the bytes are damaged or not a checkpoint of this version.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let crc = match bytes.get(..HEAD) {
             Some(head) if head.starts_with(MAGIC) => &head[MAGIC.len()..],
-            _ => return Err(unusable("this is no checkpoint of this program")),
+            _ => return Err(unusable("this is not a checkpoint of this version")),
         };
         let mut body = &bytes[HEAD..];
         if crc32(body).to_le_bytes() != crc {
-            return Err(unusable("the checkpoint is damaged: its checksum does not hold"));
+            return Err(unusable("the checkpoint is damaged: its checksum does not match"));
         }
         fn take<const N: usize>(b: &mut &[u8]) -> Result<[u8; N]> {
             let (first, rest) = b.split_first_chunk().ok_or_else(|| unusable("the checkpoint is cut short"))?;
@@ -93,7 +94,7 @@ impl Checkpoint {
         })
     }
 
-    /// Refuses a checkpoint of other pictures or options.
+    /// Returns an error if the checkpoint is of other pictures or options than those of `key`.
     pub fn check(&self, key: u64) -> Result<()> {
         match self.key == key && EFFORTS.contains(&self.effort) {
             true => Ok(()),
@@ -102,12 +103,12 @@ impl Checkpoint {
     }
 }
 
-/// Appends values to a family's state.
+/// Appends values to a family's state, little-endian.
 pub fn write_floats(out: &mut Vec<u8>, values: &[f32]) {
     out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
 }
 
-/// Takes as many values as `to` holds from the front of a family's state; false when there are fewer.
+/// Fills `to` with values from the front of a family's state; false if there are fewer.
 pub fn read_floats(state: &mut &[u8], to: &mut [f32]) -> bool {
     let Some(bytes) = state.split_off(..4 * to.len()) else { return false };
     let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checkpoints_come_back_and_damaged_ones_are_refused() {
+    fn checkpoints_round_trip_and_damaged_ones_are_errors() {
         let state = vec![1, 2, 3];
         let checkpoint = Checkpoint { key: 7 << 40, effort: 5, stage: 2, step: 99, done: 1 << 33, lambda: 1e-3, state };
         let bytes = checkpoint.write();

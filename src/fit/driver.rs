@@ -1,10 +1,10 @@
-//! The course of every fit, whatever its family: stages in the time there is, lambda that follows a target, checkpoints,
-//! candidates for the file, and touch-ups while a target is missed.
+//! Runs a fit of any family: its stages within a time limit, the adaptation of lambda to a target, checkpoints, and touch-ups
+//! while a target is missed.
 //!
 //! ```text
-//! stage 0 ─ stage 1 ─ … ─ last stage ─► finish ─► file, measured ─► kept if it is the best
-//!                          lambda follows   ▲                              │ the target is missed, or not close
-//!                          the target       └──── touch-up with lambda moved ┘
+//! stage 0 ─ stage 1 ─ … ─ last stage ─► finish ─► write and measure file ─► keep it if it is the best
+//!                          lambda follows   ▲                                │ target missed, or not close
+//!                          the target       └──── touch-up with new lambda ──┘
 //! ```
 
 use super::checkpoint::Checkpoint;
@@ -16,110 +16,110 @@ use crate::image::Picture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Measurements in a stage while lambda has to find its way to a target, and without one, where they only inform. One costs
-/// about as much as half a step.
+/// Measurements per stage: with a target, to which lambda is adapted, and without one, where they only serve the progress
+/// report. A measurement takes about the time of half a step.
 const MEASUREMENTS: u32 = 24;
 const MEASUREMENTS_WITHOUT_TARGET: u32 = 6;
 
-/// Steps between two measurements at least.
-const BETWEEN: u32 = 8;
+/// Minimum number of steps between two measurements.
+const MIN_MEASURE_INTERVAL: u32 = 8;
 
-/// The part of the last stage in which lambda follows the target. Before it, quality still rises with every step and says
-/// little about lambda (except that quality which is above the target already will stay so); after it, the codes no longer
-/// have the time to follow.
-const SETTLED: std::ops::Range<f64> = 0.3..0.9;
+/// The part of the last stage in which lambda is adapted to the target. Before it, quality still rises with every step, so a
+/// measurement says little about lambda; only a quality that exceeds the target already will keep exceeding it. After it, the
+/// codes have too few steps to adapt to a new lambda.
+const LAMBDA_CONTROL: std::ops::Range<f64> = 0.3..0.9;
 
-/// The part of the gap to a target that lambda's move at one measurement closes: codes take a while to follow.
-const FOLLOW: f64 = 0.35;
+/// Gain of the lambda control at each measurement. It is below 1 because the codes adapt to a new lambda with a delay.
+const CONTROL_GAIN: f64 = 0.35;
 
-/// Touch-ups that bring a file which meets its target closer to it; and those that a missed target is worth.
+/// Maximum number of touch-ups: once a file meets its target, to get closer to it, and while the target is missed.
 const TOUCH_UPS: u32 = 4;
 const TOUCH_UPS_WHILE_MISSED: u32 = 10;
 
-/// Steps of a touch-up: a part of the last stage's, and some more.
-const TOUCH_UP_PART: f64 = 0.08;
-const TOUCH_UP_LEAST: u32 = 10;
+/// Steps of a touch-up: this fraction of the last stage's steps plus a constant.
+const TOUCH_UP_FRACTION: f64 = 0.08;
+const TOUCH_UP_CONSTANT: u32 = 10;
 
-/// A target is close enough within this move of `ln lambda`: about 0.03 dB or 1 % of the bytes.
+/// No more touch-ups are made if the gap to the target is below this change of `ln lambda`: about 0.03 dB or 1 % of the bytes.
 const CLOSE: f64 = 0.015;
 
-/// What each touch-up aims beyond the target, in `ln lambda`.
-const SAFETY: f64 = 0.006;
+/// Margin by which a touch-up aims beyond the target, in `ln lambda`.
+const TOUCH_UP_MARGIN: f64 = 0.006;
 
-/// How far a touch-up goes of the way that lambda asks for: before anything is known, and the range of what the one before
-/// may have shown.
+/// The fraction of the gap that a touch-up closes for a given change of lambda: the initial guess, and the range to which the
+/// fraction measured at the previous touch-up is clamped.
 const RESPONSE: f64 = 0.5;
 const RESPONSES: (f64, f64) = (0.4, 1.0);
 
 /// Time between two checkpoints.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
-/// The part of the time that is left for writing and checking the file, and for touch-ups where lambda moves; and what
-/// finishing takes in steps of the last stage.
+/// Fractions of the time that are reserved for writing and checking the file: without a target, and with one, where touch-ups
+/// follow. Then the time of finishing, in steps of the last stage.
 const RESERVE: f64 = 0.06;
 const RESERVE_FOR_TOUCH_UPS: f64 = 0.2;
 const FINISH_STEPS: f64 = 40.0;
 
-/// A fit as it goes.
+/// The progress of a fit.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Steps made, and steps planned without touch-ups.
+    /// Steps made.
     pub step: u64,
-    /// Steps planned. Touch-ups come on top.
+    /// Steps planned, without touch-ups; never less than `step`.
     pub steps: u64,
-    /// The present weight of bits.
+    /// The current weight of the rate in the loss.
     pub lambda: f64,
-    /// dB, when last measured.
+    /// PSNR in dB at the last measurement.
     pub psnr: Option<f64>,
-    /// Bytes of the whole file, when last estimated.
+    /// Estimated bytes of the whole file at the last measurement.
     pub bytes: Option<f64>,
 }
 
-/// What a progress callback answers.
+/// The answer of a progress callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Signal {
-    /// The fit goes on.
+    /// The fit continues.
     #[default]
     GoOn,
-    /// The fit ends without a result, as [`Class::Cancelled`], after a last checkpoint.
+    /// The fit saves a checkpoint and ends with the error [`Class::Cancelled`].
     Cancel,
-    /// The fit ends with the best file that it can make from here.
+    /// The fit ends with the best file that it can make from its current state.
     Finish,
 }
 
-/// Who watches a fit, and what may end it.
+/// The callbacks of a fit, and the conditions that end it early.
 pub struct Monitor<'a> {
     /// Called after every step.
     pub progress: &'a mut (dyn FnMut(&Progress) -> Signal + Send),
-    /// Takes checkpoints: now and then, and before a cancelled fit ends.
+    /// Receives checkpoints every 20 seconds, and before a cancelled fit ends.
     pub checkpoint: &'a mut (dyn FnMut(&[u8]) + Send),
-    /// Another thread (or a signal handler) sets it to end the fit.
+    /// Set by another thread or a signal handler to end the fit.
     pub stop: &'a AtomicBool,
-    /// What `stop` means.
+    /// How the fit ends when `stop` is set.
     pub on_stop: Signal,
-    /// When the file should be there.
+    /// When the file should be finished.
     pub deadline: Option<Instant>,
 }
 
-/// What a fit ends with.
+/// The result of a fit.
 pub struct Outcome {
     /// The file.
     pub file: Written,
-    /// How near it is to the pictures.
+    /// Its quality.
     pub quality: Quality,
-    /// The weight of bits that it was finished with.
+    /// The weight of the rate that the file was finished with.
     pub lambda: f64,
-    /// Steps made and planned.
+    /// Steps made.
     pub steps: u64,
-    /// Steps planned, touch-ups excepted.
+    /// Steps planned, without touch-ups.
     pub planned: u64,
 }
 
 /// Fits `pictures` and writes the file, with a section of metadata.
 ///
 /// # Errors
-/// [`Class::Target`] if a target is missed, [`Class::Cancelled`], [`Class::Argument`] if the checkpoint does not fit.
+/// [`Class::Target`] if a target is missed, [`Class::Cancelled`], [`Class::Argument`] if the checkpoint is not of this fit.
 pub fn fit<'a>(
     family: &Family,
     pictures: &'a [Picture],
@@ -150,13 +150,13 @@ pub fn fit<'a>(
         done: 0,
         planned,
         overhead,
-        seen: None,
+        last_measured: None,
         saved: Instant::now(),
     };
     run.run(resume)
 }
 
-/// A fit under way.
+/// A running fit.
 struct Run<'a, 'o> {
     fit: Box<dyn Fit + 'o>,
     control: LambdaControl,
@@ -167,13 +167,13 @@ struct Run<'a, 'o> {
     key: u64,
     monitor: Monitor<'a>,
     clock: Option<Clock>,
-    /// The fit is to end with what it has.
+    /// The fit was asked to end with the best file from its current state.
     finishing: bool,
     done: u64,
     planned: u64,
     /// Bytes of the file besides codes and weights.
     overhead: f64,
-    seen: Option<Measured>,
+    last_measured: Option<Measured>,
     saved: Instant,
 }
 
@@ -187,7 +187,7 @@ impl Run<'_, '_> {
             Some(c) => {
                 let stage = c.stage as usize;
                 if stage >= self.stages.len() || !self.fit.restore(stage, &c.state) {
-                    return Err(Error::of_argument("resume", "the checkpoint does not fit these pictures and options"));
+                    return Err(Error::of_argument("resume", "the checkpoint is not of these pictures and options"));
                 }
                 self.done = c.done;
                 self.control.set_lambda(c.lambda);
@@ -199,20 +199,20 @@ impl Run<'_, '_> {
                 self.fit.enter(stage);
                 step = 0;
             }
-            self.stage(stage, step)?;
+            self.run_stage(stage, step)?;
             self.fit.leave(stage, self.control.lambda());
         }
         match self.options.target.moves() {
             true => self.file_for_target(),
-            false => self.only_file(),
+            false => self.file_at_fixed_lambda(),
         }
     }
 
-    /// Runs a stage from `step` on.
-    fn stage(&mut self, i: usize, mut step: u32) -> Result<()> {
+    /// Runs stage `i` from `step` on.
+    fn run_stage(&mut self, i: usize, mut step: u32) -> Result<()> {
         let Stage { steps, least, settles, .. } = self.stages[i];
         let looks = if self.options.target.moves() { MEASUREMENTS } else { MEASUREMENTS_WITHOUT_TARGET };
-        let between = steps.div_ceil(looks).max(BETWEEN);
+        let between = steps.div_ceil(looks).max(MIN_MEASURE_INTERVAL);
         let (started, before) = (Instant::now(), step);
         let progress = |run: &Self, step: u32| {
             let by_steps = f64::from(step) / f64::from(steps);
@@ -234,8 +234,10 @@ impl Run<'_, '_> {
             if step.is_multiple_of(between) || step == steps {
                 let measured = self.look();
                 let now = progress(self, step);
-                if settles && (SETTLED.contains(&now) || now < SETTLED.start && self.control.spares(&measured)) {
-                    self.control.follow(&measured, FOLLOW);
+                if settles
+                    && (LAMBDA_CONTROL.contains(&now) || now < LAMBDA_CONTROL.start && self.control.exceeds(&measured))
+                {
+                    self.control.follow(&measured, CONTROL_GAIN);
                 }
             }
             self.report();
@@ -250,12 +252,12 @@ impl Run<'_, '_> {
     fn look(&mut self) -> Measured {
         let mut measured = self.fit.look(matches!(self.options.target, Target::MsSsim(_)));
         measured.bytes += self.overhead;
-        self.seen = Some(measured);
+        self.last_measured = Some(measured);
         measured
     }
 
     fn report(&mut self) {
-        let (psnr, bytes) = (self.seen.map(|m| m.psnr), self.seen.map(|m| m.bytes));
+        let (psnr, bytes) = (self.last_measured.map(|m| m.psnr), self.last_measured.map(|m| m.bytes));
         let steps = self.planned.max(self.done);
         let progress = Progress { step: self.done, steps, lambda: self.control.lambda(), psnr, bytes };
         match (self.monitor.progress)(&progress) {
@@ -267,7 +269,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Where a fit may be left: saves a checkpoint now and then, and before it is.
+    /// Called where a fit may end: handles `stop`, and saves a checkpoint at intervals and on cancellation.
     fn pause(&mut self, stage: usize, step: u32) -> Result<()> {
         let stopped = self.monitor.stop.load(Ordering::Relaxed);
         self.finishing |= stopped && self.monitor.on_stop == Signal::Finish;
@@ -286,7 +288,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Rounds weights and codes; the fit may be left or go on from here.
+    /// Quantises weights and codes. The fit may end or continue afterwards.
     fn finish(&mut self) -> Result<Fitted> {
         let time = TimeLeft { deadline: self.monitor.deadline, stop: self.monitor.stop };
         let fitted = self.fit.finish(self.control.lambda(), &time);
@@ -294,19 +296,19 @@ impl Run<'_, '_> {
         Ok(fitted)
     }
 
-    /// The file of a fit at a given lambda.
-    fn only_file(mut self) -> Result<Outcome> {
+    /// Finishes a fit at a fixed lambda: there is only one candidate.
+    fn file_at_fixed_lambda(mut self) -> Result<Outcome> {
         let (fitted, lambda) = (self.finish()?, self.control.lambda());
-        // What the fit holds is much; what the file needs is little.
+        // Frees the memory of the fit before the file is written and decoded.
         drop(self.fit);
         let candidate = Candidate::new(&fitted, self.pictures, self.metadata, lambda)?;
         Ok(candidate.outcome(self.done, self.planned))
     }
 
-    /// The file that the fit comes to; while its target is missed, moves lambda and touches the fit up.
+    /// Finishes a fit with a target: changes lambda and makes touch-ups until the file is close enough or time is up.
     fn file_for_target(mut self) -> Result<Outcome> {
         let last = self.stages.len() - 1;
-        let steps = (f64::from(self.stages[last].steps) * TOUCH_UP_PART) as u32 + TOUCH_UP_LEAST;
+        let steps = (f64::from(self.stages[last].steps) * TOUCH_UP_FRACTION) as u32 + TOUCH_UP_CONSTANT;
         let mut best: Option<((bool, f64), Candidate)> = None;
         let mut response = RESPONSE;
         let mut before: Option<(f64, f64)> = None;
@@ -315,7 +317,7 @@ impl Run<'_, '_> {
             let fitted = self.finish()?;
             let candidate = Candidate::new(&fitted, self.pictures, self.metadata, lambda)?;
             let measured = candidate.measured();
-            self.seen = Some(measured);
+            self.last_measured = Some(measured);
             self.report();
             let gap = self.control.gap(&measured).unwrap_or(0.0);
             let rank = self.control.rank(&measured);
@@ -327,17 +329,17 @@ impl Run<'_, '_> {
                 _ => TOUCH_UPS_WHILE_MISSED,
             };
             let close = self.control.met(&measured) && gap.abs() < CLOSE;
-            // At an end of lambda's range nothing moves any more.
+            // At an end of lambda's range further touch-ups would change nothing.
             let stuck = before.is_some_and(|(_, moved)| moved == 0.0);
             if close || round >= rounds || stuck || self.finishing || self.is_late(began) {
                 break;
             }
-            if let Some(seen) = before.and_then(|(last_gap, moved)| target::response(last_gap, gap, moved)) {
-                response = seen.clamp(RESPONSES.0, RESPONSES.1);
+            if let Some(measured) = before.and_then(|(last_gap, moved)| target::response(last_gap, gap, moved)) {
+                response = measured.clamp(RESPONSES.0, RESPONSES.1);
             }
             self.control.follow(&measured, 1.0 / response);
             before = Some((gap, (self.control.lambda() / lambda).ln()));
-            self.control.lean(SAFETY * f64::from(1 + round.min(TOUCH_UPS)));
+            self.control.add_margin(TOUCH_UP_MARGIN * f64::from(1 + round.min(TOUCH_UPS)));
             for k in 0..steps {
                 self.pause(last, u32::MAX)?;
                 self.step(None, f64::from(k) / f64::from(steps));
@@ -351,13 +353,13 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Whether there is no time for another round, which takes at least what the one from `began` took.
+    /// Whether there is no time for another round, assumed to take as long as the one that started at `began`.
     fn is_late(&self, began: Instant) -> bool {
         self.monitor.deadline.is_some_and(|d| Instant::now() + began.elapsed() >= d)
     }
 }
 
-/// A file that the fit could end with.
+/// A finished file, one of those from which the best is chosen.
 struct Candidate {
     file: Written,
     quality: Quality,
@@ -380,7 +382,7 @@ impl Candidate {
         Outcome { file: self.file, quality: self.quality, lambda: self.lambda, steps, planned }
     }
 
-    /// The failure to keep `target`: this is how near the fit came.
+    /// The error of a missed `target`, with the closest result.
     fn missed(&self, target: Target, pictures: &[Picture]) -> Error {
         let bytes = self.file.bytes.len();
         let bpp = 8.0 * bytes as f64 / pictures.iter().map(|p| p.pixels() as f64).sum::<f64>();
@@ -390,16 +392,16 @@ impl Candidate {
                 format!("MS-SSIM {v} is not reached, the closest is {:.5}", self.quality.ms_ssim.unwrap_or(0.0))
             }
             Target::Bpp(limit) => {
-                format!("{limit} bpp are not reachable, the closest is {bpp:.5} bpp ({bytes} bytes)")
+                format!("{limit} bpp is not reached, the closest is {bpp:.5} bpp ({bytes} bytes)")
             }
-            Target::Size(limit) => format!("{limit} bytes are not reachable, the closest is {bytes} bytes"),
-            Target::Quality(_) | Target::Lambda(_) => "the fit has no file".into(),
+            Target::Size(limit) => format!("{limit} bytes are not reached, the closest is {bytes} bytes"),
+            Target::Quality(_) | Target::Lambda(_) => "internal error: a fixed lambda cannot be missed".into(),
         };
         Error::new(Class::Target, what)
     }
 }
 
-/// When each stage of a fit has to end so that it keeps its deadline.
+/// When each stage has to end for the fit to keep its deadline.
 struct Clock {
     ends: Vec<Instant>,
 }
@@ -420,7 +422,7 @@ impl Clock {
         Clock { ends: ends.collect() }
     }
 
-    /// The part of a stage, begun at `started` and `steps` ago, that has passed.
+    /// The elapsed fraction of a stage that started at `started` and has made `steps` steps since.
     fn progress(&self, stage: usize, started: Instant, steps: u32) -> f64 {
         let passed = started.elapsed().as_secs_f64();
         let last = stage + 1 == self.ends.len();

@@ -1,32 +1,33 @@
-//! What a fit will take, said before it starts, and the effort that a time limit can afford.
+//! Estimates time and memory of a fit before it starts, and chooses an effort that fits a time limit.
 //!
-//! Rough figures for two cores: each family has measured some efforts, the others follow from their steps. Other machines
-//! differ.
+//! The estimates are rough figures for two cores. Each family has measured some efforts; the others are scaled by their number
+//! of steps. Other machines differ.
 
 use super::options::{Options, EFFORTS};
 use super::{Cost, Family};
 use crate::error::{Class, Error, Result};
 use std::time::Duration;
 
-/// A fit may be cut to this part of its estimate: its networks still learn, and the next lower effort would hardly make a
-/// smaller file. Cut further, networks that are made for long fits stay far from converged.
-const CUT: f64 = 0.5;
+/// A fit may be cut to this fraction of its estimated time. Its networks still converge then, and the next lower effort would
+/// hardly make a smaller file. With less time, networks sized for long fits stay far from convergence.
+const MAX_CUT: f64 = 0.5;
 
-/// Threads beyond this many are not counted on.
+/// Estimates assume no speed-up from more threads than this.
 const MOST_THREADS: usize = 8;
 
-/// A time limit may be overrun by so much to reach a result; a fit that would take longer is refused before it starts.
-const GRACE: Duration = Duration::from_secs(2);
-const GRACE_PART: f64 = 1.1;
+/// A time limit may be exceeded by this time or this factor to reach a result. A fit that would exceed both is an error before
+/// it starts.
+const OVERRUN: Duration = Duration::from_secs(2);
+const OVERRUN_FACTOR: f64 = 1.1;
 
-/// What is to be fitted.
+/// The size of a fit.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
-    /// Pixels of all pictures that are fitted together.
+    /// Sum of the pixels of all pictures.
     pub pixels: usize,
-    /// Samples a pixel.
+    /// Samples per pixel.
     pub channels: usize,
-    /// Threads that work on it.
+    /// Number of threads.
     pub threads: usize,
 }
 
@@ -45,19 +46,19 @@ impl Work {
         (limit.map_or(time, |limit| time.min(limit.max(least))), cost.memory)
     }
 
-    /// The effort to fit with: the one asked for, or the highest below it that the time allows.
+    /// The effort of the fit: that of the options, or the highest below it that the time limit allows.
     ///
     /// # Errors
-    /// [`Class::Target`] if not even the least fit of the lowest effort comes near the limit.
+    /// [`Class::Target`] if even the minimum steps of the lowest effort take clearly longer than the limit.
     pub fn affordable(&self, family: &Family, options: &Options, limit: Option<Duration>) -> Result<u32> {
         let Some(limit) = limit else { return Ok(options.effort) };
         let cost = |effort| self.cost(family, &Options { effort, ..options.clone() });
-        let whole = |effort: &u32| Duration::from_secs_f64(CUT * cost(*effort).seconds) <= limit;
+        let whole = |effort: &u32| Duration::from_secs_f64(MAX_CUT * cost(*effort).seconds) <= limit;
         let effort = (*EFFORTS.start() + 1..=options.effort).rev().find(whole).unwrap_or(*EFFORTS.start());
         let least = Duration::from_secs_f64(cost(effort).least_seconds);
-        if least > (limit + GRACE).max(limit.mul_f64(GRACE_PART)) {
+        if least > (limit + OVERRUN).max(limit.mul_f64(OVERRUN_FACTOR)) {
             let what = format!(
-                "no fit has a result within {:.0} s: the least takes about {:.0} s",
+                "no result is possible within {:.0} s: the shortest fit takes about {:.0} s",
                 limit.as_secs_f64(),
                 least.as_secs_f64()
             );
@@ -66,7 +67,7 @@ impl Work {
         Ok(effort)
     }
 
-    /// Refuses a fit that needs more than `limit` bytes, and names a family that needs less.
+    /// Returns [`Class::MemoryLimit`] if the fit needs more than `limit` bytes. The message names a family that needs less.
     pub fn check_memory(&self, family: &Family, options: &Options, limit: u64) -> Result<()> {
         let need = self.cost(family, options).memory;
         if need <= limit {
@@ -80,7 +81,7 @@ impl Work {
         };
         let (need, limit) = (megabytes(need), megabytes(limit));
         let what = format!(
-            "a fit of {} pixels by {} needs {need} MB of memory, the limit is {limit} MB",
+            "fitting {} pixels with {} needs {need} MB of memory, the limit is {limit} MB",
             self.pixels, family.name
         );
         Err(Error::new(Class::MemoryLimit, what + &hint))
@@ -108,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn hopeless_time_limits_and_memory_are_refused() {
+    fn too_short_time_limits_and_too_little_memory_are_errors() {
         let work = Work { pixels: 100 << 20, channels: 3, threads: 2 };
         let options = Options::default();
         for family in FAMILIES {
-            let refused = work.affordable(family, &options, Some(Duration::from_secs(1))).unwrap_err();
-            assert_eq!(refused.class(), Class::Target);
+            let error = work.affordable(family, &options, Some(Duration::from_secs(1))).unwrap_err();
+            assert_eq!(error.class(), Class::Target);
             assert!(work.check_memory(family, &options, u64::MAX).is_ok());
             assert_eq!(work.check_memory(family, &options, 1 << 20).unwrap_err().class(), Class::MemoryLimit);
         }

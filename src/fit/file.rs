@@ -1,5 +1,5 @@
-//! From a fitted model to a file: tiles, segments, index, the digest of what it really decodes to, and its quality. This is
-//! the one answer to the question what a file would be: its true bytes, and the pictures that a decoder makes of it.
+//! Writes the file of a fitted model (tiles, segments, index), decodes it for the digest, and measures its quality. Sizes and
+//! qualities of candidates always come from here: from the real bytes and the decoded pictures.
 
 use super::target::Measured;
 use super::Fitted;
@@ -14,7 +14,7 @@ use crate::models::{Codes, Grid, GridSpec, Model};
 use kernels::Level;
 use rayon::prelude::*;
 
-/// A file, where its bytes went, and what it decodes to.
+/// A file, its bytes by section, and its decoded pictures.
 #[derive(Clone, Debug)]
 pub struct Written {
     pub bytes: Vec<u8>,
@@ -25,8 +25,8 @@ pub struct Written {
     pub decoded: Vec<Picture>,
 }
 
-/// Writes `fitted` as a file with a section of [`metadata`](crate::container::metadata), and decodes it. Sizes of the
-/// pictures come from the originals.
+/// Writes `fitted` as a file with a section of [`metadata`](crate::container::metadata), and decodes it. `pictures` are the
+/// originals; only their sizes are used.
 pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<Written> {
     let model = fitted.model.as_model();
     let mut description = Vec::new();
@@ -81,12 +81,12 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<W
     })
 }
 
-/// Header, index and the ends of segments of a file with one segment, in bytes; and what each further segment takes. A tile has
-/// two: one for its coarse grids.
+/// Bytes of header, index and coder termination of a file with one segment, and of each further segment. A tile has two
+/// segments: one is for its coarse grids.
 const OVERHEAD: f64 = 44.0;
 const OVERHEAD_A_SEGMENT: f64 = 8.0;
 
-/// What a file of `pictures` will hold besides codes and weights, about; `tile` is the side of its tiles, 0 for none.
+/// Estimates the bytes of a file of `pictures` besides codes and weights; `tile` is the side of its tiles, 0 for no tiling.
 pub fn overhead(pictures: &[Picture], tile: usize) -> f64 {
     let segments = |p: &Picture| match tile {
         0 => 1,
@@ -95,7 +95,7 @@ pub fn overhead(pictures: &[Picture], tile: usize) -> f64 {
     OVERHEAD + OVERHEAD_A_SEGMENT * (pictures.iter().map(segments).sum::<usize>() as f64 - 1.0)
 }
 
-/// The codes of the tile that covers `pixels`.
+/// Cuts the codes of the tile that covers `pixels` out of whole-picture grids.
 fn part(specs: &[GridSpec], codes: &Codes, pixels: Rect) -> Codes {
     let cut = |(spec, all): (&GridSpec, &Grid)| {
         let mut tile = Grid::new(pixels.shrunk(spec.shift), spec.channels);
@@ -105,7 +105,7 @@ fn part(specs: &[GridSpec], codes: &Codes, pixels: Rect) -> Codes {
     specs.iter().zip(codes).map(cut).collect()
 }
 
-/// The picture that a decoder makes of `codes`, all of one picture's.
+/// Synthesises one picture from all of its `codes`, as a decoder does.
 pub fn decoded(model: &dyn Model, picture: &Picture, codes: &Codes) -> Picture {
     let size = (picture.width, picture.height);
     let mut samples = vec![0; picture.samples.len()];
@@ -114,12 +114,12 @@ pub fn decoded(model: &dyn Model, picture: &Picture, codes: &Codes) -> Picture {
     Picture { width: size.0, height: size.1, channels: picture.channels, samples }
 }
 
-/// How near decoded pictures are to their originals: PSNR over all samples, MS-SSIM as the mean over the pictures.
+/// Quality of decoded pictures: MSE over all samples, MS-SSIM as the mean over the pictures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
     /// Mean squared error of samples in `[0, 1]`.
     pub mse: f64,
-    /// `None` if a picture is too small for it.
+    /// `None` if a picture is too small for MS-SSIM.
     pub ms_ssim: Option<f64>,
 }
 
@@ -140,7 +140,7 @@ impl Quality {
         metrics::mse_to_psnr(self.mse * metrics::PEAK_SQUARE)
     }
 
-    /// What a target is held to, for a file of `bytes`.
+    /// The measures that targets are compared with, for a file of `bytes` bytes.
     pub fn measured(&self, bytes: usize) -> Measured {
         Measured::new(self.mse, self.ms_ssim.unwrap_or(1.0), bytes as f64)
     }

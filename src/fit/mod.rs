@@ -1,7 +1,7 @@
-//! The encoder's half: fitting a model and its codes to pictures.
+//! The encoder: fits a model and its codes to pictures.
 //!
-//! A family says how a step is made ([`Fit`]); the [`driver`] does the rest for all of them: stages, time, lambda that follows
-//! a target, checkpoints, candidates for the file and the choice among them.
+//! Each model family implements one step of gradient descent ([`Fit`]). The [`driver`] is shared by all families: it runs the
+//! stages, keeps the time limit, adapts lambda to a target, saves checkpoints and chooses the best file.
 
 pub mod autograd;
 pub mod checkpoint;
@@ -28,50 +28,51 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use target::{LambdaControl, Measured};
 
-/// A part of a fit: steps of one kind.
+/// A stage of a fit: consecutive steps with the same schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     /// Steps that the effort asks for.
     pub steps: u32,
-    /// Steps that a time limit does not take away: with fewer the fit has no result.
+    /// Minimum number of steps: a time limit does not cut the stage below it.
     pub least: u32,
-    /// What a step takes beside those of the other stages.
+    /// Time of a step relative to those of the other stages.
     pub cost: f64,
-    /// Whether lambda may follow the target here: what [`Fit::look`] measures must say what the file will be.
+    /// Whether lambda may be adapted to the target in this stage. The measurements of [`Fit::look`] must then predict the
+    /// final file.
     pub settles: bool,
 }
 
 /// One step of a fit.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// The weight of bits.
+    /// The weight of the rate in the loss.
     pub lambda: f64,
-    /// The stage; `None` in a touch-up, a short return to a finished fit after lambda has moved.
+    /// The stage; `None` in a touch-up, which is a short continuation of a finished fit with a changed lambda.
     pub stage: Option<usize>,
-    /// The part of the stage, or of the touch-up, that has passed: in [0, 1).
+    /// The completed fraction of the stage or touch-up, in [0, 1).
     pub progress: f64,
     /// Steps of the whole fit before this one.
     pub number: u64,
 }
 
-/// Time that a family may still spend on refining a result.
+/// The remaining time for refining a result.
 pub struct TimeLeft<'a> {
     deadline: Option<Instant>,
     stop: &'a AtomicBool,
 }
 
 impl TimeLeft<'_> {
-    /// Whether `more` is left, and nobody wants the fit to end.
+    /// Whether at least `more` remains and the fit was not asked to stop.
     pub fn has(&self, more: Duration) -> bool {
         let stopped = self.stop.load(std::sync::atomic::Ordering::Relaxed);
         !stopped && self.deadline.is_none_or(|d| Instant::now() + more < d)
     }
 }
 
-/// A fit under way, as a family makes it. The driver calls `enter`, then `step` and `look` for each stage, then `leave`; after
-/// the last stage `finish`, and for a target that is missed more steps (touch-ups) and `finish` again.
+/// A running fit of one family. For each stage the driver calls `enter`, then `step` and `look`, then `leave`. After the last
+/// stage it calls `finish`. While a target is missed, it calls `step` for a touch-up and then `finish` again.
 pub trait Fit: Send {
-    /// What is to be done, in order.
+    /// The stages, in order.
     fn stages(&self) -> Vec<Stage>;
 
     /// Prepares a stage before its first step.
@@ -80,76 +81,76 @@ pub trait Fit: Send {
     /// One step of gradient descent.
     fn step(&mut self, step: &Step);
 
-    /// What the fit comes to at present: PSNR of all samples, bytes of codes and weights, and MS-SSIM (mean over the pictures)
-    /// if it is asked for.
+    /// Measures the current state: PSNR over all samples in dB, bytes of codes and weights, and with `similarity` the MS-SSIM
+    /// (mean over the pictures).
     fn look(&mut self, similarity: bool) -> Measured;
 
     /// Ends a stage.
     fn leave(&mut self, _stage: usize, _lambda: f64) {}
 
-    /// Rounds the weights, chooses the final codes. More steps may follow.
+    /// Quantises the weights and chooses the final codes. More steps may follow.
     fn finish(&mut self, lambda: f64, time: &TimeLeft) -> Fitted;
 
-    /// All that [`Self::restore`] needs to go on.
+    /// Appends the state that [`Self::restore`] needs to continue.
     fn save(&self, out: &mut Vec<u8>);
 
-    /// Goes on in `stage` from what was saved there; false when `state` is of another fit.
+    /// Restores the state that was saved in `stage`; false if `state` does not belong to this fit.
     fn restore(&mut self, stage: usize, state: &[u8]) -> bool;
 }
 
 /// A fitted model and the codes of each picture (whole-picture grids).
 pub struct Fitted {
-    /// The model with its rounded weights.
+    /// The model with its quantised weights.
     pub model: Box<dyn Encode>,
-    /// One a picture.
+    /// The codes of each picture.
     pub codes: Vec<Codes>,
-    /// Side of a code tile in pixels; 0: one tile a picture.
+    /// Side of a tile in pixels; 0 for one tile per picture.
     pub tile: usize,
 }
 
-/// A fit that can begin, and the lambda that it begins with.
+/// A fit before its first step, and the control of its lambda.
 pub type Begun<'a> = (Box<dyn Fit + 'a>, LambdaControl);
 
-/// What the encoder knows of a family: one line in [`FAMILIES`].
+/// A model family, as the encoder uses it: an entry of [`FAMILIES`].
 pub struct Family {
     /// The name that options and files use.
     pub name: &'static str,
-    /// The distortions that it can minimise.
+    /// The distortions that the family can minimise.
     pub tunes: &'static [Tune],
-    /// The channels that it can be given, if it has a choice.
+    /// The range of the option `channels`; `None` if the family does not have it.
     pub channels: Option<RangeInclusive<usize>>,
-    /// Pictures of more than the first of these pixels are cut into tiles of the second side, unless the options say otherwise.
+    /// Default tiling `(pixels, side)`: pictures of more than `pixels` pixels are cut into tiles of `side` pixels.
     pub tiles: (usize, usize),
-    /// Seconds on two cores and bytes of memory for `pixels` of all pictures together.
+    /// Estimates time and memory of a fit; `pixels` is the sum over all pictures.
     pub cost: fn(options: &Options, pixels: usize, samples_a_pixel: usize) -> Cost,
-    /// Plans a fit of pictures that all have the same number of channels. `besides`: bytes of the file that are not the
-    /// family's, for targets that count the whole.
+    /// Plans a fit of pictures that all have the same number of channels. `besides` is the number of bytes of metadata, which
+    /// a size target includes.
     pub begin: for<'a> fn(pictures: &'a [Picture], options: &'a Options, besides: u64) -> Result<Begun<'a>>,
 }
 
 impl Family {
-    /// The side of a tile: what the options say, or the family's choice for the largest of the pictures; 0 for none.
+    /// The side of a tile in pixels: that of the options, or the family's default for the largest picture; 0 for no tiling.
     pub fn tile(&self, pictures: &[Picture], options: &Options) -> usize {
         let largest = pictures.iter().map(Picture::pixels).max().unwrap_or(0);
         options.tile.unwrap_or(if largest > self.tiles.0 { self.tiles.1 } else { 0 })
     }
 }
 
-/// What a fit takes.
+/// The estimated cost of a fit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// On two cores.
+    /// Seconds on two cores.
     pub seconds: f64,
-    /// The part of them that a time limit does not take away.
+    /// Seconds of the minimum steps of all stages, which a time limit does not cut.
     pub least_seconds: f64,
-    /// Bytes of memory at most.
+    /// Peak memory in bytes.
     pub memory: u64,
 }
 
-/// The families that can be fitted; the first is the one that makes the smallest files.
+/// The families that can be fitted. The first is the default; it makes the smallest files.
 pub const FAMILIES: &[Family] = &[pyramid::FAMILY, gdn::FAMILY];
 
-/// Their names.
+/// The names of [`FAMILIES`].
 pub const NAMES: [&str; FAMILIES.len()] = {
     let mut names = [""; FAMILIES.len()];
     let mut i = 0;

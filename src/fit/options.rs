@@ -1,27 +1,27 @@
-//! What a fit is asked for.
+//! Options of a fit.
 
-/// Efforts there are.
+/// The valid efforts.
 pub const EFFORTS: std::ops::RangeInclusive<u32> = 1..=9;
 
-/// What the file is asked to be. `lambda` weighs bits: loss = MSE + lambda * bpp, MSE over samples in [0, 1].
+/// The quality or size of the file. The fit minimises MSE + lambda * bpp, with the MSE of samples in [0, 1].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Target {
-    /// 0 (smallest) to 100 (best): `lambda = 10^(-1.3 - 0.028 q)`.
+    /// A quality `q` from 0 (smallest file) to 100 (best quality): `lambda = 10^(-1.3 - 0.028 q)`.
     Quality(f64),
-    /// The weight of a bit a pixel against the mean squared error.
+    /// The value of lambda, from 1e-9 to 1e6.
     Lambda(f64),
-    /// At least this PSNR in dB, over all samples of all pictures.
+    /// At least this PSNR in dB, from 1 to 100, over all samples of all pictures.
     Psnr(f64),
-    /// At least this MS-SSIM, the mean over the pictures.
+    /// At least this MS-SSIM, from 0.01 to 1; the mean over the pictures.
     MsSsim(f64),
-    /// At most so many bits a pixel, whole file.
+    /// At most this many bits per pixel, from 1e-6 to 64, counting the whole file.
     Bpp(f64),
-    /// At most so many bytes, whole file.
+    /// At most this many bytes, at least 1, counting the whole file.
     Size(u64),
 }
 
 impl Target {
-    /// Whether lambda follows what is measured; else the target is a lambda itself.
+    /// Whether lambda is adapted during the fit; otherwise the target fixes lambda.
     pub fn moves(self) -> bool {
         !matches!(self, Target::Quality(_) | Target::Lambda(_))
     }
@@ -39,7 +39,7 @@ pub enum Tune {
 }
 
 impl Tune {
-    /// The name that options and reports use.
+    /// The name in flags and reports.
     pub fn name(self) -> &'static str {
         match self {
             Tune::Psnr => "psnr",
@@ -58,22 +58,23 @@ pub enum WeightCoding {
     F16,
 }
 
-/// What a family needs to know of a fit. Time, threads and memory are the driver's.
+/// The options that a family needs. Time, threads and memory are handled by the driver.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the file is asked to be.
+    /// The quality or size of the file.
     pub target: Target,
     /// The distortion that is minimised.
     pub tune: Tune,
-    /// 1 (fast) to 9 (small).
+    /// 1 (fastest) to 9 (smallest file).
     pub effort: u32,
-    /// Same pictures, options and seed: same bytes on one instruction set, at any thread count (a time limit excepted).
+    /// Seed of the random numbers. The same pictures, options and seed give the same bytes on one instruction set, at any thread
+    /// count, if there is no time limit.
     pub seed: u64,
-    /// Side of a code tile in pixels, 0: one tile a picture; `None`: the family's choice.
+    /// Side of a tile in pixels, 0 for one tile per picture; `None` for the family's default.
     pub tile: Option<usize>,
     /// How weights are stored.
     pub weights: WeightCoding,
-    /// Channels of the latent field, for families that have a choice; `None`: the family's choice.
+    /// Number of latent channels, for families that have a choice; `None` for the family's default.
     pub channels: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! From what the user asks for to the `lambda` of the loss, before and during a fit.
+//! Derives the `lambda` of the loss from the target: its initial value, and its adaptation during a fit.
 
 use super::water_filling::Spectrum;
 use super::{Options, Target, Tune};
@@ -9,24 +9,24 @@ pub fn quality_to_lambda(q: f64) -> f64 {
     10f64.powf(-1.3 - 0.028 * q)
 }
 
-/// What was measured of a fit or of its file.
+/// Measures of a fit or of its file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
-    /// dB, over all samples.
+    /// PSNR in dB over all samples.
     pub psnr: f64,
-    /// 0 where nobody asked for it.
+    /// MS-SSIM; 0 if it was not measured.
     pub ms_ssim: f64,
-    /// Of the whole file, or of the part that was measured.
+    /// Bytes of the whole file, or of the part that was measured.
     pub bytes: f64,
 }
 
-/// Errors below this (100 dB) count as this much.
-const LEAST_MSE: f64 = 1e-10;
+/// Lower bound of the MSE (100 dB), which keeps the PSNR finite.
+const MIN_MSE: f64 = 1e-10;
 
 impl Measured {
-    /// `mse` of samples in `[0, 1]`.
+    /// From the `mse` of samples in `[0, 1]`.
     pub fn new(mse: f64, ms_ssim: f64, bytes: f64) -> Measured {
-        Measured { psnr: -10.0 * mse.max(LEAST_MSE).log10(), ms_ssim, bytes }
+        Measured { psnr: -10.0 * mse.max(MIN_MSE).log10(), ms_ssim, bytes }
     }
 
     /// Mean squared error of samples in `[0, 1]`.
@@ -34,13 +34,13 @@ impl Measured {
         10f64.powf(-0.1 * self.psnr)
     }
 
-    /// `lambda * bpp` of `pixels`.
+    /// The rate term of the loss, `lambda * bpp`, for pictures of `pixels` pixels in all.
     pub fn rate(&self, lambda: f64, pixels: f64) -> f64 {
         lambda * 8.0 * self.bytes / pixels
     }
 }
 
-/// Keeps `lambda` on course for the target. A fixed lambda never moves.
+/// Adapts `lambda` to the target. Targets that fix lambda keep it constant.
 #[derive(Clone, Debug)]
 pub struct LambdaControl {
     target: Target,
@@ -49,18 +49,18 @@ pub struct LambdaControl {
     lambda: f64,
 }
 
-/// Quality lost for each e-fold of lambda, and log-bytes saved: typical of photographs at 0.1 to 1.5 bpp.
-/// Only the speed of convergence depends on them.
+/// Loss of quality in dB, and reduction of `ln bytes`, when lambda grows by a factor of e. The values are typical of photographs
+/// at 0.1 to 1.5 bpp. Only the speed of convergence depends on them.
 const DB_PER_LOG_LAMBDA: f64 = 2.8;
 const MS_SSIM_DB_PER_LOG_LAMBDA: f64 = 2.6;
 const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 
-/// Largest move of `ln lambda` at one validation: a noisy measurement must not throw the fit off.
+/// Maximum change of `ln lambda` at one measurement, so that a noisy measurement cannot disturb the fit.
 const LARGEST_MOVE: f64 = 0.7;
 
 impl LambdaControl {
-    /// `pixels` of all pictures together, `besides` bytes of the file that the fit does not decide (metadata). Starts where
-    /// the pictures' `spectrum` meets the target, if the target does not say lambda.
+    /// `pixels` is the sum over all pictures, `besides` the number of bytes that the fit does not control (metadata). If the
+    /// target does not fix lambda, the initial value is where reverse water-filling on the pictures' `spectrum` meets the target.
     pub fn new<S: Borrow<Spectrum>>(
         options: &Options,
         pixels: usize,
@@ -74,7 +74,7 @@ impl LambdaControl {
             Target::Quality(q) => quality_to_lambda(q),
             Target::Lambda(l) => l,
             Target::Psnr(db) => solve(db, Spectrum::psnr),
-            // Starts from typical photographs; the fit corrects it.
+            // The initial value is that of typical photographs; the fit corrects it.
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
             Target::Bpp(bpp) => solve(fitted(bpp * pixels / 8.0), Spectrum::bpp),
             Target::Size(bytes) => solve(fitted(bytes as f64), Spectrum::bpp),
@@ -82,34 +82,35 @@ impl LambdaControl {
         LambdaControl { target: options.target, tune: options.tune, pixels, lambda: clamp(lambda) }
     }
 
-    /// The present weight of bits.
+    /// The current weight of the rate in the loss.
     pub fn lambda(&self) -> f64 {
         self.lambda
     }
 
-    /// What the fit aims at.
+    /// The target of the fit.
     pub fn target(&self) -> Target {
         self.target
     }
 
-    /// Goes on from a saved fit.
+    /// Sets the lambda of a checkpoint; a value that is not finite is ignored.
     pub fn set_lambda(&mut self, lambda: f64) {
         self.lambda = if lambda.is_finite() { clamp(lambda) } else { self.lambda };
     }
 
-    /// Moves `ln lambda` by `margin` to the safe side: better quality for a quality target, fewer bytes for a size.
-    pub fn lean(&mut self, margin: f64) {
+    /// Changes `ln lambda` by `margin` to the safe side: higher quality for a quality target, fewer bytes for a size target.
+    pub fn add_margin(&mut self, margin: f64) {
         let sign = if matches!(self.target, Target::Bpp(_) | Target::Size(_)) { 1.0 } else { -1.0 };
         self.lambda = clamp(self.lambda * (sign * margin).exp());
     }
 
-    /// Moves `ln lambda` by `gain` (0 to 1) of what would close the gap to the target.
+    /// Changes `ln lambda` by `gain` times the change that should close the gap to the target.
     pub fn follow(&mut self, m: &Measured, gain: f64) {
         let step = gain * self.gap(m).unwrap_or(0.0);
         self.lambda = clamp(self.lambda * step.clamp(-LARGEST_MOVE, LARGEST_MOVE).exp());
     }
 
-    /// The move of `ln lambda` that would meet the target; positive: quality to spare or bytes over.
+    /// The change of `ln lambda` that should meet the target; `None` for a fixed lambda. It is positive if the quality is above
+    /// its target or the size above its limit.
     pub fn gap(&self, m: &Measured) -> Option<f64> {
         Some(match self.target {
             Target::Quality(_) | Target::Lambda(_) => return None,
@@ -120,12 +121,12 @@ impl LambdaControl {
         })
     }
 
-    /// Whether `m` has more quality than was asked for. A fit that goes on will have still more.
-    pub fn spares(&self, m: &Measured) -> bool {
+    /// Whether the quality of `m` is above a quality target. Further steps will only raise it.
+    pub fn exceeds(&self, m: &Measured) -> bool {
         matches!(self.target, Target::Psnr(_) | Target::MsSsim(_)) && self.gap(m).is_some_and(|gap| gap > 0.0)
     }
 
-    /// Whether `m` keeps the promise: at least the quality, at most the bytes.
+    /// Whether `m` meets the target: at least the quality, at most the size.
     pub fn met(&self, m: &Measured) -> bool {
         match self.target {
             Target::Quality(_) | Target::Lambda(_) => true,
@@ -136,8 +137,9 @@ impl LambdaControl {
         }
     }
 
-    /// Orders files, the best last: those that miss the target by how near they are, then those that keep it, by
-    /// bytes under a quality and by quality under a size; without a target by the loss.
+    /// The rank of a file; a higher rank is better. Files that meet the target rank above those that miss it. Files that miss it
+    /// are ordered by their gap; files that meet a quality target by bytes, a size target by distortion. With a fixed lambda the
+    /// order is that of the loss.
     pub fn rank(&self, m: &Measured) -> (bool, f64) {
         let met = self.met(m);
         let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim));
@@ -151,18 +153,18 @@ impl LambdaControl {
     }
 }
 
-/// How far a gap to the target closed, in parts of the move of `ln lambda` that was made for it; `None` at an end of
-/// lambda's range, where nothing moves and nothing is learned.
+/// The reduction of the gap to the target divided by the change of `ln lambda` that caused it. `None` if lambda did not change,
+/// at an end of its range.
 pub fn response(before: f64, now: f64, moved: f64) -> Option<f64> {
     (moved != 0.0).then(|| (before - now) / moved)
 }
 
-/// The range in which files are of use.
+/// Clamps lambda to the range that gives useful files.
 fn clamp(lambda: f64) -> f64 {
     lambda.clamp(1e-7, 1.0)
 }
 
-/// MS-SSIM on a logarithmic scale, where equal steps look equal.
+/// MS-SSIM in dB, `-10 log10(1 - v)`: equal steps on this scale are similar visual steps.
 fn to_db(ms_ssim: f64) -> f64 {
     -10.0 * (1.0 - ms_ssim).max(1e-9).log10()
 }
@@ -181,9 +183,9 @@ mod tests {
         LambdaControl { target, tune: Tune::Psnr, pixels: 1e6, lambda: 1e-3 }
     }
 
-    /// A file that keeps the target is not given up for one that comes nearer to it and costs more.
+    /// Of two files that meet the target, the one closer to the target is not better if it takes more bytes.
     #[test]
-    fn ranks_by_what_the_target_leaves_open() {
+    fn files_rank_by_target_then_by_rate_or_distortion() {
         let file = |psnr, bytes| Measured { psnr, bytes, ..Default::default() };
         let worst_to_best = |target, files: [Measured; 4]| {
             let control = control(target);
@@ -199,16 +201,16 @@ mod tests {
         );
     }
 
-    /// A quality above the one asked for; a size never, which falls in the course of a fit.
+    /// Only quality targets count: the size still falls during a fit.
     #[test]
-    fn quality_alone_is_to_spare() {
+    fn only_quality_targets_are_exceeded() {
         let m = Measured { psnr: 38.0, ms_ssim: 0.97, bytes: 900.0 };
-        let spares = |target| control(target).spares(&m);
-        assert!(spares(Target::Psnr(37.0)) && spares(Target::MsSsim(0.96)));
-        assert!(!spares(Target::Psnr(39.0)) && !spares(Target::MsSsim(0.98)));
+        let exceeds = |target| control(target).exceeds(&m);
+        assert!(exceeds(Target::Psnr(37.0)) && exceeds(Target::MsSsim(0.96)));
+        assert!(!exceeds(Target::Psnr(39.0)) && !exceeds(Target::MsSsim(0.98)));
         assert!(![Target::Size(800), Target::Size(1000), Target::Bpp(1.0), Target::Lambda(1e-3)]
             .into_iter()
-            .any(spares));
+            .any(exceeds));
     }
 
     /// On a codec that behaves as `psnr = 20 - 2.2 ln lambda` the control finds the target.
