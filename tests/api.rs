@@ -1,4 +1,4 @@
-//! The front door under misuse: every option is obeyed, or refused by its name before the work starts.
+//! The public interface: invalid options are errors that name the option, before the fit starts; valid ones have their effect.
 #![cfg(feature = "fit")]
 #![allow(clippy::disallowed_methods)]
 
@@ -11,34 +11,34 @@ fn picture(width: usize, height: usize, channels: usize) -> Picture {
     Picture { width, height, channels, samples: (0..width * height * channels).map(sample).collect() }
 }
 
-/// The failure of an encoder that must not begin to work.
-fn refused(encoder: Encoder, pictures: &[Picture]) -> Error {
-    let encoder = encoder.progress(|_| panic!("the fit has begun"));
-    let e = encoder.encode_group(pictures).expect_err("this must be refused");
+/// The error of an encode that must fail before its first step.
+fn error_before_fit(encoder: Encoder, pictures: &[Picture]) -> Error {
+    let encoder = encoder.progress(|_| panic!("the fit has started"));
+    let e = encoder.encode_group(pictures).expect_err("an error is expected");
     let text = e.to_string();
-    assert!(!text.contains('\n') && !text.contains("--"), "one line, no flags: {text}");
+    assert!(!text.contains('\n') && !text.contains("--"), "expected one line without flags: {text}");
     e
 }
 
 #[track_caller]
-fn argument(encoder: Encoder, pictures: &[Picture], name: &str) {
-    let e = refused(encoder, pictures);
+fn assert_invalid(encoder: Encoder, pictures: &[Picture], name: &str) {
+    let e = error_before_fit(encoder, pictures);
     assert_eq!((e.class(), e.argument()), (Class::Argument, Some(name)), "{e}");
 }
 
 #[test]
-fn options_that_make_no_sense() {
+fn invalid_options_are_errors() {
     let one = [picture(24, 16, 3)];
     for name in Encoder::models() {
         let new = || Encoder::new().model(name);
-        argument(new().effort(0), &one, "effort");
-        argument(new().effort(10), &one, "effort");
+        assert_invalid(new().effort(0), &one, "effort");
+        assert_invalid(new().effort(10), &one, "effort");
         for side in [1, 32, 100, 65536] {
-            argument(new().tile(side), &one, "tile");
+            assert_invalid(new().tile(side), &one, "tile");
         }
-        argument(new().threads(0), &one, "threads");
-        argument(new().channels(0), &one, "channels");
-        argument(new().channels(100_000), &one, "channels");
+        assert_invalid(new().threads(0), &one, "threads");
+        assert_invalid(new().channels(0), &one, "channels");
+        assert_invalid(new().channels(100_000), &one, "channels");
         for target in [
             Target::Quality(101.0),
             Target::Quality(f64::NAN),
@@ -48,21 +48,21 @@ fn options_that_make_no_sense() {
             Target::Bpp(f64::INFINITY),
             Target::Size(0),
         ] {
-            argument(new().target(target), &one, "target");
+            assert_invalid(new().target(target), &one, "target");
         }
-        argument(new().resume(vec![1, 2, 3]), &one, "resume");
-        assert_eq!(refused(new().max_memory(1000), &one).class(), Class::MemoryLimit);
+        assert_invalid(new().resume(vec![1, 2, 3]), &one, "resume");
+        assert_eq!(error_before_fit(new().max_memory(1000), &one).class(), Class::MemoryLimit);
     }
-    argument(Encoder::new().model("none"), &one, "model");
-    argument(Encoder::new().model("pyramid").channels(4), &one, "channels");
-    argument(Encoder::new().model("pyramid").tune(Tune::Ssim), &one, "tune");
+    assert_invalid(Encoder::new().model("none"), &one, "model");
+    assert_invalid(Encoder::new().model("pyramid").channels(4), &one, "channels");
+    assert_invalid(Encoder::new().model("pyramid").tune(Tune::Ssim), &one, "tune");
 }
 
 #[test]
-fn pictures_that_make_no_sense() {
+fn invalid_pictures_are_errors() {
     for name in Encoder::models() {
         let new = || Encoder::new().model(name);
-        argument(new(), &[], "pictures");
+        assert_invalid(new(), &[], "pictures");
         for bad in [
             Picture { samples: vec![0; 5], ..picture(2, 2, 3) },
             Picture { width: 0, samples: Vec::new(), ..picture(2, 2, 1) },
@@ -70,23 +70,23 @@ fn pictures_that_make_no_sense() {
             picture(4, 4, 2),
             picture(4, 4, 4),
         ] {
-            argument(new(), &[bad], "pictures");
+            assert_invalid(new(), &[bad], "pictures");
         }
-        argument(new(), &[picture(8, 8, 3), picture(8, 8, 1)], "pictures");
-        argument(new().target(Target::MsSsim(0.9)), &[picture(10, 40, 1)], "target");
+        assert_invalid(new(), &[picture(8, 8, 3), picture(8, 8, 1)], "pictures");
+        assert_invalid(new().target(Target::MsSsim(0.9)), &[picture(10, 40, 1)], "target");
     }
 }
 
-/// The picture is far too large for the time: nothing begins.
+/// The picture is far too large for the time limit: the fit does not start.
 #[test]
-fn a_hopeless_time_limit() {
+fn a_time_limit_too_short_for_any_result_is_an_error() {
     let large = [picture(5000, 4000, 1)];
-    let e = refused(Encoder::new().time_limit(Duration::from_millis(1)), &large);
+    let e = error_before_fit(Encoder::new().time_limit(Duration::from_millis(1)), &large);
     assert_eq!(e.class(), Class::Target);
-    assert!(e.to_string().contains("the least takes"), "{e}");
+    assert!(e.to_string().contains("the shortest fit takes"), "{e}");
 }
 
-/// However short the time: what comes out has begun to converge.
+/// Even without any time the minimum steps are made, so that the result has begun to converge.
 #[test]
 fn a_short_time_limit_still_gives_a_result() {
     let small = picture(64, 48, 3);
@@ -99,7 +99,7 @@ fn a_short_time_limit_still_gives_a_result() {
 }
 
 #[test]
-fn a_flag_of_another_thread_ends_a_fit() {
+fn a_stop_flag_ends_a_fit() {
     let small = picture(48, 32, 1);
     let stop = AtomicBool::new(false);
     let raise = |at: u64| {
@@ -119,9 +119,9 @@ fn a_flag_of_another_thread_ends_a_fit() {
     assert!(Decoder::new(&encoded.bytes, Limits::default()).is_ok());
 }
 
-/// `threads` is obeyed: the callback runs in a pool of that many.
+/// The callback runs in a pool with the requested number of threads.
 #[test]
-fn threads_are_obeyed() {
+fn the_fit_uses_the_requested_threads() {
     for threads in [1, 3] {
         let mut seen = 0;
         let count = |_: &tilefit::Progress| {
@@ -134,20 +134,20 @@ fn threads_are_obeyed() {
 }
 
 #[test]
-fn a_plan_foretells_effort_and_memory() {
+fn a_plan_gives_effort_time_and_memory() {
     let pictures = [picture(400, 300, 3)];
     let plan = |encoder: Encoder| encoder.plan(&pictures).unwrap();
-    let free = plan(Encoder::new().effort(9));
-    let hasty = plan(Encoder::new().effort(9).time_limit(Duration::from_secs(5)));
-    assert_eq!(free.effort, 9);
-    assert!(hasty.effort < 9 && hasty.time < free.time && hasty.memory <= free.memory);
+    let unlimited = plan(Encoder::new().effort(9));
+    let limited = plan(Encoder::new().effort(9).time_limit(Duration::from_secs(5)));
+    assert_eq!(unlimited.effort, 9);
+    assert!(limited.effort < 9 && limited.time < unlimited.time && limited.memory <= unlimited.memory);
     let now = Instant::now();
-    assert!(Encoder::new().max_memory(free.memory - 1).effort(9).encode_group(&pictures).is_err());
-    assert!(now.elapsed() < free.time / 4, "refused, not fitted");
+    assert!(Encoder::new().max_memory(unlimited.memory - 1).effort(9).encode_group(&pictures).is_err());
+    assert!(now.elapsed() < unlimited.time / 4, "the error comes before the fit");
 }
 
 #[test]
-fn what_a_decoder_is_not_asked_for() {
+fn invalid_arguments_of_a_decoder_are_errors() {
     let encoded = Encoder::new().effort(1).encode(&picture(20, 10, 1)).unwrap();
     let decoder = Decoder::new(&encoded.bytes, Limits::default()).unwrap();
     let name = |e: Error| (e.class(), e.argument());
@@ -155,6 +155,6 @@ fn what_a_decoder_is_not_asked_for() {
     assert_eq!(name(decoder.decode_scaled(0, 9, None).unwrap_err()), (Class::Argument, Some("scale")));
     let outside = decoder.decode_region(0, Rect::new(0, 0, 21, 10));
     assert_eq!(name(outside.unwrap_err()), (Class::Argument, Some("region")));
-    let few = decoder.decode_into(0, 0, None, &mut [0; 10]);
-    assert_eq!(name(few.unwrap_err()), (Class::Argument, Some("out")));
+    let too_short = decoder.decode_into(0, 0, None, &mut [0; 10]);
+    assert_eq!(name(too_short.unwrap_err()), (Class::Argument, Some("out")));
 }

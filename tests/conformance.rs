@@ -1,5 +1,5 @@
-//! Golden files: the same codes and the same samples on every instruction set, for any number of threads, whole, by
-//! regions and as previews. Regions are held to the whole picture, which is held to `results.txt`.
+//! Golden files decode to the same codes and samples on every instruction set and with any number of threads. Whole pictures at
+//! all scales are compared with `results.txt`, regions with the whole pictures.
 
 #[path = "conformance/golden.rs"]
 mod golden;
@@ -11,7 +11,7 @@ use golden::{digests, files, results};
 use tilefit::decoder::Decoder;
 use tilefit::{Level, Limits, Picture, Rect};
 
-/// `f` in a pool of `threads`.
+/// Runs `f` in a pool of `threads` threads.
 #[cfg(feature = "threads")]
 fn with_threads(threads: usize, f: impl FnOnce() + Send) {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f);
@@ -21,9 +21,9 @@ fn with_threads(_: usize, f: impl FnOnce() + Send) {
     f();
 }
 
-/// Where CI names instruction sets (`TILEFIT_LEVELS=scalar,sse2,avx2`), none may be missing in silence.
+/// CI lists the instruction sets to test (`TILEFIT_LEVELS=scalar,sse2,avx2`). A missing one must fail, not be skipped.
 #[test]
-fn promised_levels_are_there() {
+fn required_levels_are_available() {
     if let Ok(names) = std::env::var("TILEFIT_LEVELS") {
         for name in names.split(',') {
             assert!(Level::named(name).is_some(), "TILEFIT_LEVELS: this machine has no {name}");
@@ -47,20 +47,20 @@ fn every_level_and_thread_count_gives_the_golden_digests() {
         }
     }
     let listed = want.iter().filter_map(|l| l.split(' ').next()).collect::<std::collections::BTreeSet<_>>();
-    assert_eq!(listed.len(), files().len(), "results.txt and the files are of one making");
+    assert_eq!(listed.len(), files().len(), "results.txt does not list exactly the golden files");
 }
 
 #[test]
-fn golden_files_keep_their_own_promise() {
+fn golden_files_verify() {
     for (name, bytes) in files() {
         Decoder::new(&bytes, Limits::default()).and_then(|d| d.verify()).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }
 
-/// `tests/reference` knows docs/FORMAT.md and nothing of this program. Without python3 or numpy the test is
-/// void on a developer's machine, and fails under CI.
+/// `tests/reference` was written from docs/FORMAT.md alone, without this program. Without python3 or numpy the test is skipped
+/// on a developer's machine and fails under CI.
 #[test]
-fn a_decoder_written_from_the_format_agrees() {
+fn the_reference_decoder_agrees() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/decode.py");
     let has_numpy = std::process::Command::new("python3").args(["-c", "import numpy"]).output();
     if !has_numpy.is_ok_and(|o| o.status.success()) {
@@ -78,14 +78,14 @@ fn a_decoder_written_from_the_format_agrees() {
     assert_eq!(got.lines().collect::<Vec<_>>(), results());
 }
 
-/// That part of `whole`.
+/// The samples of region `r` of `whole`.
 fn crop(whole: &Picture, r: Rect) -> Vec<u8> {
     let row = |y: usize| &whole.samples[(y * whole.width + r.x0) * whole.channels..][..r.width() * whole.channels];
     (r.y0..r.y1).flat_map(|y| row(y).to_vec()).collect()
 }
 
 #[test]
-fn regions_are_parts_of_the_whole() {
+fn regions_equal_parts_of_the_whole_picture() {
     let mut state = 1u64;
     let mut below = |n: usize| {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -1,4 +1,4 @@
-//! The example in docs/FORMAT.md is a file that is there, byte by byte.
+//! The example in docs/FORMAT.md equals a golden file byte by byte.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets over the golden files as they are, and changed at random.
+//! Runs the fuzz targets' functions on the golden files, unchanged and with random changes.
 #![cfg(feature = "cli")]
 
 #[path = "../fuzz/src/lib.rs"]
@@ -12,10 +12,10 @@ mod golden;
 use common::Noise;
 use tilefit::container::header::Header;
 
-/// Changed inputs for each good one.
+/// Number of changed inputs for each valid one.
 const CHANGES: u64 = 60;
 
-/// Names the input if the body panics.
+/// Prints the input's name if the function panics.
 struct Case<'a>(&'a str, u64);
 
 impl Drop for Case<'_> {
@@ -26,7 +26,7 @@ impl Drop for Case<'_> {
     }
 }
 
-/// A few bits flipped, bytes set, a part left out or doubled, the end cut off.
+/// One to four random changes: a bit flipped, a byte set, a part removed or duplicated, the end cut off.
 fn changed(good: &[u8], seed: u64) -> Vec<u8> {
     let mut noise = Noise(seed);
     let mut bytes = good.to_vec();
@@ -60,7 +60,7 @@ fn run(body: fn(&[u8]), inputs: impl IntoIterator<Item = (String, Vec<u8>)>) {
     }
 }
 
-/// Something of each golden file.
+/// The name of each golden file with the part of it that `part` extracts.
 fn of_files(part: impl Fn(&Header, &[u8]) -> Vec<u8>) -> Vec<(String, Vec<u8>)> {
     golden::files().into_iter().map(|(name, bytes)| (name, part(&Header::read(&bytes).unwrap(), &bytes))).collect()
 }

@@ -1,12 +1,12 @@
-//! The `gdn` family from pictures to files and back: every target, groups, grey, the smallest pictures, f16 weights,
-//! other distortions, threads, checkpoints.
+//! Encodes and decodes with the `gdn` family: all targets, groups, grey, the smallest pictures, f16 weights, all distortions,
+//! threads, checkpoints.
 #![cfg(feature = "fit")]
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::Mutex;
 use tilefit::{metrics, Class, Decoder, Encoded, Encoder, Limits, Picture, Result, Signal, Target, Tune, WeightCoding};
 
-/// Waves, an edge and a little noise.
+/// A test picture of waves, an edge and a little noise.
 fn picture(width: usize, height: usize, channels: usize) -> Picture {
     let mut noise = 1u32;
     let mut sample = |i: usize| {
@@ -29,7 +29,7 @@ fn decoded(encoded: &Encoded) -> Vec<Picture> {
     (0..decoder.pictures().len()).map(|i| decoder.decode(i).expect("a picture")).collect()
 }
 
-/// The least PSNR of any picture.
+/// The lowest PSNR of the pictures.
 fn psnr(pictures: &[Picture], encoded: &Encoded) -> f64 {
     let each = pictures.iter().zip(decoded(encoded)).map(|(a, b)| metrics::psnr(a, &b));
     each.fold(f64::INFINITY, f64::min)
@@ -39,7 +39,7 @@ fn ms_ssim(picture: &Picture, encoded: &Encoded) -> f64 {
     metrics::ms_ssim(picture, &decoded(encoded)[0]).unwrap()
 }
 
-/// A fit that is cancelled at step `at`: its failure, and its last checkpoint.
+/// Cancels a fit at step `at` and returns its result and its last checkpoint.
 fn cancelled(pictures: &[Picture], encoder: Encoder, at: u64) -> (Result<Encoded>, Vec<u8>) {
     let saved = Mutex::new(Vec::new());
     let encoded = encoder
@@ -50,7 +50,7 @@ fn cancelled(pictures: &[Picture], encoder: Encoder, at: u64) -> (Result<Encoded
 }
 
 #[test]
-fn targets_are_kept() {
+fn all_targets_are_met() {
     let pictures = [picture(96, 64, 3)];
     let file = |target| encoder(target).encode_group(&pictures).expect("a file");
     let free = file(Target::Lambda(1e-3));
@@ -64,13 +64,13 @@ fn targets_are_kept() {
     assert!(8.0 * file(Target::Bpp(bpp)).bytes.len() as f64 / (96.0 * 64.0) <= bpp);
     let wanted = 1.0 - 2.0 * (1.0 - ms_ssim(&pictures[0], &free));
     assert!(ms_ssim(&pictures[0], &file(Target::MsSsim(wanted))) >= wanted);
-    let out_of_reach = encoder(Target::Size(40)).encode_group(&pictures).unwrap_err();
-    assert_eq!(out_of_reach.class(), Class::Target);
+    let unreachable = encoder(Target::Size(40)).encode_group(&pictures).unwrap_err();
+    assert_eq!(unreachable.class(), Class::Target);
 }
 
-/// A group's MS-SSIM is the mean over its pictures, for the target as for the report.
+/// The MS-SSIM of a group, in target and report, is the mean over its pictures.
 #[test]
-fn a_group_keeps_its_target() {
+fn a_group_meets_its_ms_ssim_target() {
     let group = [picture(120, 90, 3), picture(33, 61, 3), picture(16, 16, 3)];
     let mean = |encoded: &Encoded| {
         let each = group.iter().zip(decoded(encoded)).map(|(a, b)| metrics::ms_ssim(a, &b).unwrap());
@@ -84,7 +84,7 @@ fn a_group_keeps_its_target() {
 }
 
 #[test]
-fn groups_grey_and_f16() {
+fn groups_grey_pictures_and_f16_weights_round_trip() {
     let group = [picture(80, 56, 3), picture(33, 61, 3), picture(8, 8, 3)];
     assert!(psnr(&group, &encoder(Target::Lambda(1e-3)).encode_group(&group).unwrap()) > 20.0);
     let grey = [picture(70, 50, 1)];
@@ -95,7 +95,7 @@ fn groups_grey_and_f16() {
 }
 
 #[test]
-fn smallest_pictures() {
+fn smallest_pictures_round_trip() {
     for (width, height) in [(1, 1), (1, 9), (9, 1), (2, 3)] {
         let pictures = [picture(width, height, 3)];
         let encoder = Encoder::new().model("gdn").target(Target::Quality(60.0)).effort(1);
@@ -106,9 +106,9 @@ fn smallest_pictures() {
     }
 }
 
-/// Structural distortions reach a structural similarity that MSE does not, at no more bytes.
+/// At the same lambda, SSIM and MS-SSIM as distortion give a higher MS-SSIM than MSE, at no more bytes.
 #[test]
-fn structural_distortions_serve_their_measure() {
+fn ssim_distortions_raise_ms_ssim() {
     let pictures = [picture(96, 64, 3)];
     let file = |tune| encoder(Target::Lambda(1e-3)).tune(tune).encode_group(&pictures).unwrap();
     let plain = file(Tune::Psnr);
@@ -116,20 +116,20 @@ fn structural_distortions_serve_their_measure() {
         let tuned = file(tune);
         assert!(ms_ssim(&pictures[0], &tuned) > ms_ssim(&pictures[0], &plain), "{tune:?}");
         assert!(tuned.bytes.len() <= plain.bytes.len(), "{tune:?}");
-        assert!(psnr(&pictures, &tuned) < psnr(&pictures, &plain), "{tune:?} changes what is minimised");
+        assert!(psnr(&pictures, &tuned) < psnr(&pictures, &plain), "{tune:?} must have an effect");
     }
 }
 
 #[test]
-fn same_seed_same_file_at_any_thread_count() {
+fn the_file_does_not_depend_on_the_thread_count() {
     let pictures = [picture(61, 40, 3)];
     let run = |threads| encoder(Target::Lambda(2e-3)).threads(threads).encode_group(&pictures).unwrap().bytes;
     assert_eq!(run(1), run(3));
 }
 
-/// A cancelled fit saves a state in either stage, and goes on from it to a file like that of one run.
+/// A fit that is cancelled in either stage and resumed gives a file similar to that of an uninterrupted fit.
 #[test]
-fn cancelled_fits_go_on() {
+fn cancelled_fits_resume() {
     let pictures = [picture(64, 48, 3)];
     let new = || encoder(Target::Lambda(1e-3));
     let whole = new().encode_group(&pictures).unwrap();

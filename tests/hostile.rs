@@ -1,5 +1,5 @@
-//! Damaged and malicious files of a real family: an error or a picture, never a panic. Where a checksum would
-//! stop the damage at the door it is mended, so that what stands behind it is tested too.
+//! Damaged and malicious files of a real family give an error or a picture, never a panic. Some tests recompute the checksums
+//! after the damage, so that the code behind the checksum tests is reached.
 #![cfg(feature = "fit")]
 
 mod common;
@@ -12,7 +12,7 @@ use tilefit::decoder::probe;
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::{Class, Decoder, Limits, Rect};
 
-/// What a careful caller would set for pictures of this size.
+/// Tight limits for pictures of this size.
 const LIMITS: Limits = Limits { max_pixels: 1 << 14, max_memory: 64 << 20 };
 
 fn spec(channels: usize) -> PyramidSpec {
@@ -25,7 +25,7 @@ fn small(split: bool) -> Vec<u8> {
     file(&spec(3), (20, 13), 64, split, 2, 7).bytes
 }
 
-/// All that a caller may do with a file; true if every checksum and digest holds.
+/// Calls all functions of the decoder on a file; true if all checksums and digests match.
 fn use_file(bytes: &[u8]) -> bool {
     let _ = probe(bytes);
     let Ok(decoder) = Decoder::new(bytes, LIMITS) else { return false };
@@ -33,7 +33,7 @@ fn use_file(bytes: &[u8]) -> bool {
     let whole = first.width * first.height;
     if let Ok((picture, damage)) = decoder.decode_partial(0, 0, None) {
         assert_eq!(picture.samples.len(), whole * picture.channels);
-        // Without damage a partial decode is the decode.
+        // Without damage, a partial decode equals a normal one.
         assert!(!damage.is_empty() || decoder.decode(0).as_ref() == Ok(&picture));
     }
     let _ = decoder.decode_scaled(0, 3, None);
@@ -41,7 +41,7 @@ fn use_file(bytes: &[u8]) -> bool {
     decoder.verify().is_ok()
 }
 
-/// The parts of a file, to be changed and put together with checksums that hold.
+/// The parts of a file, to be changed and reassembled with valid checksums.
 struct Parts {
     header: Header,
     segments: Vec<Vec<u8>>,
@@ -54,7 +54,7 @@ impl Parts {
         Parts { header, segments }
     }
 
-    fn mended(&self) -> Vec<u8> {
+    fn with_valid_checksums(&self) -> Vec<u8> {
         let mut header = self.header.clone();
         for (entry, bytes) in header.segments.iter_mut().zip(&self.segments) {
             (entry.length, entry.crc) = (bytes.len(), crc32(bytes));
@@ -64,7 +64,7 @@ impl Parts {
 }
 
 #[test]
-fn every_prefix_is_refused() {
+fn every_prefix_is_an_error() {
     for split in [false, true] {
         let good = small(split);
         assert!(use_file(&good));
@@ -75,7 +75,7 @@ fn every_prefix_is_refused() {
 }
 
 #[test]
-fn every_flipped_bit_is_noticed() {
+fn every_flipped_bit_is_an_error() {
     let mut bytes = small(true);
     for bit in 0..8 * bytes.len() {
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -84,12 +84,12 @@ fn every_flipped_bit_is_noticed() {
     }
 }
 
-/// Behind the checksums: description, weights and segments with each bit flipped, and cut at each byte.
+/// Description, weights and segments with each bit flipped, and cut at each byte, under valid checksums.
 #[test]
-fn every_mended_change_ends() {
+fn every_change_under_valid_checksums_is_handled() {
     for split in [false, true] {
         let good = file(&spec(3), (9, 6), 64, split, 1, 7).bytes;
-        assert_eq!(Parts::of(&good).mended(), good);
+        assert_eq!(Parts::of(&good).with_valid_checksums(), good);
         let sections = 2 + Parts::of(&good).segments.len();
         for section in 0..sections {
             fn part(p: &mut Parts, section: usize) -> &mut Vec<u8> {
@@ -103,27 +103,27 @@ fn every_mended_change_ends() {
             let whole = part(&mut parts, section).clone();
             for bit in 0..8 * whole.len() {
                 part(&mut parts, section)[bit / 8] ^= 1 << (bit % 8);
-                use_file(&parts.mended());
+                use_file(&parts.with_valid_checksums());
                 part(&mut parts, section).clone_from(&whole);
             }
             for n in 0..whole.len() {
                 part(&mut parts, section).truncate(n);
-                assert!(!use_file(&parts.mended()), "section {section} cut to {n} bytes");
+                assert!(!use_file(&parts.with_valid_checksums()), "section {section} cut to {n} bytes");
                 part(&mut parts, section).clone_from(&whole);
             }
         }
     }
 }
 
-/// A header may claim any size: it is refused by the limits, before codes or samples are allocated.
+/// Whatever size a header states, the limits are checked before codes or samples are allocated.
 #[test]
-fn absurd_sizes_are_refused_by_the_limits() {
+fn huge_sizes_exceed_the_limits() {
     let good = file(&spec(1), (20, 13), 0, false, 1, 3).bytes;
-    let most = 1usize << 30;
-    for (width, height) in [(most, 1 << 10), (1 << 10, most), (1 << 20, 1 << 20), (most, 1), (1, most), (1 << 16, 3)] {
+    let max = 1usize << 30;
+    for (width, height) in [(max, 1 << 10), (1 << 10, max), (1 << 20, 1 << 20), (max, 1), (1, max), (1 << 16, 3)] {
         let mut parts = Parts::of(&good);
         parts.header.pictures[0] = PictureInfo { width, height, digest: 0 };
-        let bytes = parts.mended();
+        let bytes = parts.with_valid_checksums();
         let info = probe(&bytes).expect("a header within the format");
         assert!(info.decode_memory_bytes >= (width * height) as u64, "{width}x{height}");
         let decoder = Decoder::new(&bytes, LIMITS).expect("a header within the format");
@@ -131,30 +131,30 @@ fn absurd_sizes_are_refused_by_the_limits() {
         assert_eq!(decoder.decode_partial(0, 0, None).unwrap_err().class(), Class::MemoryLimit, "{width}x{height}");
         let _ = decoder.decode_partial(0, 0, Some(Rect::new(0, 0, 1, 1)));
     }
-    for (width, height) in [(most + 1, 1), (1, most + 1), (most, (1 << 10) + 1), (0, 5), (5, 0)] {
+    for (width, height) in [(max + 1, 1), (1, max + 1), (max, (1 << 10) + 1), (0, 5), (5, 0)] {
         let mut parts = Parts::of(&good);
         parts.header.pictures[0] = PictureInfo { width, height, digest: 0 };
-        assert_eq!(probe(&parts.mended()).unwrap_err().class(), Class::Format, "{width}x{height}");
+        assert_eq!(probe(&parts.with_valid_checksums()).unwrap_err().class(), Class::Format, "{width}x{height}");
     }
 }
 
-/// A tile side asks for more index entries than the file can hold.
+/// The picture size gives more tiles, and so index entries, than the file has bytes for.
 #[test]
-fn an_index_longer_than_the_file_is_refused() {
+fn an_index_longer_than_the_file_is_an_error() {
     let mut parts = Parts::of(&file(&spec(1), (20, 13), 64, false, 1, 3).bytes);
     for side in [1usize << 12, 1 << 20] {
         parts.header.pictures[0] = PictureInfo { width: side, height: side, digest: 0 };
-        assert_eq!(probe(&parts.mended()).unwrap_err().class(), Class::Format, "{side}");
+        assert_eq!(probe(&parts.with_valid_checksums()).unwrap_err().class(), Class::Format, "{side}");
     }
 }
 
 #[test]
-fn what_is_newer_is_unsupported_and_says_so() {
+fn newer_versions_families_and_flags_are_unsupported() {
     let good = small(false);
     for (at, value, text) in [(5, 2, "version 2"), (6, 200, "family 200"), (7, good[7] | 0x80, "flags")] {
         let mut bytes = good.clone();
         bytes[at] = value;
-        // The family is looked up once the checksum held.
+        // The family is looked up after the checksum was checked.
         let end = Header::read(&good).unwrap().length - 4;
         let sum = crc32(&bytes[..end]).to_le_bytes();
         bytes[end..end + 4].copy_from_slice(&sum);
@@ -168,15 +168,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn random_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), signed: bool) {
+    fn random_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), signed: bool) {
         let mut file = if signed { small(false)[..8].to_vec() } else { Vec::new() };
         file.extend(bytes);
         prop_assert!(!use_file(&file));
     }
 
-    /// Description, weights and segments of noise, all under checksums that hold.
+    /// Random description, weights and segments under valid checksums.
     #[test]
-    fn random_parts_end(
+    fn random_parts_do_not_panic(
         description in prop::collection::vec(any::<u8>(), 0..24), seed: u64, n in 0usize..400, usual: bool,
         size in (1usize..70, 1usize..70),
     ) {
@@ -186,12 +186,12 @@ proptest! {
             parts.header.description = description;
             parts.header.weights = (0..n).map(|_| noise.bits() as u8).collect();
         } else {
-            // Weights that are read: exponent and values out of a coded stream of noise may be refused.
+            // Few changed bits: the weights are then often valid, and the segments are decoded.
             parts.header.weights[1..].iter_mut().for_each(|b| *b ^= noise.bits().is_multiple_of(64) as u8);
         }
         for s in &mut parts.segments {
             *s = (0..n).map(|_| noise.bits() as u8).collect();
         }
-        use_file(&parts.mended());
+        use_file(&parts.with_valid_checksums());
     }
 }

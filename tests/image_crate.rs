@@ -1,4 +1,4 @@
-//! The readers of the crate `image` know `.tfit` files once they are told.
+//! The readers of the crate `image` open `.tfit` files after the format was registered.
 #![cfg(feature = "image")]
 
 use image::metadata::Orientation;
@@ -23,7 +23,7 @@ fn ours(name: &str) -> Vec<u8> {
     picture.samples
 }
 
-/// By the hooks, from bytes alone.
+/// A reader that recognises the format by its signature.
 fn reader(bytes: Vec<u8>) -> ImageReader<Cursor<Vec<u8>>> {
     register();
     ImageReader::new(Cursor::new(bytes)).with_guessed_format().unwrap()
@@ -32,7 +32,7 @@ fn reader(bytes: Vec<u8>) -> ImageReader<Cursor<Vec<u8>>> {
 #[test]
 fn found_by_extension_and_by_signature() {
     register();
-    assert!(!register(), "the second time it is there already");
+    assert!(!register(), "the second registration must return false");
     let colour = ImageReader::open(golden("pyramid-colour.tfit")).unwrap().decode().unwrap();
     assert_eq!((colour.width(), colour.height()), (64, 48));
     assert!(matches!(&colour, DynamicImage::ImageRgb8(p) if p.as_raw() == &ours("pyramid-colour.tfit")));
@@ -41,7 +41,7 @@ fn found_by_extension_and_by_signature() {
 }
 
 #[test]
-fn limits_are_kept() {
+fn limits_are_respected() {
     let decode = |width, alloc| {
         let mut limits = Limits::no_limits();
         (limits.max_image_width, limits.max_alloc) = (width, alloc);
@@ -52,9 +52,9 @@ fn limits_are_kept() {
     assert_eq!(decode(Some(130), None).unwrap().width(), 130);
     assert!(matches!(decode(Some(129), None), Err(ImageError::Limits(_))));
     let file = bytes("pyramid-tiles.tfit");
-    let holds = Decoder::new(&file, tilefit::Limits::default()).unwrap().info().decode_memory_bytes;
-    assert!(decode(None, Some(holds + 3 * 130 * 70)).is_ok());
-    // The picture alone would go, what decoding holds beside it does not.
+    let decode_memory = Decoder::new(&file, tilefit::Limits::default()).unwrap().info().decode_memory_bytes;
+    assert!(decode(None, Some(decode_memory + 3 * 130 * 70)).is_ok());
+    // Enough for the picture, but not for the memory of decoding.
     assert!(matches!(decode(None, Some(3 * 130 * 70 + 1000)), Err(ImageError::Limits(_))));
 }
 
@@ -63,7 +63,7 @@ fn regions_other_pictures_and_metadata() {
     let mut decoder = TilefitDecoder::new(&bytes("pyramid-tiles.tfit")[..]).unwrap();
     let file = bytes("pyramid-tiles.tfit");
     let part = Decoder::new(&file, tilefit::Limits::default()).unwrap().decode_region(0, Rect::new(60, 50, 67, 70));
-    // Rows further apart than they are long.
+    // The stride is larger than a row.
     let mut rows = vec![0; 20 * 30];
     decoder.read_rect(60, 50, 7, 20, &mut rows, 30).unwrap();
     let tight: Vec<u8> = rows.chunks(30).flat_map(|r| &r[..21]).copied().collect();
@@ -82,7 +82,7 @@ fn regions_other_pictures_and_metadata() {
 }
 
 #[test]
-fn damage_is_an_error_in_our_words() {
+fn damage_is_a_decoding_error_with_our_message() {
     let mut damaged = bytes("pyramid-colour.tfit");
     *damaged.last_mut().unwrap() ^= 1;
     let e = reader(damaged).decode().unwrap_err();

@@ -1,6 +1,5 @@
-//! Which module may use which: the order of the library's modules, held against what `src/` says.
-//!
-//! What is compiled for tests alone does not count.
+//! Checks the dependencies between the library's modules in `src/` against the order of layers below. Code that is compiled
+//! only for tests is not checked.
 
 #[path = "layering/source.rs"]
 mod source;
@@ -8,10 +7,10 @@ mod source;
 use source::{Path, Source};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The modules from the lowest to the highest: each may use those of the rows before its own, and nothing else. Modules of
-/// one row do not know each other. A module that is not listed belongs to the one that it is part of.
+/// The modules from the lowest to the highest layer. A module may use only those of earlier rows; modules of one row may not use
+/// each other. A module that is not listed belongs to its parent.
 ///
-/// To add a module, put it into the lowest row that has all it uses below.
+/// Put a new module into the lowest row that is above all modules it uses.
 const ORDER: &[&[&str]] = &[
     // The decoder half.
     &["error"],
@@ -38,17 +37,18 @@ const ORDER: &[&[&str]] = &[
     &["cli", "image_crate"],
 ];
 
-/// Builds of the decoder alone have nothing from here on.
+/// Builds of the decoder alone contain none of the modules from this one on.
 const FIRST_OF_ENCODER: &str = "metrics";
 
-/// Modules whose root holds what their families share and one table of the families, which it alone may name.
+/// Modules whose root contains the code shared by the families and the table of all families. Only the root may use the
+/// families.
 const TABLES: &[(&str, &[&str])] =
     &[("models", &["models::gdn", "models::pyramid"]), ("fit", &["fit::gdn", "fit::pyramid"])];
 
-/// Parsed files by their modules.
+/// The parsed file of each module.
 type Crate = BTreeMap<Path, Source>;
 
-/// Of texts by file names: `a.rs`, `a/mod.rs`, `a/b.rs`; the root is `lib.rs`.
+/// Parses pairs of file name and text. File names are `a.rs`, `a/mod.rs` or `a/b.rs`; the root is `lib.rs`.
 fn parse(files: &[(String, String)]) -> Crate {
     let module = |name: &str| -> Path {
         let name = name.strip_suffix(".rs").expect("a Rust file");
@@ -65,7 +65,7 @@ fn parse(files: &[(String, String)]) -> Crate {
     all
 }
 
-/// The row of `order` that names `module` or the module that it is part of most closely, and that name.
+/// The row of `order` that lists `module` or its closest listed ancestor, and the listed name.
 fn row<'a>(order: &[&[&'a str]], module: &[String]) -> Option<(usize, &'a str)> {
     (1..=module.len()).rev().find_map(|n| {
         let name = module[..n].join("::");
@@ -73,7 +73,7 @@ fn row<'a>(order: &[&[&'a str]], module: &[String]) -> Option<(usize, &'a str)> 
     })
 }
 
-/// Where a path really leads, through re-exports.
+/// The path of the definition, with re-exports resolved.
 fn origin(all: &Crate, path: &Path) -> Path {
     let exported = |path: &Path| {
         (0..path.len()).find_map(|n| {
@@ -85,7 +85,7 @@ fn origin(all: &Crate, path: &Path) -> Path {
     (0..8).try_fold(path.clone(), |path, _| exported(&path).ok_or(path)).unwrap_or_else(|path| path)
 }
 
-/// Every use that the order does not allow, one line each.
+/// All uses that the order does not allow, as one line each.
 fn violations(all: &Crate, order: &[&[&str]], tables: &[(&str, &[&str])]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (module, source) in all.iter().filter(|(module, _)| !module.is_empty()) {
@@ -116,7 +116,7 @@ fn library() -> Crate {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-            // The programs.
+            // The binaries are not part of the library.
             if name == "bin" || name == "main.rs" {
                 continue;
             }
@@ -131,14 +131,14 @@ fn library() -> Crate {
 }
 
 #[test]
-fn modules_use_what_is_below_them() {
+fn modules_only_use_lower_layers() {
     let found = violations(&library(), ORDER, TABLES);
     assert!(found.is_empty(), "{} uses against the order:\n{}", found.len(), Vec::from_iter(found).join("\n"));
 }
 
-/// Rows of modules that are gone would allow what nobody means.
+/// Entries for modules that no longer exist would allow unintended uses.
 #[test]
-fn the_order_names_modules_that_are_there() {
+fn every_listed_module_exists_once() {
     let all = library();
     let names: Vec<&str> = ORDER.concat();
     for name in &names {
@@ -148,9 +148,9 @@ fn the_order_names_modules_that_are_there() {
     assert!(TABLES.iter().all(|(root, families)| families.iter().all(|f| f.starts_with(&format!("{root}::")))));
 }
 
-/// The features say the same: what the decoder's build has is the rows before the encoder's.
+/// The modules that `lib.rs` compiles only with a feature are exactly those from `FIRST_OF_ENCODER` on.
 #[test]
-fn the_decoder_half_is_what_builds_alone() {
+fn the_decoder_builds_without_the_encoder() {
     let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     let first = ORDER.iter().position(|row| row.contains(&FIRST_OF_ENCODER)).unwrap();
     let mut feature = false;
@@ -166,7 +166,7 @@ fn the_decoder_half_is_what_builds_alone() {
 }
 
 #[test]
-fn what_is_not_allowed_is_found() {
+fn violations_are_found() {
     let order: &[&[&str]] = &[&["low"], &["root"], &["root::a", "root::b"], &["high"]];
     let tables: &[(&str, &[&str])] = &[("root", &["root::a", "root::b"])];
     let check = |files: &[(&str, &str)]| {

@@ -1,4 +1,4 @@
-//! Peak memory of decoding 16.8 megapixels, and of a fit, as the system counts it for the whole process.
+//! Peak resident memory of the whole process while decoding 16.8 megapixels, and during a fit.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 #[path = "common/enlarged.rs"]
@@ -12,11 +12,11 @@ use tilefit::{Decoder, Encoder, Limits, Progress, Signal};
 
 const SIDE: usize = 4096;
 
-/// When a fit is asked to finish.
-const CUT: Duration = Duration::from_secs(3);
+/// Time after which a fit is asked to finish.
+const FINISH_AFTER: Duration = Duration::from_secs(3);
 const SAMPLES: u64 = 3 * (SIDE * SIDE) as u64;
 
-/// A file of that side from a small one of the same family, for as long as the tests run.
+/// A file of `SIDE` x `SIDE` pixels made from a small one of the same family. It is deleted on drop.
 struct Large {
     small: PathBuf,
     large: PathBuf,
@@ -37,17 +37,17 @@ impl Large {
         assert!(whole < (64 << 20) + 2 * SAMPLES, "{whole} bytes for {SAMPLES} bytes of samples");
         let preview = peak(&self.large, &["--scale", "1/8"]);
         assert!(preview < whole / 2, "{preview} bytes for the preview, {whole} for all");
-        // Across tiles, none of them at the edge.
+        // The region covers several tiles, none of them at the edge.
         let region = peak(&self.large, &["--region", "1700,2100,512,512"]);
-        // What the program takes in any case.
-        let least = peak(&self.small, &["--region", "0,0,1,1"]);
+        // The memory that the program takes for any file.
+        let base = peak(&self.small, &["--region", "0,0,1,1"]);
         assert!(
-            10 * (region - least) < whole - least,
-            "{region} bytes for a region, {whole} for all, {least} for a pixel"
+            10 * (region - base) < whole - base,
+            "{region} bytes for a region, {whole} for all, {base} for a pixel"
         );
         let bytes = std::fs::read(&self.large).unwrap();
-        let promised = Decoder::new(&bytes, Limits::default()).unwrap().info().decode_memory_bytes;
-        assert!(whole - least <= promised, "{whole} bytes, {least} of them for a pixel, where {promised} are promised");
+        let bound = Decoder::new(&bytes, Limits::default()).unwrap().info().decode_memory_bytes;
+        assert!(whole - base <= bound, "{whole} bytes, {base} of them for a pixel: the bound is {bound}");
         let megabytes = |n: u64| n as f64 / 1e6;
         eprintln!(
             "{}: {:.1} MB whole, {:.1} at 1/8, {:.1} for 512x512, {:.1} for a pixel of the small file",
@@ -55,7 +55,7 @@ impl Large {
             megabytes(whole),
             megabytes(preview),
             megabytes(region),
-            megabytes(least)
+            megabytes(base)
         );
     }
 }
@@ -97,22 +97,23 @@ fn gdn() {
     Large::of("fixtures/golden/gdn-tiles.tfit").check();
 }
 
-/// Fits of 0.9 megapixels, cut short in this process, as the command would lower the effort: memory is taken from the first
-/// full-size step on, the more the higher the effort.
+/// Fits of 0.9 megapixels that are asked to finish early; all memory is allocated by the first full-size steps. They run in this
+/// process because the command could only shorten them by a time limit, which lowers the effort. Efforts are in rising order of
+/// memory, since the peak is that of the whole process.
 #[test]
 fn fit() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
     let pictures = [tilefit::cli::png_io::read_file(&path, &Default::default()).unwrap().picture];
     let pixels = pictures[0].pixels();
     for effort in [1, 5] {
-        let promised = Encoder::new().effort(effort).plan(&pictures).unwrap().memory;
-        // All stages, each cut short. A time limit would lower the effort.
+        let estimate = Encoder::new().effort(effort).plan(&pictures).unwrap().memory;
+        // All stages run, each cut short.
         let start = Instant::now();
-        let cut = |_: &Progress| if start.elapsed() < CUT { Signal::GoOn } else { Signal::Finish };
+        let cut = |_: &Progress| if start.elapsed() < FINISH_AFTER { Signal::GoOn } else { Signal::Finish };
         Encoder::new().effort(effort).threads(2).progress(cut).encode_group(&pictures).unwrap();
         let peak = tilefit::cli::report::peak_memory().unwrap();
         eprintln!("effort {effort}: {:.1} MB, {:.1} bytes a pixel", peak as f64 / 1e6, peak as f64 / pixels as f64);
         assert!(peak < 200 * pixels as u64, "{peak} bytes for {pixels} pixels at effort {effort}");
-        assert!(peak < promised, "{peak} bytes at effort {effort}, where {promised} are promised");
+        assert!(peak < estimate, "{peak} bytes at effort {effort}: the estimate is {estimate}");
     }
 }

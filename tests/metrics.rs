@@ -1,4 +1,4 @@
-//! PSNR and MS-SSIM against numbers of an independent implementation (numpy and scipy, f64).
+//! Compares PSNR and MS-SSIM with the results of an independent implementation (numpy and scipy, f64).
 #![cfg(feature = "cli")]
 
 use std::path::Path;
@@ -22,13 +22,13 @@ fn five_scales() {
     check(&fixture("text.png"), &fixture("text-coarse.png"), 12.707804504755671, 0.8673547262644861);
 }
 
-/// Two scales, their exponents raised to the sum of all five.
+/// Small enough for only two scales, whose exponents are scaled to the sum of all five.
 #[test]
 fn small_picture() {
     check(&fixture("odd.png"), &fixture("odd-coarse.png"), 14.302745519087011, 0.7246861500038682);
 }
 
-/// Sides that are odd at several scales.
+/// The sides are odd at several scales.
 #[test]
 fn odd_sides() {
     let whole = fixture("nebula.png");

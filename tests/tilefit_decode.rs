@@ -1,4 +1,4 @@
-//! The decode-only command against the library.
+//! Compares the command `tilefit-decode` with the library.
 #![cfg(feature = "png")]
 
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ fn writes_the_same_pixels_as_png() {
 }
 
 #[test]
-fn mistakes_are_told_in_one_line() {
+fn errors_have_one_line_and_an_exit_code() {
     let file = golden("pyramid-grey.tfit");
     let file = file.to_str().unwrap();
     let two = golden("pyramid-unusual.tfit");
@@ -74,15 +74,15 @@ fn mistakes_are_told_in_one_line() {
     ];
     for (arguments, code, words) in cases {
         let out = run(arguments);
-        let told = String::from_utf8(out.stderr).unwrap();
-        assert_eq!(out.status.code(), Some(code), "{arguments:?}: {told}");
-        assert!(told.contains(words) && told.lines().count() == 1, "{arguments:?}: {told}");
+        let message = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(code), "{arguments:?}: {message}");
+        assert!(message.contains(words) && message.lines().count() == 1, "{arguments:?}: {message}");
         assert!(out.stdout.is_empty());
     }
 }
 
 #[test]
-fn what_is_there_is_not_overwritten_unless_told() {
+fn existing_files_are_overwritten_only_with_force() {
     let out = std::env::temp_dir().join(format!("tilefit-decode-{}.png", std::process::id()));
     std::fs::write(&out, b"mine").unwrap();
     let (file, to) = (golden("pyramid-grey.tfit"), out.to_str().unwrap());
