@@ -1,4 +1,4 @@
-# Names for command lines; no logic.
+# Short names for command lines; the logic is in cargo and scripts/.
 TILEFIT = target/release/tilefit
 STATIC = $(shell uname -m)-unknown-linux-musl
 
@@ -7,7 +7,7 @@ STATIC = $(shell uname -m)-unknown-linux-musl
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
 
-demo: ## encode the nebula picture, decode it, compare it with JPEG (below three minutes)
+demo: ## encode the nebula picture, decode it, compare it with JPEG (less than three minutes)
 	cargo build --release
 	mkdir -p target/demo
 	$(TILEFIT) encode fixtures/nebula.png -o target/demo/nebula.tfit -f -e 1 --time-limit 60s
@@ -30,7 +30,7 @@ lint: ## format, warnings, also of the decoder alone and of the documentation
 package: ## the crates as they would be published, built from their packages
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit
 
-bench: ## kernels and codec, seconds and ratios; speed of decoding, native and as WebAssembly
+bench: ## measure kernels and codec, and decoding as native code and as WebAssembly
 	cargo bench --workspace
 	scripts/speed.sh
 
@@ -46,7 +46,7 @@ decoder: ## tilefit-decode as a static binary of at most 500 KB
 capi: ## the decoder for C: target/capi/libtilefit_capi.a, with capi/tilefit.h
 	cargo build -p tilefit-capi --profile capi
 
-golden: ## files that must decode to the same samples for ever
+golden: ## check that the golden files still decode to the same samples
 	cargo test --test conformance
 
 rd: ## rate-distortion curve of the nebula picture as CSV
@@ -59,11 +59,11 @@ web: ## the decoder for browsers: web/tilefit.wasm and web/tilefit-simd.wasm
 web-test: ## the page end to end in headless Chromium
 	scripts/web-test.sh
 
-web-samples: ## the page's samples, what they are compared with and their golden pixels, anew
+web-samples: ## make the page's samples, the files of other codecs and the golden pixels again
 	cargo build --release
 	scripts/samples.py $(TILEFIT)
 
-web-shots: ## the pictures of the page in docs/
+web-shots: ## make the screenshots of the page in docs/
 	cd web/test && node shots.js ../../docs
 
 golden-check: ## the golden files on all instruction sets, as wasm and on aarch64

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Machine, OpenFile } from "../web/decoder.js";
 
-/** Milliseconds that this thread has run, where the system tells: other programs do not count in it. */
+/** CPU time of this thread in milliseconds, which other programs do not disturb; wall time where the system does not report it. */
 function processorTime() {
   try {
     return Number(readFileSync("/proc/thread-self/schedstat", "latin1").split(" ")[0]) / 1e6;
@@ -17,7 +17,7 @@ for (const module of modules) {
   const file = new OpenFile(new Machine(new WebAssembly.Module(readFileSync(module))), bytes);
   let best = Infinity;
   let picture;
-  // The first runs are the compiler's.
+  // The engine compiles the module during the first runs, so there are at least five.
   const end = processorTime() + 6000;
   for (let i = 0; i < 5 || processorTime() < end; i++) {
     const start = processorTime();

@@ -1,5 +1,5 @@
-//! Entropy decoding of the pyramid: `cargo bench --bench decode`. Nanoseconds a pixel, one thread, for a
-//! model of about 1,000 multiplications a pixel and codes drawn from the model itself.
+//! Entropy decoding of the pyramid: `cargo bench --bench decode`. Prints nanoseconds per pixel on one thread, for a model of
+//! about 1,000 multiplications per pixel and codes drawn from the model itself.
 #![allow(clippy::disallowed_methods)]
 
 use kernels::exact::int_context::{int_context, Contexts, IntContext, Parts, LANES};
@@ -21,8 +21,8 @@ impl Noise {
     }
 }
 
-/// Prints the best of many short runs, which a busy machine hardly disturbs, in nanoseconds for each of `n`
-/// things; names that do not contain the command line's argument are skipped.
+/// Prints the shortest of many short runs, which other load hardly disturbs, in nanoseconds per each of `n` units. Benchmarks
+/// whose names do not contain the command line's argument are skipped.
 fn time(name: &str, n: f64, unit: &str, mut f: impl FnMut()) {
     if std::env::args().skip(1).any(|a| !a.starts_with("--") && !name.contains(&a)) {
         return;
@@ -62,7 +62,7 @@ fn main() {
         let model = model(&mut noise, log_b);
         let mut codes = empty(&model, width, height);
         let bytes: Vec<u8> = (0..width * height * 2).map(|_| noise.bits() as u8).collect();
-        // Random bytes decode to codes of the model's own statistics.
+        // Random bytes decode to codes with the statistics of the model.
         let _ = model.decode_tile(Level::best(), 0, &bytes, &mut codes);
         let segment = model.encode_tile(Level::best(), 0, &codes);
         let bpp = segment.len() as f64 * 8.0 / pixels;
@@ -76,12 +76,12 @@ fn main() {
         });
     }
     for width in [8usize, 14, 20, 26] {
-        let mut some = |n: usize| (0..n).map(|_| noise.bits() as i32 % 64 - 32).collect::<Vec<_>>();
-        let (w1, w2, w3, ws) = (some(width * width), some(width * width), some(2 * width), some(2 * width));
-        let (b1, b2) = (some(width), some(width));
+        let mut random = |n: usize| (0..n).map(|_| noise.bits() as i32 % 64 - 32).collect::<Vec<_>>();
+        let (w1, w2, w3, ws) = (random(width * width), random(width * width), random(2 * width), random(2 * width));
+        let (b1, b2) = (random(width), random(width));
         let parts = Parts { w1: &w1, w2: &w2, w3: &w3, ws: &ws, b1: &b1, b2: &b2, b3: [0, 256] };
         let net = IntContext::new(width, 7, &parts);
-        let plane: Vec<i16> = some(4096).iter().map(|v| *v as i16).collect();
+        let plane: Vec<i16> = random(4096).iter().map(|v| *v as i16).collect();
         let at: Vec<usize> = (0..width).map(|j| j * 37).collect();
         let lanes = 8 * LANES;
         let contexts = Contexts { plane: &plane, at: &at, features: &[], stride: 0, lanes };

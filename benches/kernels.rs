@@ -1,4 +1,4 @@
-//! Speed of the kernels, one core: `cargo bench --bench kernels -- [FILTER]`.
+//! Speed of the kernels on one core: `cargo bench --bench kernels -- [FILTER]`.
 
 mod common;
 
@@ -9,7 +9,7 @@ use kernels::fast::{conv2d as c2, conv_transpose2d as ct, gdn as g, ssim as sm, 
 use kernels::{Conv2d, ConvTranspose2d, Level};
 use tilefit::fit::soap::{Shape as SoapShape, Soap, SoapRate};
 
-/// Values in [-0.5, 0.5) without a pattern.
+/// Pseudo-random values in [-0.5, 0.5).
 fn noise(n: usize) -> Vec<f32> {
     let mut state = 1u32;
     (0..n)
@@ -29,7 +29,7 @@ fn main() {
     similarity(&table);
 }
 
-/// Dense products of the sizes that the optimiser's bases have, and the optimiser's step itself.
+/// Dense matrix products of the sizes of the SOAP optimiser's bases, and the optimiser's step.
 fn products(table: &Table) {
     for n in [8, 16, 32, 64, 128] {
         let (a, b, mut c) = (noise(n * n), noise(n * n), noise(n * n));
@@ -44,11 +44,11 @@ fn products(table: &Table) {
     }
 }
 
-/// The three passes of each layer of the `gdn` family on 128x128 tiles, and the step that they make up.
+/// The three passes of each layer of the `gdn` family on 128x128 crops, and their sum over a training step.
 fn layers(table: &Table, n: usize) {
     let level = Level::best();
     let first = if n == 128 { 17 } else { 5 };
-    // Two tiles a call: one call of the fit takes a few samples.
+    // Two crops per call, as a call of the fit has a few samples.
     let samples = 2;
     let conv = |in_channels, kernel, side| Conv2d {
         in_channels,
@@ -147,7 +147,7 @@ fn similarity(table: &Table) {
         let a: Vec<f32> = noise(3 * side * side).iter().map(|v| v + 0.5).collect();
         let b: Vec<f32> = a.iter().zip(noise(a.len())).map(|(a, n)| a + 0.1 * n).collect();
         let mut db = vec![0.0; a.len()];
-        // Eight filterings of two passes of 11 taps at the finest scale.
+        // Eight filters of two passes with 11 taps at the finest scale.
         let macs = 8 * 22 * a.len();
         table.row(&format!("{name}/gradient/3x{side}x{side}"), macs, || {
             sm::ms_ssim(level, side, side, weights, &a, &b, 1.0, &mut db, &mut scratch);

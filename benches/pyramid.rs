@@ -1,6 +1,6 @@
-//! Speed of the pyramid's training, whole steps and kernels, one thread: `cargo bench --bench pyramid [level ...]`.
+//! Speed of the pyramid's training on one thread, whole steps and kernels: `cargo bench --bench pyramid [level ...]`.
 //!
-//! Times are the best of several runs: on a shared machine only ratios within one run mean something.
+//! Times are the shortest of several runs. On a shared machine only ratios within one run are meaningful.
 #![allow(clippy::disallowed_methods)]
 
 mod common;
@@ -22,7 +22,7 @@ use tilefit::Picture;
 const WIDTH: usize = 768;
 const ROWS: usize = 32;
 
-/// Nanoseconds a latent, the best of `runs`.
+/// Nanoseconds per latent, the shortest of `runs` runs.
 fn best(runs: usize, latents: usize, mut f: impl FnMut()) -> f64 {
     f();
     let one = |_| {
@@ -81,7 +81,7 @@ fn latent_rows(level: Level) {
     println!("adam/{level:?} {ns:8.2} ns/latent");
 }
 
-/// Three steps of a whole fit, one thread: the bits are looked at in one of them, so that a third of the time is a step's mean.
+/// Three steps of a whole fit on one thread. One of the three computes the rate, so a third of the time is the mean of a step.
 fn steps(table: &common::Table) {
     let (width, height) = (768, 512);
     let sample = |i: usize| {
@@ -91,7 +91,7 @@ fn steps(table: &common::Table) {
     let picture = Picture { width, height, channels: 3, samples: (0..3 * width * height).map(sample).collect() };
     let pictures = [picture];
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    // The largest networks of each effort: at 3 they have about a thousand multiplications a pixel.
+    // The largest networks of each effort: at effort 3 they take about a thousand multiplications per pixel.
     for effort in [1, 3, 9] {
         let name = format!("3 steps at effort {effort}, 768x512");
         if !table.wants(&name) {
@@ -99,7 +99,7 @@ fn steps(table: &common::Table) {
         }
         let plan = Plan::of(&pictures, effort, f64::INFINITY);
         let spec = &plan.spec;
-        // Multiplications a pixel; the upsampling's few are left out.
+        // Multiplications per pixel, without the few of the upsampling.
         let d = spec.spatial + spec.features;
         let context = (2 * d * d + 4 * d) * 4 / 3;
         let layer = |inputs: usize, l: &SynthLayer| inputs * l.outputs * l.kernel * l.kernel;

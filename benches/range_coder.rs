@@ -1,5 +1,5 @@
-//! The range coder beside `constriction`'s, same symbols, same 16-bit-wide statistics, and what the contexts of a gdn
-//! file save beside tables: `cargo bench --bench range_coder`.
+//! Compares the range coder with that of `constriction`, on the same symbols and probabilities, and the bytes of context coding
+//! with those of fixed tables for a gdn file: `cargo bench --bench range_coder`.
 #![allow(clippy::disallowed_methods)]
 
 mod common;
@@ -22,12 +22,12 @@ use tilefit::{Encoder, Level, Picture, Target};
 
 const SYMBOLS: usize = 1 << 18;
 
-/// Names, tables and the probabilities that they stand for.
-fn laws() -> Vec<(String, Cdf, Vec<f64>)> {
-    let mut laws = Vec::new();
+/// Test distributions: name, table, and the probabilities of the symbols.
+fn distributions() -> Vec<(String, Cdf, Vec<f64>)> {
+    let mut list = Vec::new();
     for scale in [0.5f64, 4.0, 20.0] {
         let pmf: Vec<f64> = (-60..=60).map(|k: i32| (-f64::from(k.abs()) / scale).exp() + 1e-6).collect();
-        laws.push((format!("Laplace scale {scale}"), Cdf::from_pmf(&pmf).expect("a table"), pmf));
+        list.push((format!("Laplace scale {scale}"), Cdf::from_pmf(&pmf).expect("a table"), pmf));
     }
     let (mut rng, mut p) = (Rng::stream(3, 4, 5), vec![0.0; bottleneck::PARAMETERS]);
     bottleneck::start(1, 4.0, || rng.unit(), &mut p);
@@ -35,12 +35,12 @@ fn laws() -> Vec<(String, Cdf, Vec<f64>)> {
     bottleneck::prepare(&p, &mut prepared);
     let cdf = bottleneck::table(&prepared).expect("a table").cdf().clone();
     let pmf = (0..cdf.symbols()).map(|s| f64::from(cdf.interval(s).1)).collect();
-    laws.push(("a bottleneck's table".into(), cdf, pmf));
-    laws
+    list.push(("a bottleneck's table".into(), cdf, pmf));
+    list
 }
 
-/// Codes of a fitted picture: what the file's contexts take, and what the best table of each channel would, if it came
-/// for nothing.
+/// Bytes of the codes of a fitted picture with the file's context model, and with the best fixed table of each channel, where
+/// the table itself is not counted.
 fn contexts_beside_tables() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
     let whole = png_io::read_file(&path, &Default::default()).expect("the fixture").picture;
@@ -66,14 +66,14 @@ fn contexts_beside_tables() {
     }
     let (contexts, tables) = (encoded.report.codes_bytes as f64, bits / 8.0);
     println!(
-        "codes of nebula.png, {side}x{side}, gdn: contexts {contexts} bytes, tables {tables:.0} bytes and themselves"
+        "codes of nebula.png, {side}x{side}, gdn: contexts {contexts} bytes, tables {tables:.0} bytes (without the tables)"
     );
     println!("    contexts take {:.2} of what tables take", contexts / tables);
 }
 
 fn main() {
     println!("{:<28} {:>12} {:>14} {:>8}", "coder", "Msymbols/s", "constriction", "ratio");
-    for (law, cdf, pmf) in laws() {
+    for (distribution, cdf, pmf) in distributions() {
         let sum: f64 = pmf.iter().sum();
         let mut rng = Rng::stream(1, 2, 3);
         let symbols: Vec<usize> = (0..SYMBOLS)
@@ -120,7 +120,7 @@ fn main() {
 
         for (what, ours, theirs) in [("encode", encoding, their_encoding), ("decode", decoding, their_decoding)] {
             let rate = |seconds: f64| SYMBOLS as f64 / seconds / 1e6;
-            let name = format!("{what}, {law}");
+            let name = format!("{what}, {distribution}");
             println!("{name:<28} {:>12.1} {:>14.1} {:>8.2}", rate(ours), rate(theirs), theirs / ours);
         }
         println!("{:<28} {:>12} {:>14}", "    bytes", bytes.len(), 4 * words.len());

@@ -1,5 +1,5 @@
-//! Whole and partial decodes of a pyramid file: `cargo bench --bench speed -- FILE.tfit`, megapixels a second on one
-//! thread, for each instruction set; `scripts/speed.sh` has WebAssembly beside it.
+//! Whole and partial decodes of a pyramid file: `cargo bench --bench speed -- FILE.tfit`. Prints megapixels per second on one
+//! thread for each instruction set. `scripts/speed.sh` also measures WebAssembly.
 
 mod common;
 #[path = "../tests/common/enlarged.rs"]
@@ -20,7 +20,7 @@ fn main() {
     one.install(|| {
         let open = |bytes, level| Decoder::new(bytes, Limits::default()).expect("a good file").with_level(level);
         let macs = open(&bytes, Level::best()).info().macs_per_pixel;
-        println!("{path}: {macs:.0} multiplications a pixel, one thread");
+        println!("{path}: {macs:.0} multiplications per pixel, one thread");
         for level in Level::available() {
             let decoder = open(&bytes, level);
             let pixels = decoder.decode(0).expect("a picture").pixels();
@@ -30,7 +30,7 @@ fn main() {
         let large = enlarged::enlarged(&bytes, SIDE, SIDE);
         let decoder = open(&large, Level::best());
         let whole = best(Duration::from_secs(1), || drop(decoder.decode(0)));
-        // As tests/memory.rs asks for it.
+        // The same region as in tests/memory.rs.
         let region = Rect::new(1700, 2100, 2212, 2612);
         let part = best(Duration::from_secs(1), || drop(decoder.decode_region(0, region)));
         println!("decode/16.8 Mpixel {whole:.3} s, 512x512 of it {part:.4} s: 1/{:.0}", whole / part);

@@ -1,6 +1,6 @@
 //! Upsampling and synthesis of the pyramid, and synthesis of family `gdn`, on one thread: `cargo bench --bench synth`.
 //!
-//! Multiplications: what the definition needs, three times that for forward and backward.
+//! Multiplications are counted by the definition of the layers; forward with backward counts as three times forward.
 #![allow(clippy::disallowed_methods)]
 
 mod common;
@@ -15,11 +15,11 @@ use tilefit::models::pyramid::synthesis::synthesise;
 use tilefit::models::{Codes, Grid, Model};
 use tilefit::{Level, Rect};
 
-/// Multiplications a pixel of upsampling, 1x1 layers and 3x3 layers.
+/// Multiplications per pixel of upsampling, 1x1 layers and 3x3 layers.
 fn macs(spec: &PyramidSpec) -> f64 {
     let mut sum = 0.0;
     for s in 0..spec.depth {
-        // 8 a value of the grid; 2 and 4 of each coarser map.
+        // 8 per value of the grid, and 2 + 4 for each coarser map.
         sum += (8.0 + 6.0 * (spec.depth - s) as f64) / 4f64.powi(s as i32);
     }
     let mut inputs = spec.maps();
@@ -30,11 +30,11 @@ fn macs(spec: &PyramidSpec) -> f64 {
     sum + (spec.channels * spec.maps()) as f64
 }
 
-/// Runs in a row: the clock's own step must not count.
+/// Runs per measurement, so that the resolution of the clock does not matter.
 const RUNS: usize = 10;
 
-/// The synthesis of family `gdn` with all weights of its hidden layers, and with one in twenty, as effort 1 leaves them
-/// on smooth pictures; in strips of 64 rows, as the decoder takes them in wide pictures.
+/// The synthesis of family `gdn`, with all weights of its hidden layers non-zero, and with one in twenty, as effort 1 gives on
+/// smooth pictures. It runs in strips of 64 rows, as in the decoder for wide pictures.
 fn gdn(table: &Table) {
     let (width, height, rows) = (1024, 256, 64);
     for n in [12, 16, 20, 24] {
@@ -71,7 +71,7 @@ fn gdn(table: &Table) {
     }
 }
 
-/// Values in [-1, 1) without a pattern.
+/// Pseudo-random values in [-1, 1).
 fn noise(i: usize) -> f32 {
     (i.wrapping_mul(2654435761) >> 8 & 0xffff) as f32 / 32768.0 - 1.0
 }

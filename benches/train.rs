@@ -1,8 +1,8 @@
 //! Speed of training the `gdn` family: `cargo bench --bench train`.
 //!
-//! One step is forward, backward and Adam of analysis, density and synthesis on 16 parts of 128x128, as the
-//! first stage of the fit does it. Layers count three times (forward, both gradients), divisions, density and
-//! distortion count as nothing; the peak is measured in the same run.
+//! A step is forward, backward and Adam of analysis, entropy model and synthesis on 16 crops of 128x128, as in the first stage
+//! of the fit. Multiplications of layers count three times (forward and both gradients); divisions, entropy model and distortion
+//! are not counted. The peak speed of the machine is measured in the same run.
 
 mod common;
 
@@ -24,11 +24,11 @@ use tilefit::tensor::Shape;
 
 const SIDE: usize = 128;
 const BATCH: usize = 16;
-/// Lanes sum their samples one after another; the order of sums does not depend on threads.
+/// Each lane sums the gradients of its samples in order, so that the order of sums does not depend on the threads.
 const LANES: usize = 8;
 
-/// What a thread works with.
-struct Desk {
+/// The working memory of a thread.
+struct Workspace {
     tape: Tape,
     work: Work,
 }
@@ -37,11 +37,11 @@ struct Model {
     n: usize,
     tune: Tune,
     layers: Layers,
-    /// Parameters of the layers, then of the density.
+    /// Parameters of the layers, then of the entropy model.
     parameters: Vec<f32>,
     prepared: Vec<f32>,
     layers_end: usize,
-    desks: Vec<Mutex<Desk>>,
+    workspaces: Vec<Mutex<Workspace>>,
     /// The gradient of each lane.
     lanes: Vec<Vec<f32>>,
     sum: Vec<f32>,
@@ -100,7 +100,7 @@ impl Model {
             parameters[layer.bias.clone()].fill(bias);
         }
         bottleneck::start(n, 10.0, || rng.unit(), &mut parameters[layers_end..]);
-        let desk = |_| Mutex::new(Desk { tape: Tape::new(Level::best()), work: Work::default() });
+        let workspace = |_| Mutex::new(Workspace { tape: Tape::new(Level::best()), work: Work::default() });
         Model {
             n,
             tune,
@@ -108,7 +108,7 @@ impl Model {
             prepared: vec![0.0; total - layers_end],
             parameters,
             layers_end,
-            desks: (0..threads).map(desk).collect(),
+            workspaces: (0..threads).map(workspace).collect(),
             lanes: vec![vec![0.0; total]; LANES],
             sum: vec![0.0; total],
             adam: Adam::new(total),
@@ -123,12 +123,12 @@ impl Model {
         let all = 0..self.layers.list.len();
         self.layers.pack(all);
         bottleneck::prepare(&self.parameters[self.layers_end..], &mut self.prepared);
-        let Model { layers, prepared, pictures, n, tune, layers_end, lanes, desks, .. } = self;
+        let Model { layers, prepared, pictures, n, tune, layers_end, lanes, workspaces, .. } = self;
         let samples = BATCH / LANES;
         let run = |(i, gradient): (usize, &mut Vec<f32>)| {
             gradient.fill(0.0);
             let own = rayon::current_thread_index().expect("a thread of the pool");
-            let Desk { tape, work } = &mut *desks[own].lock().expect("a desk");
+            let Workspace { tape, work } = &mut *workspaces[own].lock().expect("no thread has panicked");
             for (k, picture) in pictures[i * samples..][..samples].iter().enumerate() {
                 tape.clear();
                 let input = tape.leaf(Shape::new(3, SIDE, SIDE));
@@ -163,7 +163,7 @@ impl Model {
     }
 }
 
-/// Seconds of the shortest of `runs` steps, by the clock on the wall: one thread's time says nothing of two.
+/// Wall time in seconds of the shortest of `runs` steps. CPU time of one thread would not show the gain of two.
 fn shortest(runs: usize, mut run: impl FnMut()) -> f64 {
     run();
     let one = |_| {
@@ -174,7 +174,7 @@ fn shortest(runs: usize, mut run: impl FnMut()) -> f64 {
     (0..runs).map(one).fold(f64::MAX, f64::min)
 }
 
-/// Multiply-accumulates and seconds of a step on `threads`.
+/// Multiply-accumulates and seconds of a step on `threads` threads.
 fn step_time(threads: usize, n: usize, first: usize, tune: Tune) -> (usize, f64) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build();
     let mut model = Model::new(threads, n, first, tune);
@@ -193,7 +193,7 @@ fn main() {
         }
         let mut times = Vec::new();
         for threads in [1, 2] {
-            // A thread belongs to one pool for ever.
+            // A new thread for each pool: a thread cannot leave the pool that it is part of.
             let (macs, time) = std::thread::scope(|scope| {
                 scope.spawn(|| step_time(threads, n, first, tune)).join().expect("a measured step")
             });

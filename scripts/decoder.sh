@@ -1,6 +1,6 @@
 #!/bin/sh
 # `tilefit-decode` as a static binary of at most 500 KB: target/tiny/.../tilefit-decode. The standard library is built
-# with it, without the texts of panics.
+# with it, without panic messages, to save space.
 set -eu
 cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-musl

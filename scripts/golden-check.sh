@@ -1,13 +1,13 @@
 #!/bin/sh
-# The golden files on every machine that this one can be: its own instruction sets, a static build, WebAssembly with and
-# without simd128 under node, and aarch64 (NEON) under qemu-user. Digests of codes and samples must be those of
-# fixtures/golden/results.txt. Installs what it needs, or fails with one line.
+# Decodes the golden files on all targets that this machine can run: its own instruction sets, a static build, WebAssembly with
+# and without simd128 under node, and aarch64 (NEON) under qemu-user. Digests of codes and samples must equal those in
+# fixtures/golden/results.txt. Installs missing tools, or fails with a one-line message.
 set -eu
 cd "$(dirname "$0")/.."
 say() { echo "golden-check: $*"; }
 fail() { echo "golden-check: $*" >&2; exit 1; }
 . scripts/toolchain.sh
-# The decoder half with threads: no encoder is needed to check it.
+# Only the decoder, with threads: the check does not need the encoder.
 check() {
     cargo test -q --no-default-features --features threads --test conformance "$@"
 }

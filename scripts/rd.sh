@@ -1,6 +1,6 @@
 #!/bin/sh
-# Rate-distortion points as CSV on stdout: rd.sh TILEFIT PICTURE.png ... ; MODEL, EFFORT and SETTINGS may be set:
-# SETTINGS="--lambda=0.004 --lambda=0.001".
+# Prints rate-distortion points as CSV: rd.sh TILEFIT PICTURE.png ... The environment variables MODEL, EFFORT and SETTINGS
+# change the defaults, for example SETTINGS="--lambda=0.004 --lambda=0.001".
 set -eu
 tilefit=$1
 shift

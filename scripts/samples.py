@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The samples of the page, made anew: samples.py TILEFIT. Needs Pillow with AVIF, and cjxl and djxl (libjxl-tools).
-With KEEP in the environment the .tfit files that are there stay.
+"""Makes the samples of the web page: samples.py TILEFIT. Needs Pillow with AVIF, and cjxl and djxl (libjxl-tools).
+If KEEP is set in the environment, existing .tfit files are kept.
 
-Each picture is encoded; JPEG, AVIF and JPEG XL are made at the quality whose file is the smallest that is not smaller
-than the .tfit file; all are measured by `tilefit eval`. web/samples/samples.json tells the page what is there,
-web/test/golden.json the tests what must be seen: SHA-256 of RGB samples as the command line decodes them.
+Each picture is encoded with tilefit, JPEG, AVIF and JPEG XL. The other codecs use the quality that gives their smallest file
+not smaller than the .tfit file. All are measured by `tilefit eval`. web/samples/samples.json lists the samples for the page;
+web/test/golden.json has the SHA-256 of the decoded RGB samples for the tests.
 """
 import hashlib
 import io
@@ -48,7 +48,7 @@ def avif(picture, quality):
 
 
 def jxl(source, quality, folder):
-    # Its distance in hundredths, counted down from 15.
+    # `quality` maps to a distance of (1500 - quality) / 100, so that a higher quality gives a larger file.
     out = folder / "x.jxl"
     run("cjxl", source, out, "-d", distance(quality), "-e", 7, "--quiet")
     return out.read_bytes()
@@ -59,7 +59,7 @@ def distance(quality):
 
 
 def smallest_not_below(size, low, high, encode):
-    """Bisection; `encode(quality)` grows with quality but for a little noise."""
+    """Finds the lowest quality whose file has at least `size` bytes, by bisection; the size grows with quality, up to noise."""
     best = None
     while low <= high:
         quality = (low + high) // 2
@@ -108,7 +108,7 @@ def sample(tilefit, name, title, flags, credit, folder):
         decoded = folder / f"{name}-{extension}.png"
         if extension == "jxl":
             run("djxl", file, decoded, "--quiet")
-            # For browsers that do not show it; no loss is added.
+            # For browsers without JPEG XL, as lossless WebP.
             shown = Image.open(decoded).convert("RGB")
             shown.save(OUT / f"{name}-jxl.webp", lossless=True, quality=100, method=6)
             golden["jxl"] = {"sha256": digest(shown)}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Speed of decoding in one thread, native and as WebAssembly (node), on the same file: speed.sh [FILE.tfit]
+# Measures decoding of one file on one thread, native and as WebAssembly (node): speed.sh [FILE.tfit]
 set -eu
 cd "$(dirname "$0")/.."
 file=${1:-web/samples/nebula.tfit}

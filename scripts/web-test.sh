@@ -1,6 +1,6 @@
 #!/bin/sh
-# The page end to end in a headless Chromium. Gets Chromium and Node from Debian and playwright-core from npm where they
-# are missing. Exit code 77: there is no Chromium or no Node to be had.
+# Tests the page end to end in headless Chromium. Installs Chromium and Node from Debian and playwright-core from npm if they
+# are missing. Exit code 77: Chromium or Node cannot be installed.
 set -eu
 cd "$(dirname "$0")/.."
 debian() {
@@ -12,6 +12,6 @@ debian() {
 command -v npm >/dev/null || debian npm nodejs
 scripts/web.sh
 cd web/test
-# The lock names versions and digests, no hosts: whatever registry npm is set to will do.
+# The lock file has versions and digests but no hosts, so it works with any registry that npm is configured for.
 [ -d node_modules/playwright-core ] || npm ci --silent
 node --test page.test.js

@@ -1,8 +1,8 @@
 #!/bin/sh
-# The decoder as WebAssembly: web/tilefit.wasm and web/tilefit-simd.wasm. Gets the target and the library's sources
-# through rustup and wasm-opt through npm where they are missing.
+# Builds the decoder as WebAssembly: web/tilefit.wasm and web/tilefit-simd.wasm. Installs the target and the sources of the
+# standard library through rustup, and wasm-opt through npm, if they are missing.
 #
-# `core` and `alloc` are built with the module, without the texts of panics: that is a fifth of the bytes.
+# `core` and `alloc` are built with the module, without panic messages: this saves a fifth of the bytes.
 set -eu
 cd "$(dirname "$0")/.."
 target=wasm32-unknown-unknown
