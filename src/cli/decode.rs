@@ -104,7 +104,12 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
         None => Ok(()),
         Some(d) => Err(Failure::new(
             Code::Damaged,
-            format!("{} of the tiles could not be read (tile {}: {}); their codes are taken as zero, which leaves them blank", damage.len(), d.tile, d.reason),
+            format!(
+                "{} of the tiles could not be decoded (tile {}: {}); they are blank",
+                damage.len(),
+                d.tile,
+                d.reason
+            ),
         )),
     }
 }
