@@ -1,11 +1,11 @@
 //! Gradient descent on codes and networks together: `bits + (P / lambda) MSE`, P pixels.
 
-use super::latents::{draw_to_whole, grid_sizes, Latents};
+use super::latents::{add_integer_penalty, grid_sizes, Latents};
 use super::padded_grid::PaddedGrid;
 use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
-use super::view::{View, ViewMut};
+use super::view::{PlaneView, PlaneViewMut};
 use super::weight_rate::WeightRate;
 use crate::fit::loss::MS_SSIM_UNIT;
 use crate::fit::rng::Rng;
@@ -182,7 +182,7 @@ impl Trainer {
             c.dq.iter_mut().for_each(PaddedGrid::clear);
             if look {
                 c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.bits_grad));
-                latents.keep_bits(&c.dq);
+                latents.store_rate_gradient(&c.dq);
                 c.dq.iter_mut().for_each(PaddedGrid::clear);
             }
             match self.tune {
@@ -193,7 +193,7 @@ impl Trainer {
                 _ => c.distortion(level, &self.weights, &part.target, &mut self.grad, weight as f32),
             }
             if anneal.whole > 0.0 {
-                draw_to_whole(level, anneal.whole, &c.q, &mut c.dq);
+                add_integer_penalty(level, anneal.whole, &c.q, &mut c.dq);
             }
             latents.adam_step(level, &c.dq, GAIN, &adam);
         }
@@ -403,8 +403,8 @@ impl Canvas {
 const MOST: usize = 2 * 9;
 
 /// The grids of `q` that the synthesis sees, at their places.
-pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [PaddedGrid]) -> [View<'a>; MOST] {
-    let mut views = [View { data: &[], stride: 0 }; MOST];
+pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [PaddedGrid]) -> [PlaneView<'a>; MOST] {
+    let mut views = [PlaneView { data: &[], stride: 0 }; MOST];
     for (place, q) in places.iter().zip(q) {
         if let Some(place) = place {
             views[*place] = q.view();
@@ -413,8 +413,8 @@ pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [PaddedGrid]) -> 
     views
 }
 
-fn synthesised_mut<'a>(places: &[Option<usize>], q: &'a mut [PaddedGrid]) -> [ViewMut<'a>; MOST] {
-    let mut views = std::array::from_fn(|_| ViewMut { data: &mut [], stride: 0 });
+fn synthesised_mut<'a>(places: &[Option<usize>], q: &'a mut [PaddedGrid]) -> [PlaneViewMut<'a>; MOST] {
+    let mut views = std::array::from_fn(|_| PlaneViewMut { data: &mut [], stride: 0 });
     for (place, q) in places.iter().zip(q) {
         if let Some(place) = place {
             views[*place] = q.view_mut();
