@@ -354,7 +354,7 @@ fn gradient_outputs<'a>(dgrids: &'a mut [PlaneViewMut], dcoarser: Option<&'a mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::reference::{self, tests::*, Map};
+    use crate::fit::pyramid::reference::{self, tests::*, Plane};
 
     /// Grids with rows at a stride of their width + 3, filled by `f`.
     fn filled(sizes: &[(usize, usize)], mut f: impl FnMut() -> f64) -> Vec<Vec<f32>> {
@@ -392,10 +392,10 @@ mod tests {
             let grids = views(&sizes, &data);
             let weights32: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
             let weights: Vec<f64> = weights32.iter().map(|w| *w as f64).collect();
-            let maps: Vec<Map> = grids
+            let maps: Vec<Plane> = grids
                 .iter()
                 .zip(&sizes)
-                .map(|(g, &(w, h))| Map {
+                .map(|(g, &(w, h))| Plane {
                     w,
                     h,
                     v: (0..h).flat_map(|y| g.row(y, w).iter().map(|v| *v as f64)).collect(),
@@ -411,8 +411,8 @@ mod tests {
                 close("output", *o, *w, 0.1);
             }
             let dout: Vec<f32> = (0..n).map(|_| noise.next() as f32).collect();
-            let dmaps: Vec<Map> =
-                dout.chunks(w * h).map(|c| Map { w, h, v: c.iter().map(|v| *v as f64).collect() }).collect();
+            let dmaps: Vec<Plane> =
+                dout.chunks(w * h).map(|c| Plane { w, h, v: c.iter().map(|v| *v as f64).collect() }).collect();
             let mut dw = vec![0f64; weights.len()];
             let dgrids = reference::backward(&spec, finest as usize, &weights, &maps, &tape, &dmaps, &mut dw);
             // A gradient is added to what is there.
