@@ -66,11 +66,11 @@ impl Trainer {
     pub(super) fn curvature_of_bits(&mut self, indices: &[usize]) -> Curvature {
         let n = indices.len();
         let mut gram = Gram::new(n);
-        let each = CODES.div_ceil(self.parts.len());
+        let each = CODES.div_ceil(self.pictures.len());
         let mut rows = vec![0f32; CHUNK * n];
         let end = indices.iter().max().map_or(0, |p| p + 1);
         let (level, weights) = (self.level, &self.weights);
-        each_rounded(level, &self.parts, &mut self.canvases, |_, c| {
+        each_rounded(level, &self.pictures, &mut self.workspaces, |_, c| {
             c.rate.forward(level, weights, &c.q);
             let mut samples = Vec::new();
             for (g, (width, height)) in c.rate.sizes().iter().enumerate() {
@@ -108,7 +108,7 @@ impl Trainer {
     pub(super) fn gradient_of_bits(&mut self, indices: &[usize]) -> Vec<f64> {
         let mut gradient = vec![0f32; self.weights.len()];
         let (level, weights) = (self.level, &self.weights);
-        each_rounded(level, &self.parts, &mut self.canvases, |_, c| {
+        each_rounded(level, &self.pictures, &mut self.workspaces, |_, c| {
             c.rate.forward_backward(level, weights, &c.q, &mut c.dq, Some(&mut gradient));
         });
         indices.iter().map(|p| f64::from(gradient[*p])).collect()
@@ -123,12 +123,12 @@ impl Trainer {
         let upsampling: Vec<Range<usize>> =
             tensors.iter().filter(|t| t.module == Module::Upsampling).map(|t| t.range.clone()).collect();
         let upsamples = |i: usize| upsampling.iter().any(|r| r.contains(&i));
-        let sampled = self.parts.len().min(PICTURES);
-        let sampled: Vec<usize> = (0..sampled).map(|k| k * self.parts.len() / sampled).collect();
+        let sampled = self.pictures.len().min(PICTURES);
+        let sampled: Vec<usize> = (0..sampled).map(|k| k * self.pictures.len() / sampled).collect();
         let mut samples = 0.0;
         let level = self.level;
-        each_rounded(level, sampled.iter().map(|k| &self.parts[*k]), &mut self.canvases, |part, c| {
-            let grids = synthesised(&c.places, &c.q);
+        each_rounded(level, sampled.iter().map(|k| &self.pictures[*k]), &mut self.workspaces, |p, c| {
+            let grids = synthesised(&c.map_of_grid, &c.q);
             let ranges = RANGES.div_ceil(sampled.len());
             let rows = ROWS.min(c.height);
             let first = |k| (c.height - rows) * (2 * k + 1) / (2 * ranges);
@@ -155,7 +155,7 @@ impl Trainer {
                 changed = upsamples(*i);
                 weights[*i] = kept;
             }
-            let scale = (part.target.len() as f32 / base.len() as f32).sqrt() / CHANGE;
+            let scale = (p.target.len() as f32 / base.len() as f32).sqrt() / CHANGE;
             for effect in effects.chunks_exact_mut(base.len()) {
                 effect.iter_mut().zip(&base).for_each(|(e, b)| *e = scale * (*e - b));
             }
@@ -164,7 +164,7 @@ impl Trainer {
             blocks.for_each(|(sum, effects)| {
                 gemm(1.0, Matrix::new(effects, effects.len() / base.len(), base.len()), all.transposed(), 1.0, sum);
             });
-            samples += part.target.len() as f64;
+            samples += p.target.len() as f64;
         });
         gram.finish(self.pixels() / (lambda * samples), 0.0)
     }
@@ -250,24 +250,24 @@ mod tests {
         let indices = indices(&trainer, &[Module::Upsampling, Module::Synthesis]);
         let weights = trainer.weights.clone();
         let mut out = Vec::new();
-        let part = &mut trainer.parts[0];
-        let c = &mut trainer.canvases[part.canvas];
-        part.latents.round(trainer.level, &mut c.q, GAIN);
-        let grids = synthesised(&c.places, &c.q);
-        out.resize(part.target.len(), 0.0);
+        let p = &mut trainer.pictures[0];
+        let c = &mut trainer.workspaces[p.workspace];
+        p.latents.round(trainer.level, &mut c.q, GAIN);
+        let grids = synthesised(&c.map_of_grid, &c.q);
+        out.resize(p.target.len(), 0.0);
         c.synth.forward(trainer.level, &weights, &grids, &mut out);
-        let kept = std::mem::replace(&mut part.target, out);
+        let kept = std::mem::replace(&mut p.target, out);
         let curvature = trainer.curvature_of_error(&indices, LAMBDA);
         let mut random = Rng::stream(6, 0, 0);
         for _ in 0..8 {
             let moves: Vec<f64> = indices.iter().map(|_| 1e-3 * f64::from(random.normal())).collect();
             let mut moved = weights.clone();
             indices.iter().zip(&moves).for_each(|(p, m)| moved[*p] += *m as f32);
-            let c = &mut trainer.canvases[0];
-            let grids = synthesised(&c.places, &c.q);
+            let c = &mut trainer.workspaces[0];
+            let grids = synthesised(&c.map_of_grid, &c.q);
             let mut changed = vec![0.0; kept.len()];
             c.synth.forward(trainer.level, &moved, &grids, &mut changed);
-            let squares = changed.iter().zip(&trainer.parts[0].target).map(|(a, b)| f64::from(a - b).powi(2));
+            let squares = changed.iter().zip(&trainer.pictures[0].target).map(|(a, b)| f64::from(a - b).powi(2));
             let cost = squares.sum::<f64>() / kept.len() as f64 * trainer.pixels() / LAMBDA;
             let damping: f64 = moves.iter().map(|m| DAMPING * m * m).sum();
             let predicted = curvature.cost(&moves) - damping;
