@@ -1,23 +1,25 @@
-//! What moves of many weights cost together, and the rounding that makes use of it: the error of a weight is made good
-//! by those that are rounded after it (Hassibi, Stork 1993; Frantar et al., GPTQ, 2022).
+//! The cost of small changes of many weights as a quadratic form, and rounding that uses it: the error of a weight is
+//! compensated by the weights that are rounded after it (Hassibi, Stork, "Second order derivatives for network pruning: optimal
+//! brain surgeon", 1993; Frantar et al., "GPTQ", 2022).
 
 use rayon::prelude::*;
 
-/// Rows that are worth a task of their own.
-const ROWS: usize = 64;
+/// Least rows of a matrix that one thread eliminates: fewer take less time than another thread takes to start.
+const MIN_ROWS: usize = 64;
 
-/// The quadratic `d' A d`: what a move `d` of the weights from an optimum costs.
+/// The quadratic form `d' A d`, the cost of a change `d` of the weights from an optimum.
 pub struct Curvature {
-    /// The last to be rounded first.
+    /// The weights in the order of the elimination, which is the reverse of the order of rounding.
     order: Vec<usize>,
-    /// `A = L diag(pivots) L'` of the weights in this order, row-major; below the diagonal.
+    /// `L`, below the diagonal of `[n][n]`, of the decomposition `A = L diag(pivots) L'` in this order.
     lower: Vec<f64>,
     pivots: Vec<f64>,
 }
 
 impl Curvature {
-    /// Of a symmetric and positive definite matrix, row-major. Each time, the weight whose error costs least once those
-    /// before it have made it good goes on to the end of the rounding: what remains is the rate_weight, the more it matters.
+    /// Decomposes a symmetric positive definite matrix, row by row. At each step the weight with the smallest pivot is
+    /// eliminated: its error, compensated by the weights that are left, costs least. So the weights that matter least are
+    /// rounded last, where nothing can compensate their errors.
     pub fn new(mut matrix: Vec<f64>) -> Curvature {
         let n = matrix.len().isqrt();
         assert_eq!(n * n, matrix.len(), "a square matrix");
@@ -32,10 +34,10 @@ impl Curvature {
             pivots.push(pivot);
             let (above, below) = matrix.split_at_mut((k + 1) * n);
             let row = &above[k * n + k + 1..];
-            below.par_chunks_mut(n).with_min_len(ROWS).for_each(|r| {
-                let part = r[k] / pivot;
-                r[k + 1..].iter_mut().zip(row).for_each(|(v, k)| *v -= part * k);
-                r[k] = part;
+            below.par_chunks_mut(n).with_min_len(MIN_ROWS).for_each(|r| {
+                let factor = r[k] / pivot;
+                r[k + 1..].iter_mut().zip(row).for_each(|(v, k)| *v -= factor * k);
+                r[k] = factor;
             });
         }
         Curvature { order, lower: matrix, pivots }
@@ -50,7 +52,7 @@ impl Curvature {
         (0..n).map(|c| self.pivots[c] * along(c).powi(2)).sum()
     }
 
-    /// The move to the optimum of `d' A d + gradient' d`.
+    /// The change `d` with the least `d' A d + gradient' d`.
     pub fn newton(&self, gradient: &[f64]) -> Vec<f64> {
         let n = self.order.len();
         let mut x: Vec<f64> = self.order.iter().map(|i| -0.5 * gradient[*i]).collect();
@@ -67,18 +69,19 @@ impl Curvature {
         out
     }
 
-    /// `weights` as multiples of `steps`: each the nearest to what costs least after those rounded before it (the nearest
-    /// plane of Babai, 1986).
+    /// Rounds each of `weights` to a multiple of its step. It is the multiple nearest to the value that would cost least given
+    /// the errors of the weights rounded before it (the nearest-plane method; Babai, "On Lovász' lattice reduction and the
+    /// nearest lattice point problem", 1986).
     pub fn round(&self, weights: &[f64], steps: &[f64]) -> Vec<f64> {
         let n = self.order.len();
         let mut rounded = weights.to_vec();
-        // How far the weights not yet rounded are to move.
-        let mut pull = vec![0.0; n];
+        // By how much the weights that are not rounded yet should change to compensate the errors so far.
+        let mut compensation = vec![0.0; n];
         for r in (0..n).rev() {
             let i = self.order[r];
-            rounded[i] = ((weights[i] + pull[r]) / steps[i]).round() * steps[i];
-            let moved = rounded[i] - weights[i];
-            pull[..r].iter_mut().zip(&self.lower[r * n..]).for_each(|(p, l)| *p -= l * moved);
+            rounded[i] = ((weights[i] + compensation[r]) / steps[i]).round() * steps[i];
+            let error = rounded[i] - weights[i];
+            compensation[..r].iter_mut().zip(&self.lower[r * n..]).for_each(|(c, l)| *c -= l * error);
         }
         rounded
     }
@@ -89,7 +92,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A positive definite matrix in which few directions are dear, as in a fit.
+    /// A positive definite matrix with few directions of large curvature, as those of fits are.
     fn matrix(n: usize, values: &[f64]) -> Vec<f64> {
         let mut a = vec![0.0; n * n];
         for i in 0..n {
@@ -123,7 +126,7 @@ mod tests {
             }
         }
 
-        /// The error keeps to the bound of the nearest plane: half a step for each pivot.
+        /// The cost is within the bound of the nearest-plane method: half a step for each pivot.
         #[test]
         fn rounding_costs_no_more_than_half_a_step_each(n in 1usize..12, values in prop::collection::vec(-1f64..1.0, 60), w in prop::collection::vec(-1f64..1.0, 12), fine in prop::collection::vec(0i32..6, 12)) {
             let a = matrix(n, &values);
@@ -140,9 +143,9 @@ mod tests {
         }
     }
 
-    /// Two weights that only count by their sum: errors cancel, while each on its own would round the same way.
+    /// Of two weights only the sum matters: rounded together their errors cancel, rounded each by itself they add up.
     #[test]
-    fn errors_are_made_good() {
+    fn errors_are_compensated() {
         let a = vec![100.0, 99.9, 99.9, 100.0];
         let rounded = Curvature::new(a).round(&[0.4, 0.4], &[1.0, 1.0]);
         assert_eq!(rounded.iter().sum::<f64>(), 1.0);

@@ -1,4 +1,7 @@
-//! The latents, their optimiser state, and their passage to codes.
+//! The latents (real-valued codes) of a picture, the state of their optimiser, and how they become codes.
+//!
+//! The codes in training are `q = f(gain * y)` of the latents `y`, with `f` a soft rounding with noise; those of the file are
+//! `round(gain * y)`.
 
 use super::padded_grid::PaddedGrid;
 use crate::image::Rect;
@@ -11,25 +14,32 @@ use kernels::fast::whole::add_part_slope;
 use kernels::Level;
 use rayon::prelude::*;
 
-/// Latents per parallel piece.
-const PIECE: usize = 8192;
+/// About how many latents a strip has: some ten microseconds of work. Any value of this order works.
+const STRIP: usize = 8192;
 
-/// One grid's latents `y` (codes are near `gain * y`), Adam moments, `dq / d(gain y)` of the last
-/// quantisation, and the gradient of the bits by `gain y` when they were last looked at; `[height][width]`.
+/// The latents of one grid, `[height][width]`.
 #[derive(Clone, Debug, Default)]
 pub struct LatentGrid {
+    /// The grid is at `1/2^scale` of the picture's resolution.
     pub scale: u32,
+    /// Latents in a row.
     pub width: usize,
+    /// The latents.
     pub y: Vec<f32>,
+    /// Adam's first moments.
     pub m: Vec<f32>,
+    /// Adam's second moments.
     pub v: Vec<f32>,
+    /// `dq / d(gain y)` of the last quantisation.
     pub dqdy: Vec<f32>,
-    pub bits: Vec<f32>,
+    /// The gradient of the bits by `gain y`, from the last step that computed it.
+    pub rate_gradient: Vec<f32>,
 }
 
-/// All grids in coding order, those of scales below `finest` absent.
+/// The latents of one picture.
 #[derive(Clone, Debug, Default)]
 pub struct Latents {
+    /// The grids that are present, in coding order.
     pub grids: Vec<LatentGrid>,
 }
 
@@ -42,24 +52,25 @@ pub fn grid_sizes(spec: &PyramidSpec, width: usize, height: usize, finest: u32) 
 impl LatentGrid {
     fn new(scale: u32, width: usize, height: usize) -> Self {
         let zero = vec![0.0; width * height];
-        LatentGrid { scale, width, y: zero.clone(), m: zero.clone(), v: zero.clone(), dqdy: zero.clone(), bits: zero }
+        let [y, m, v, dqdy] = std::array::from_fn(|_| zero.clone());
+        LatentGrid { scale, width, y, m, v, dqdy, rate_gradient: zero }
     }
 
-    /// Latents in the rows of one parallel piece.
-    fn piece(&self) -> usize {
-        (PIECE / self.width).max(1) * self.width
+    /// Number of latents of a strip: those of whole rows.
+    fn strip_len(&self) -> usize {
+        (STRIP / self.width).max(1) * self.width
     }
 }
 
 impl Latents {
-    /// All zero.
+    /// Zero latents for a picture of `width` x `height`; grids of scales from `finest` on are present.
     pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
         let mut latents = Latents::default();
         latents.refine(spec, width, height, finest);
         latents
     }
 
-    /// Adds the grids that become present when `finest` falls: zeros, with fresh moments.
+    /// Adds the grids that become present with a smaller `finest`. Their latents and moments are zero.
     pub fn refine(&mut self, spec: &PyramidSpec, width: usize, height: usize, finest: u32) {
         let sizes = grid_sizes(spec, width, height, finest);
         let all = sizes.iter().zip(spec.coding_order()).map(|((w, h), g)| LatentGrid::new(g.scale, *w, *h));
@@ -77,7 +88,7 @@ impl Latents {
         self.grids.iter().map(grid).collect()
     }
 
-    /// Multiplies all latents by `factor`; a new phase's optimiser.
+    /// Multiplies all latents by `factor` and sets the optimiser's moments to zero.
     pub fn shrink(&mut self, factor: f32) {
         for g in &mut self.grids {
             g.y.iter_mut().for_each(|y| *y *= factor);
@@ -86,8 +97,8 @@ impl Latents {
         }
     }
 
-    /// Training codes `q` by the soft, noisy proxy of [`kernels::fast::quantise`]; the noise is that of
-    /// `(seed, step)` and the latent's place. Keeps `dq/d(gain y)` for [`adam_step`](Self::adam_step).
+    /// Computes the codes `q` of training by soft rounding with noise of deviation `sigma`, see [`kernels::fast::quantise`].
+    /// The noise depends on `seed`, `step` and the position. Keeps `dq / d(gain y)` for the gradients.
     pub fn quantise(
         &mut self,
         level: Level,
@@ -99,21 +110,21 @@ impl Latents {
         step: u64,
     ) {
         self.grids.par_iter_mut().zip(q).enumerate().for_each(|(n, (g, q))| {
-            // Coding order is coarsest first: a grid keeps its number when finer grids join.
+            // Coding order begins with the coarsest scale: a grid keeps its number when finer grids are added.
             let p = Quantise { gain, temperature, sigma, key: Quantise::key(seed, step, n) };
-            let (width, piece, stride) = (g.width, g.piece(), q.stride);
-            let pieces = g.y.par_chunks(piece).zip(g.dqdy.par_chunks_mut(piece));
-            let rows = q.rows_mut().par_chunks_mut(piece / width * stride);
-            pieces.zip(rows).enumerate().for_each(|(i, ((y, dqdy), q))| {
+            let (width, len, stride) = (g.width, g.strip_len(), q.stride);
+            let strips = g.y.par_chunks(len).zip(g.dqdy.par_chunks_mut(len));
+            let rows = q.rows_mut().par_chunks_mut(len / width * stride);
+            strips.zip(rows).enumerate().for_each(|(i, ((y, dqdy), q))| {
                 let rows = y.chunks_exact(width).zip(dqdy.chunks_exact_mut(width)).zip(q.chunks_exact_mut(stride));
                 for (r, ((y, dqdy), q)) in rows.enumerate() {
-                    quantise(level, &p, (i * piece + r * width) as u32, y, &mut q[PAD..PAD + width], dqdy);
+                    quantise(level, &p, (i * len + r * width) as u32, y, &mut q[PAD..PAD + width], dqdy);
                 }
             });
         });
     }
 
-    /// Codes by plain rounding, `q = round(gain y)`, halves to even.
+    /// Computes the codes of the file, `q = round(gain y)`, halves to even.
     pub fn round(&self, level: Level, q: &mut [PaddedGrid], gain: f32) {
         self.grids.par_iter().zip(q).for_each(|(g, q)| {
             let (width, stride) = (g.width, q.stride);
@@ -124,45 +135,46 @@ impl Latents {
         });
     }
 
-    /// Keeps the gradients of the bits by the codes of the last [`quantise`](Self::quantise) for this Adam step
-    /// and those to come.
-    pub fn keep_bits(&mut self, dq: &[PaddedGrid]) {
+    /// Stores the gradient of the bits, given that by the codes of the last [`quantise`](Self::quantise), for this step and
+    /// those after it.
+    pub fn store_rate_gradient(&mut self, dq: &[PaddedGrid]) {
         self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
-            let (width, piece) = (g.width, g.piece());
-            let pieces = g.bits.par_chunks_mut(piece).zip(g.dqdy.par_chunks(piece)).enumerate();
-            pieces.for_each(|(i, (bits, dqdy))| {
-                for (r, (bits, dqdy)) in bits.chunks_exact_mut(width).zip(dqdy.chunks_exact(width)).enumerate() {
-                    let dq = dq.row(i * (piece / width) + r);
-                    bits.iter_mut().zip(dqdy).zip(dq).for_each(|((b, k), d)| *b = k * d);
+            let (width, len) = (g.width, g.strip_len());
+            let strips = g.rate_gradient.par_chunks_mut(len).zip(g.dqdy.par_chunks(len)).enumerate();
+            strips.for_each(|(i, (stored, dqdy))| {
+                for (r, (stored, dqdy)) in stored.chunks_exact_mut(width).zip(dqdy.chunks_exact(width)).enumerate() {
+                    let dq = dq.row(i * (len / width) + r);
+                    stored.iter_mut().zip(dqdy).zip(dq).for_each(|((s, k), d)| *s = k * d);
                 }
             });
         });
     }
 
-    /// One Adam step of all latents, given the gradients of the distortion by the codes of the last
-    /// [`quantise`](Self::quantise). `adam.step` counts from 1.
+    /// Makes one Adam step of all latents. `dq` has the gradient of the distortion by the codes of the last
+    /// [`quantise`](Self::quantise); the stored gradient of the bits is added to it. `step.step` counts from 1.
     pub fn adam_step(&mut self, level: Level, dq: &[PaddedGrid], gain: f32, step: &AdamStep) {
         self.grids.par_iter_mut().zip(dq).for_each(|(g, dq)| {
-            let (width, piece) = (g.width, g.piece());
-            let state = g.y.par_chunks_mut(piece).zip(g.m.par_chunks_mut(piece)).zip(g.v.par_chunks_mut(piece));
-            let slopes = g.dqdy.par_chunks(piece).zip(g.bits.par_chunks(piece));
-            state.zip(slopes).enumerate().for_each(|(i, (((y, m), v), (dqdy, bits)))| {
+            let (width, len) = (g.width, g.strip_len());
+            let state = g.y.par_chunks_mut(len).zip(g.m.par_chunks_mut(len)).zip(g.v.par_chunks_mut(len));
+            let slopes = g.dqdy.par_chunks(len).zip(g.rate_gradient.par_chunks(len));
+            state.zip(slopes).enumerate().for_each(|(i, (((y, m), v), (dqdy, rate)))| {
                 for (r, at) in (0..y.len()).step_by(width).enumerate() {
                     let row = at..at + width;
-                    let dq = dq.row(i * (piece / width) + r);
+                    let dq = dq.row(i * (len / width) + r);
                     let (y, m, v) = (&mut y[row.clone()], &mut m[row.clone()], &mut v[row.clone()]);
-                    adam(level, step, gain, dq, &dqdy[row.clone()], &bits[row], y, m, v);
+                    adam(level, step, gain, dq, &dqdy[row.clone()], &rate[row], y, m, v);
                 }
             });
         });
     }
 }
 
-/// Adds to `dq` the gradient of `height` bits for each code of `q` halfway between two integers, see [`kernels::fast::whole`].
-pub fn draw_to_whole(level: Level, height: f32, q: &[PaddedGrid], dq: &mut [PaddedGrid]) {
+/// Adds the gradient of a penalty on codes that are not integers: it is 0 at integers and `height` bits halfway between them,
+/// see [`kernels::fast::whole`].
+pub fn add_integer_penalty(level: Level, height: f32, q: &[PaddedGrid], dq: &mut [PaddedGrid]) {
     q.par_iter().zip(dq).for_each(|(q, dq)| {
-        let pieces = q.rows().par_chunks(PIECE).zip(dq.rows_mut().par_chunks_mut(PIECE));
-        pieces.for_each(|(q, dq)| add_part_slope(level, height, q, dq));
+        let strips = q.rows().par_chunks(STRIP).zip(dq.rows_mut().par_chunks_mut(STRIP));
+        strips.for_each(|(q, dq)| add_part_slope(level, height, q, dq));
     });
 }
 

@@ -1,6 +1,17 @@
-//! Padded planes of the synthesis and scratch memory for its bands.
+//! Several planes of one scale with padded rows, and scratch memory for threads.
+//!
+//! The words of this directory:
+//!
+//! - **grid**: the codes of one scale, or, while they are fitted, its real-valued latents;
+//! - **plane**: a 2-D array of one channel: a grid, a feature, a map of the synthesis, a channel of the picture;
+//! - **row**: a row of one plane;
+//! - **strip**: a range of rows of all planes of one scale. It is the unit of parallel work: which rows a strip has depends
+//!   on sizes alone, and what strips add up is added in their order, so that results do not depend on the threads;
+//! - **tile**: a unit of entropy coding in the file. Training does not divide grids into tiles.
+//!
+//! *Maps* are, as in `docs/FORMAT.md`, the planes that the synthesis works on: one for each synthesised grid.
 
-use super::view::View;
+use super::view::PlaneView;
 use kernels::fast::lines::{lines, to_line, LINE};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -9,111 +20,119 @@ use std::ops::Range;
 /// Values before and after each row: room for filter tails and for whole vectors.
 pub(super) const PAD: usize = 16;
 
-/// Several maps of one size, or a strip of them, row by row: `[rows][maps][stride]`, a row standing at `PAD ..` of its
-/// stride. Rows are numbered as those of the whole.
+/// Planes of one scale, or a strip of them: `[rows][count][stride]`, the values of a row at `PAD ..` of its stride. Rows have
+/// their numbers in the whole plane.
 pub(super) struct Planes {
-    pub maps: usize,
+    /// Number of planes.
+    pub count: usize,
+    /// Values of a row.
     pub w: usize,
-    /// Of the whole.
+    /// Rows of a whole plane.
     pub h: usize,
+    /// Values of a padded row.
     pub stride: usize,
     /// The rows that are here.
     pub rows: Range<usize>,
     data: Vec<f32>,
-    /// Where the first row starts: at a whole cache line, so that few vectors lie across two.
+    /// Where the first row starts in `data`: at a cache line, so that few vectors cross one.
     start: usize,
 }
 
 impl Planes {
-    pub fn new(maps: usize, w: usize, h: usize) -> Self {
-        Planes::strip(maps, w, h, h)
+    /// Whole planes of `w` x `h`, zero.
+    pub fn new(count: usize, w: usize, h: usize) -> Self {
+        Planes::strip(count, w, h, h)
     }
 
-    /// ScratchPool for `rows` of the `h` rows: the first.
-    pub fn strip(maps: usize, w: usize, h: usize, rows: usize) -> Self {
+    /// Memory for a strip of up to `rows` of the `h` rows; at first it has the first ones.
+    pub fn strip(count: usize, w: usize, h: usize, rows: usize) -> Self {
         let stride = stride_of(w);
-        let data = vec![0.0; maps * rows * stride + LINE];
-        Planes { maps, w, h, stride, rows: 0..rows, start: to_line(&data), data }
+        let data = vec![0.0; count * rows * stride + LINE];
+        Planes { count, w, h, stride, rows: 0..rows, start: to_line(&data), data }
     }
 
-    /// From now on these are `rows`, no more than there is room for; their values are arbitrary.
-    pub fn move_to(&mut self, rows: &Range<usize>) {
+    /// From now on these are `rows`, no more than there is memory for; their values are arbitrary.
+    pub fn set_rows(&mut self, rows: &Range<usize>) {
         self.rows = rows.clone();
     }
 
-    fn values(&self) -> Range<usize> {
-        self.start..self.start + self.maps * self.rows.len() * self.stride
+    /// The part of `data` that is in use.
+    fn used(&self) -> Range<usize> {
+        self.start..self.start + self.count * self.rows.len() * self.stride
     }
 
-    /// From the padding before row `y` of `map` to the end of the planes: the maps after it follow at `stride`.
-    pub fn row(&self, y: usize, map: usize) -> &[f32] {
-        &self.data[self.start + ((y - self.rows.start) * self.maps + map) * self.stride..]
+    /// Row `y` of `plane`, from its padding on, and everything after it: the same row of the next plane follows at `stride`.
+    pub fn row(&self, y: usize, plane: usize) -> &[f32] {
+        &self.data[self.start + ((y - self.rows.start) * self.count + plane) * self.stride..]
     }
 
-    /// Rows `y - 1 ..= y + 1`, the outermost repeated, from one value before the picture on.
+    /// Rows `y - 1 ..= y + 1` of the first plane, with the first and the last row repeated outside, each from the value
+    /// before its first one on.
     pub fn around(&self, y: usize) -> [&[f32]; 3] {
-        let near = [y.saturating_sub(1).max(self.rows.start), y, (y + 1).min(self.rows.end - 1)];
-        near.map(|y| &self.row(y, 0)[PAD - 1..])
+        let rows = [y.saturating_sub(1).max(self.rows.start), y, (y + 1).min(self.rows.end - 1)];
+        rows.map(|y| &self.row(y, 0)[PAD - 1..])
     }
 
-    /// All rows that are here.
-    pub fn all(&mut self) -> &mut [f32] {
-        let values = self.values();
-        &mut self.data[values]
+    /// All rows that are here, of all planes.
+    pub fn all_mut(&mut self) -> &mut [f32] {
+        let used = self.used();
+        &mut self.data[used]
     }
 
-    /// One row after the other, of all maps.
+    /// The rows of all planes, one number after the other.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        let len = self.maps * self.stride;
-        self.all().chunks_exact_mut(len)
+        let len = self.count * self.stride;
+        self.all_mut().chunks_exact_mut(len)
     }
 
-    /// Bands of `rows` rows with the number of the first.
-    pub fn bands(&mut self, rows: usize) -> impl IndexedParallelIterator<Item = (usize, &mut [f32])> {
-        let (first, values) = (self.rows.start, self.values());
-        let bands = self.data[values].par_chunks_mut(rows * self.maps * self.stride);
-        bands.enumerate().map(move |(b, band)| (first + b * rows, band))
+    /// Strips of `rows` rows, each with the number of its first row.
+    pub fn strips_mut(&mut self, rows: usize) -> impl IndexedParallelIterator<Item = (usize, &mut [f32])> {
+        let (first, used) = (self.rows.start, self.used());
+        let strips = self.data[used].par_chunks_mut(rows * self.count * self.stride);
+        strips.enumerate().map(move |(n, strip)| (first + n * rows, strip))
     }
 
+    /// Sets all values to zero.
     pub fn clear(&mut self) {
-        clear(self.all());
+        clear(self.all_mut());
     }
 
-    /// The rows of `grids`, one a map.
-    pub fn copy_from(&mut self, grids: &[View]) {
-        assert_eq!(grids.len(), self.maps);
-        let (first, maps, w, stride) = (self.rows.start, self.maps, self.w, self.stride);
-        for (n, row) in self.all().chunks_exact_mut(stride).enumerate() {
-            row[PAD..][..w].copy_from_slice(grids[n % maps].row(first + n / maps, w));
+    /// Copies the rows that are here from `grids`, one for each plane, and repeats their edges into the padding.
+    pub fn copy_from(&mut self, grids: &[PlaneView]) {
+        assert_eq!(grids.len(), self.count);
+        let (first, count, w, stride) = (self.rows.start, self.count, self.w, self.stride);
+        for (n, row) in self.all_mut().chunks_exact_mut(stride).enumerate() {
+            row[PAD..][..w].copy_from_slice(grids[n % count].row(first + n / count, w));
             repeat_edges(row, w);
         }
     }
 }
 
-/// Length of a padded row.
+/// Length of a padded row of `w` values.
 pub(super) fn stride_of(w: usize) -> usize {
     w.next_multiple_of(16) + 2 * PAD
 }
 
-/// Zeros; of large planes one thread alone would keep the others waiting for memory.
+/// Sets `values` to zero, large ones on all threads: a single one would be limited by its memory bandwidth while the others
+/// wait.
 pub(super) fn clear(values: &mut [f32]) {
     values.par_chunks_mut(1 << 17).for_each(|chunk| chunk.fill(0.0));
 }
 
-/// Repeats the first and the last value of a row into its padding.
+/// Repeats the first and the last of the `w` values of a padded row into its padding.
 pub(super) fn repeat_edges(row: &mut [f32], w: usize) {
     let (first, last) = (row[PAD], row[PAD + w - 1]);
     row[..PAD].fill(first);
     row[PAD + w..].fill(last);
 }
 
-/// Clears the padding of a row.
+/// Sets the padding of a padded row of `w` values to zero.
 pub(super) fn zero_edges(row: &mut [f32], w: usize) {
     row[..PAD].fill(0.0);
     row[PAD + w..].fill(0.0);
 }
 
-/// Runs `f` with `n` values of this thread's memory, whose contents are arbitrary. It grows once.
+/// Runs `f` with `n` values of this thread's scratch memory, which grows if need be. The values are arbitrary.
 pub(super) fn with_scratch<R>(n: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local!(static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
     SCRATCH.with_borrow_mut(|s| f(lines(s, n)))

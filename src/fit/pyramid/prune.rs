@@ -1,4 +1,5 @@
-//! Grids that are not worth their bits: zeros are cheap, but a whole grid of them is free.
+//! Pruning: grids whose few codes are not worth their bits are set to zero. A grid of zeros takes one bit; a single other
+//! code in it makes all of its zeros cost something too.
 
 use crate::fit::file::decoded;
 use crate::fit::Tune;
@@ -10,11 +11,12 @@ use crate::models::pyramid::spec::PyramidSpec;
 use crate::models::Codes;
 use kernels::Level;
 
-/// A grid is looked at if at most one of so many codes is not 0.
+/// A grid is a candidate if at most one in this many of its codes is not 0. It only saves the time of trying fuller grids,
+/// which are worth their bits; any value of this order works.
 const SPARSE: usize = 64;
 
-/// Empties the grids whose few codes cost more than they give in `D + lambda bits / P` of the file, finest first, and
-/// names them: picture and grid. A network that is unsure of 393,216 zeros takes 90 bytes for them and a single code.
+/// Sets the grids to zero whose codes cost more bits than they save in error (by `D + lambda bits / P` of the file), the
+/// finest first. Returns these grids, each as index of the picture and of the grid.
 pub fn prune(
     spec: &PyramidSpec,
     quantised: &Quantised,
@@ -48,7 +50,7 @@ pub fn prune(
     emptied
 }
 
-/// `P D + lambda bits` of one picture as it will be decoded.
+/// `P D + lambda bits` of one picture of `P` pixels as it will be decoded, with the distortion `D` of `tune`.
 pub(super) fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
     let decoded = decoded(model, picture, codes);
@@ -64,12 +66,12 @@ mod tests {
     use crate::models::pyramid::spec::Group;
     use crate::models::{Grid, Model};
 
-    /// A single code that nobody asked for goes with its grid; codes that make the picture stay.
+    /// A grid with a single useless code is set to zero; a grid that the picture is made of stays.
     #[test]
-    fn a_code_that_does_not_pay_goes_with_its_grid() {
+    fn grids_that_do_not_pay_are_pruned() {
         let (side, lambda) = (96, 1e-2);
         let spec = Plan::new(1, 1, side * side, side, 0.0).spec;
-        // The start values of the filters, and a picture that is its coarsest grid.
+        // Filters at their start values, and a picture made of one code of a coarse grid.
         let mut weights = vec![0.0; spec.weights_count()];
         for t in spec.tensors() {
             match t.name {

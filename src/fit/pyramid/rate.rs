@@ -1,6 +1,4 @@
-//! Bits of all grids under the context network and the feature layers, with gradients, in parallel.
-//!
-//! The partition into bands and the order of all sums depend on the sizes only, never on the threads.
+//! The rate in training: bits of all grids by the context network and the feature layers in floats, with gradients.
 
 use super::features::FeatureLayer;
 use super::latents::grid_sizes;
@@ -15,71 +13,80 @@ use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Latents of a band, at least about; an even number of rows, and no fewer than `PAD` of them so that what a
-/// band adds above itself stays within its neighbour.
-const BAND: usize = 2048;
-const BAND_ROWS: usize = 16;
+/// About how many codes a strip has at least: some ten to a hundred microseconds of work, so that starting a thread for it pays.
+/// Any value of this order works.
+const STRIP_CODES: usize = 2048;
 
-/// ScratchPool for the features of one latent.
-const MAPS: usize = 16 * 16;
+/// Least rows of a strip: even, and at least `PAD`, so that the gradients that it adds above itself, which its contexts
+/// reach, belong to the strip before.
+const MIN_STRIP_ROWS: usize = 16;
 
-/// The rate of one picture's grids. All working memory is here: calls allocate nothing once each thread has run.
+/// Values of the features of one code: at most 16 features, [`feature_stride`] of a row of one code each.
+const FEATURES_OF_ONE: usize = 16 * 16;
+
+/// The rate of the grids of pictures of one size. A call allocates nothing once each thread has run one.
 pub struct RateModel {
     spec: PyramidSpec,
+    /// See [`sizes`](Self::sizes).
     sizes: Vec<(usize, usize)>,
-    bands: Vec<Band>,
-    /// For each grid: its feature layer.
+    strips: Vec<RateStrip>,
+    /// For each grid its feature layer.
     features: Vec<Option<FeatureLayer>>,
+    /// The context network with the weights of the last call.
     net: Option<(Level, ContextNet)>,
+    /// Where the weights of the context network are in the flat list of all.
     context_weights: Range<usize>,
+    /// Bits of each grid at the last call.
     bits: Vec<f64>,
-    /// Gradients of the features of all bands, one after the other.
-    dmaps: Vec<f32>,
-    room: ScratchPool<BandScratch>,
+    /// Gradients by the features of all strips, one strip after the other.
+    dfeatures: Vec<f32>,
+    scratch: ScratchPool<StripScratch>,
 }
 
-/// Rows of one grid, and what they add to gradients.
-struct Band {
+/// A strip of one grid: rows, and their part of the rate and of its gradients.
+struct RateStrip {
     grid: usize,
     rows: Range<usize>,
     bits: f64,
-    /// Rows `rows.start - PAD .. rows.end`, padded.
+    /// Gradient by the codes of rows `rows.start - PAD .. rows.end`, padded.
     dq: Vec<f32>,
+    /// Gradient by the weights of the context network.
     dweights: Vec<f32>,
-    /// Values of its features, at their own resolution.
-    features: usize,
+    /// Number of values of its features, at their own resolution.
+    features_len: usize,
 }
 
-/// What a thread computes a band in.
+/// Working memory of a thread for one strip.
 #[derive(Default)]
-struct BandScratch {
+struct StripScratch {
     context: ContextScratch,
-    /// The features, each value twice, and their gradients.
-    maps: Vec<f32>,
-    dmaps: Vec<f32>,
+    /// The features at the resolution of the grid: each value twice.
+    features: Vec<f32>,
+    /// The gradient by them.
+    dfeatures: Vec<f32>,
 }
 
 impl RateModel {
-    /// For a picture of `width` x `height`; grids of scales below `finest` are absent.
+    /// For pictures of `width` x `height`, of which the grids of scales from `finest` on are present.
     pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
         let sizes = grid_sizes(spec, width, height, finest);
         let context = spec.tensors().iter().filter(|t| t.module == Module::Context).map(|t| t.range.len()).sum();
         let order = spec.coding_order();
         let features: Vec<_> =
             (0..sizes.len()).map(|g| FeatureLayer::new(spec, order[g].scale, width, height)).collect();
-        let mut bands = Vec::new();
-        // The large grids first: the small bands fill the gaps at the end.
+        let mut strips = Vec::new();
+        // The large grids first, so that small strips remain to keep all threads busy at the end.
         for (grid, &(w, h)) in sizes.iter().enumerate().rev() {
-            let rows = BAND.div_ceil(w).max(BAND_ROWS).next_multiple_of(2);
-            let maps = features[grid].is_some() as usize * spec.features * feature_stride(w) / 2;
+            let rows = STRIP_CODES.div_ceil(w).max(MIN_STRIP_ROWS).next_multiple_of(2);
+            let features_row = features[grid].is_some() as usize * spec.features * feature_stride(w) / 2;
             for start in (0..h).step_by(rows) {
                 let rows = start..h.min(start + rows);
-                bands.push(Band {
+                strips.push(RateStrip {
                     grid,
                     bits: 0.0,
                     dq: vec![0.0; (rows.len() + PAD) * (w + 2 * PAD) + SLACK],
                     dweights: vec![0.0; context],
-                    features: rows.len().div_ceil(2) * maps,
+                    features_len: rows.len().div_ceil(2) * features_row,
                     rows,
                 });
             }
@@ -88,16 +95,16 @@ impl RateModel {
             spec: spec.clone(),
             bits: vec![0.0; sizes.len()],
             sizes,
-            dmaps: vec![0.0; bands.iter().map(|b| b.features).sum()],
-            bands,
+            dfeatures: vec![0.0; strips.iter().map(|s| s.features_len).sum()],
+            strips,
             features,
             net: None,
             context_weights: 0..context,
-            room: ScratchPool::new(),
+            scratch: ScratchPool::new(),
         }
     }
 
-    /// Width and height of each grid, in coding order.
+    /// Width and height of the grids that are present, in coding order.
     pub fn sizes(&self) -> &[(usize, usize)] {
         &self.sizes
     }
@@ -107,12 +114,13 @@ impl RateModel {
         &self.bits
     }
 
-    /// Bits of all grids `q`, in coding order. `weights` are all weights of the spec, flat.
+    /// Bits of the grids `q`, in coding order. `weights` are all weights of the model, flat.
     pub fn forward(&mut self, level: Level, weights: &[f32], q: &[PaddedGrid]) -> f64 {
         self.run(level, weights, q, None, None)
     }
 
-    /// Bits; adds their gradients by the codes and, if asked for, by the weights.
+    /// As [`forward`](Self::forward); adds the gradients by the codes to `dq` and, if they are wanted, those by the weights to
+    /// `dweights`, flat.
     pub fn forward_backward(
         &mut self,
         level: Level,
@@ -124,8 +132,8 @@ impl RateModel {
         self.run(level, weights, q, Some(dq), dweights)
     }
 
-    /// Adds the gradient by the weights of the bits of one latent, at `(y, x)` of a grid, to `dweights`; the weights and
-    /// `q` are those of the last call.
+    /// Adds the gradient of the bits of one code, at `(y, x)` of a grid, by the weights to `dweights`, flat. The weights and `q`
+    /// are those of the last call of another method.
     pub fn gradient_at(
         &self,
         q: &[PaddedGrid],
@@ -134,32 +142,33 @@ impl RateModel {
         dweights: &mut [f32],
         scratch: &mut ContextScratch,
     ) {
-        let (level, net) = self.net.as_ref().expect("a call went before");
-        // The latent and its neighbours as a grid of their own: it is the last of its row, its neighbours are the padding.
+        let (level, net) = self.net.as_ref().expect("a call before this one");
+        // The code and its neighbours as a grid of one code, of which the neighbours are the padding.
         const SIDE: usize = 2 * PAD + 1;
-        let mut near = [0f32; SIDE * (PAD + 1) + SLACK];
-        for (r, row) in near[..SIDE * (PAD + 1)].chunks_exact_mut(SIDE).enumerate() {
+        let mut neighbourhood = [0f32; SIDE * (PAD + 1) + SLACK];
+        for (r, row) in neighbourhood[..SIDE * (PAD + 1)].chunks_exact_mut(SIDE).enumerate() {
             row.copy_from_slice(&q[grid].data[(y + r) * q[grid].stride + x..][..SIDE]);
         }
         let layer = self.features[grid].as_ref();
         let stride = feature_stride(1);
-        let (mut maps, mut dmaps) = ([0f32; MAPS], [0f32; MAPS]);
+        let (mut features, mut dfeatures) = ([0f32; FEATURES_OF_ONE], [0f32; FEATURES_OF_ONE]);
         for (n, v) in layer.iter().flat_map(|l| l.at(y, x)).enumerate() {
-            maps[n * stride] = v;
+            features[n * stride] = v;
         }
-        let features = layer.map(|_| &maps[..]);
-        let band = ContextBand { net, neighbours: &NEIGHBOURS, q: &near, stride: SIDE, width: 1, rows: 0..1, features };
+        let (q_one, features) = (&neighbourhood, layer.map(|_| &features[..]));
+        let one = ContextBand { net, neighbours: &NEIGHBOURS, q: q_one, stride: SIDE, width: 1, rows: 0..1, features };
         let mut gradients = ContextGradients {
             dq: &mut [0f32; SIDE * (PAD + 1) + SLACK],
-            dfeatures: layer.map(|_| &mut dmaps[..]),
+            dfeatures: layer.map(|_| &mut dfeatures[..]),
             dweights: Some(&mut dweights[self.context_weights.clone()]),
         };
-        context(*level, &band, Some(&mut gradients), scratch);
+        context(*level, &one, Some(&mut gradients), scratch);
         if let Some(layer) = layer {
-            layer.gradient_at(q, y, x, dmaps.iter().step_by(stride).copied(), dweights);
+            layer.gradient_at(q, y, x, dfeatures.iter().step_by(stride).copied(), dweights);
         }
     }
 
+    /// Bits, and the gradients that are wanted.
     fn run(
         &mut self,
         level: Level,
@@ -179,97 +188,97 @@ impl RateModel {
             layer.forward(level, weights, q);
         }
 
-        let (features, room, gradients) = (&self.features, &self.room, dq.is_some());
+        let (layers, pool, with_gradients) = (&self.features, &self.scratch, dq.is_some());
         let with_weights = dweights.is_some();
-        let run = |band: &mut Band, dmaps: &mut [f32], scratch: &mut BandScratch| {
-            let grid = &q[band.grid];
-            let layer = features[band.grid].as_ref();
+        let run = |strip: &mut RateStrip, dfeatures: &mut [f32], scratch: &mut StripScratch| {
+            let grid = &q[strip.grid];
+            let layer = layers[strip.grid].as_ref();
             if let Some(layer) = layer {
-                scratch.maps.resize(2 * dmaps.len(), 0.0);
-                widen(level, layer.rows(band.rows.clone()), &mut scratch.maps);
+                scratch.features.resize(2 * dfeatures.len(), 0.0);
+                widen(level, layer.rows(strip.rows.clone()), &mut scratch.features);
             }
-            let maps = layer.map(|_| &scratch.maps[..]);
+            let features = layer.map(|_| &scratch.features[..]);
             let job = ContextBand {
                 net,
                 neighbours: &NEIGHBOURS,
                 q: &grid.data,
                 stride: grid.stride,
                 width: grid.width,
-                rows: band.rows.clone(),
-                features: maps,
+                rows: strip.rows.clone(),
+                features,
             };
-            let mut g = gradients.then(|| {
-                band.dq.fill(0.0);
-                band.dweights.fill(0.0);
-                scratch.dmaps.clear();
-                scratch.dmaps.resize(2 * dmaps.len(), 0.0);
+            let mut g = with_gradients.then(|| {
+                strip.dq.fill(0.0);
+                strip.dweights.fill(0.0);
+                scratch.dfeatures.clear();
+                scratch.dfeatures.resize(2 * dfeatures.len(), 0.0);
                 ContextGradients {
-                    dq: &mut band.dq,
-                    dfeatures: maps.map(|_| &mut scratch.dmaps[..]),
-                    dweights: with_weights.then_some(&mut band.dweights[..]),
+                    dq: &mut strip.dq,
+                    dfeatures: features.map(|_| &mut scratch.dfeatures[..]),
+                    dweights: with_weights.then_some(&mut strip.dweights[..]),
                 }
             });
-            band.bits = context(level, &job, g.as_mut(), &mut scratch.context);
-            if gradients {
-                narrow(level, &mut scratch.dmaps);
-                dmaps.copy_from_slice(&scratch.dmaps[..dmaps.len()]);
+            strip.bits = context(level, &job, g.as_mut(), &mut scratch.context);
+            if with_gradients {
+                narrow(level, &mut scratch.dfeatures);
+                dfeatures.copy_from_slice(&scratch.dfeatures[..dfeatures.len()]);
             }
         };
-        each_band(&mut self.bands, &mut self.dmaps, &|band, dmaps| {
-            room.lend(BandScratch::default, |scratch| run(band, dmaps, scratch));
+        for_each_strip(&mut self.strips, &mut self.dfeatures, &|strip, dfeatures| {
+            pool.lend(StripScratch::default, |scratch| run(strip, dfeatures, scratch));
         });
 
         self.bits.fill(0.0);
-        for band in &self.bands {
-            self.bits[band.grid] += band.bits;
+        for strip in &self.strips {
+            self.bits[strip.grid] += strip.bits;
             if let Some(dw) = dweights.as_deref_mut() {
-                dw[self.context_weights.clone()].iter_mut().zip(&band.dweights).for_each(|(d, b)| *d += b);
+                dw[self.context_weights.clone()].iter_mut().zip(&strip.dweights).for_each(|(d, s)| *d += s);
             }
         }
         if let Some(dq) = dq {
-            let bands = &self.bands;
-            dq.par_iter_mut().enumerate().for_each(|(grid, dq)| gather_bands(bands, grid, dq));
-            let mut rest = &self.dmaps[..];
+            let strips = &self.strips;
+            dq.par_iter_mut().enumerate().for_each(|(grid, dq)| add_strip_gradients(strips, grid, dq));
+            let mut remaining = &self.dfeatures[..];
             for layer in self.features.iter_mut().flatten() {
-                // Bands are in the opposite order.
-                let (others, dmaps) = rest.split_at(rest.len() - layer.len());
-                layer.backward(level, weights, q, dmaps, dq, dweights.as_deref_mut());
-                rest = others;
+                // Strips have the grids in the opposite order.
+                let (others, dfeatures) = remaining.split_at(remaining.len() - layer.len());
+                layer.backward(level, weights, q, dfeatures, dq, dweights.as_deref_mut());
+                remaining = others;
             }
         }
         self.bits.iter().sum()
     }
 }
 
-/// Runs `f` on each band with its part of `dmaps`, in parallel.
-fn each_band(bands: &mut [Band], dmaps: &mut [f32], f: &(impl Fn(&mut Band, &mut [f32]) + Sync)) {
-    match bands {
+/// Runs `f` on each strip and its part of `dfeatures`, in parallel.
+fn for_each_strip(strips: &mut [RateStrip], dfeatures: &mut [f32], f: &(impl Fn(&mut RateStrip, &mut [f32]) + Sync)) {
+    match strips {
         [] => {}
-        [band] => f(band, dmaps),
+        [strip] => f(strip, dfeatures),
         _ => {
-            let (first, second) = bands.split_at_mut(bands.len() / 2);
-            let (before, after) = dmaps.split_at_mut(first.iter().map(|b| b.features).sum());
-            rayon::join(|| each_band(first, before, f), || each_band(second, after, f));
+            let (first, second) = strips.split_at_mut(strips.len() / 2);
+            let (before, after) = dfeatures.split_at_mut(first.iter().map(|s| s.features_len).sum());
+            rayon::join(|| for_each_strip(first, before, f), || for_each_strip(second, after, f));
         }
     }
 }
 
-/// Adds to one grid's gradient what its bands hold: each its own rows, and the rows above it.
-fn gather_bands(bands: &[Band], grid: usize, dq: &mut PaddedGrid) {
+/// Adds the gradients of the strips of one grid, each by its own rows and by the rows above, to `dq`.
+fn add_strip_gradients(strips: &[RateStrip], grid: usize, dq: &mut PaddedGrid) {
     let (width, stride) = (dq.width, dq.stride);
-    let first = bands.iter().position(|b| b.grid == grid).expect("each grid has a band");
-    let mine = &bands[first..][..bands[first..].iter().take_while(|b| b.grid == grid).count()];
-    let chunk = mine[0].rows.len() * stride;
+    let first = strips.iter().position(|s| s.grid == grid).expect("each grid has a strip");
+    let strips = &strips[first..][..strips[first..].iter().take_while(|s| s.grid == grid).count()];
+    let chunk = strips[0].rows.len() * stride;
     dq.rows_mut().par_chunks_mut(chunk).enumerate().for_each(|(i, rows)| {
         let add = |to: &mut [f32], from: &[f32]| {
             to[PAD..PAD + width].iter_mut().zip(&from[PAD..]).for_each(|(t, f)| *t += f);
         };
-        for (to, from) in rows.chunks_exact_mut(stride).zip(mine[i].dq[PAD * stride..].chunks_exact(stride)) {
+        for (to, from) in rows.chunks_exact_mut(stride).zip(strips[i].dq[PAD * stride..].chunks_exact(stride)) {
             add(to, from);
         }
-        if let Some(below) = mine.get(i + 1) {
+        if let Some(next) = strips.get(i + 1) {
             let end = rows.len() - PAD * stride;
-            for (to, from) in rows[end..].chunks_exact_mut(stride).zip(below.dq.chunks_exact(stride)) {
+            for (to, from) in rows[end..].chunks_exact_mut(stride).zip(next.dq.chunks_exact(stride)) {
                 add(to, from);
             }
         }

@@ -1,7 +1,7 @@
-//! The synthesis in plain f64 loops: the definition that the kernels are held to.
+//! Upsampling and synthesis in plain f64 loops, as the definition that tests compare the kernels with.
 //!
-//! Every layer is linear in its input and in its weights, so that a layer is a list of terms
-//! `out[t] += weight[k] * in[i]`, and its gradients run over the same list.
+//! Before its ReLU every layer is linear in its input and in its weights: it is a list of terms `out[t] += weight[k] * in[i]`,
+//! and its gradients run over the same list.
 
 use super::plan::Plan;
 use super::train::Trainer;
@@ -11,23 +11,25 @@ use crate::image::Picture;
 use crate::models::pyramid::spec::{Module, PyramidSpec};
 use kernels::Level;
 
+/// A plane, `[h][w]`.
 #[derive(Clone, Debug)]
-pub struct Map {
+pub struct Plane {
     pub w: usize,
     pub h: usize,
     pub v: Vec<f64>,
 }
 
-impl Map {
-    pub fn zero(w: usize, h: usize) -> Map {
-        Map { w, h, v: vec![0.0; w * h] }
+impl Plane {
+    pub fn zero(w: usize, h: usize) -> Plane {
+        Plane { w, h, v: vec![0.0; w * h] }
     }
 }
 
+/// Terms of a 1-D filter: output, input, tap.
 type Terms = Vec<(usize, usize, usize)>;
 
-/// x2 upsampling of `n` values cut to `m`: the transposed convolution with `a b c d d c b a` over replicated
-/// borders, by phases:
+/// Upsampling by 2 of `n` values to the first `m`: the transposed convolution with `a b c d d c b a` over values whose edges
+/// are repeated, which is
 /// `out[2u] = a x[u-2] + c x[u-1] + d x[u] + b x[u+1]`, `out[2u+1] = b x[u-1] + d x[u] + c x[u+1] + a x[u+2]`.
 fn up_terms(n: usize, m: usize) -> Terms {
     let phases = [[(-2, 0), (-1, 2), (0, 3), (1, 1)], [(-1, 1), (0, 3), (1, 2), (2, 0)]];
@@ -38,7 +40,7 @@ fn up_terms(n: usize, m: usize) -> Terms {
         .collect()
 }
 
-/// Filter `a b c d c b a` over zero borders.
+/// The filter `a b c d c b a` with zeros outside.
 fn pre_terms(n: usize) -> Terms {
     let reach = |t: usize| {
         (-3isize..=3).filter_map(move |o| {
@@ -49,17 +51,18 @@ fn pre_terms(n: usize) -> Terms {
     (0..n).flat_map(reach).collect()
 }
 
-/// Where value `i` of line `line` stands.
-fn at(map: &Map, vertical: bool, line: usize, i: usize) -> usize {
+/// Index of value `i` of a line, a column if `vertical`, else a row.
+fn at(plane: &Plane, vertical: bool, line: usize, i: usize) -> usize {
     if vertical {
-        i * map.w + line
+        i * plane.w + line
     } else {
-        line * map.w + i
+        line * plane.w + i
     }
 }
 
-fn along(x: &Map, vertical: bool, m: usize, terms: &Terms, taps: &[f64]) -> Map {
-    let mut out = if vertical { Map::zero(x.w, m) } else { Map::zero(m, x.h) };
+/// Filters the lines of `x`; they have `m` values afterwards.
+fn along(x: &Plane, vertical: bool, m: usize, terms: &Terms, taps: &[f64]) -> Plane {
+    let mut out = if vertical { Plane::zero(x.w, m) } else { Plane::zero(m, x.h) };
     for line in 0..if vertical { x.w } else { x.h } {
         for &(t, i, k) in terms {
             let to = at(&out, vertical, line, t);
@@ -69,8 +72,9 @@ fn along(x: &Map, vertical: bool, m: usize, terms: &Terms, taps: &[f64]) -> Map 
     out
 }
 
-fn along_back(x: &Map, g: &Map, vertical: bool, terms: &Terms, taps: &[f64], dtaps: &mut [f64]) -> Map {
-    let mut dx = Map::zero(x.w, x.h);
+/// The backward pass of [`along`]: returns the gradient by `x` and adds that by the taps.
+fn along_back(x: &Plane, g: &Plane, vertical: bool, terms: &Terms, taps: &[f64], dtaps: &mut [f64]) -> Plane {
+    let mut dx = Plane::zero(x.w, x.h);
     for line in 0..if vertical { x.w } else { x.h } {
         for &(t, i, k) in terms {
             let (from, to) = (at(x, vertical, line, i), at(g, vertical, line, t));
@@ -81,26 +85,28 @@ fn along_back(x: &Map, g: &Map, vertical: bool, terms: &Terms, taps: &[f64], dta
     dx
 }
 
-/// Horizontal, then vertical.
-pub fn up(x: &Map, w: usize, h: usize, taps: &[f64]) -> Map {
+/// Upsampling along rows, then along columns, to `w` x `h`.
+pub fn up(x: &Plane, w: usize, h: usize, taps: &[f64]) -> Plane {
     along(&along(x, false, w, &up_terms(x.w, w), taps), true, h, &up_terms(x.h, h), taps)
 }
 
-pub fn up_back(x: &Map, g: &Map, taps: &[f64], dtaps: &mut [f64]) -> Map {
+/// The backward pass of [`up`].
+pub fn up_back(x: &Plane, g: &Plane, taps: &[f64], dtaps: &mut [f64]) -> Plane {
     let rows = up_terms(x.w, g.w);
     let wide = along(x, false, g.w, &rows, taps);
     let dwide = along_back(&wide, g, true, &up_terms(x.h, g.h), taps, dtaps);
     along_back(x, &dwide, false, &rows, taps, dtaps)
 }
 
-/// The input plus its filtered self.
-pub fn pre(x: &Map, taps: &[f64]) -> Map {
+/// The input plus the filtered input.
+pub fn pre(x: &Plane, taps: &[f64]) -> Plane {
     let mut out = along(&along(x, false, x.w, &pre_terms(x.w), taps), true, x.h, &pre_terms(x.h), taps);
     out.v.iter_mut().zip(&x.v).for_each(|(o, x)| *o += x);
     out
 }
 
-pub fn pre_back(x: &Map, g: &Map, taps: &[f64], dtaps: &mut [f64]) -> Map {
+/// The backward pass of [`pre`].
+pub fn pre_back(x: &Plane, g: &Plane, taps: &[f64], dtaps: &mut [f64]) -> Plane {
     let rows = pre_terms(x.w);
     let wide = along(x, false, x.w, &rows, taps);
     let dwide = along_back(&wide, g, true, &pre_terms(x.h), taps, dtaps);
@@ -109,7 +115,8 @@ pub fn pre_back(x: &Map, g: &Map, taps: &[f64], dtaps: &mut [f64]) -> Map {
     dx
 }
 
-/// Calls `f(output value, input value, weight)` for each product of a `k` x `k` convolution with replicated borders.
+/// Calls `f(output, input, weight)` for each product of a `k` x `k` convolution over planes whose edges are repeated. Outputs and
+/// inputs are channel and index in the plane.
 fn each_product(
     w: usize,
     h: usize,
@@ -132,17 +139,18 @@ fn each_product(
     }
 }
 
-/// `bias + weights * x`, `k` x `k`.
-pub fn conv(x: &[Map], weights: &[f64], bias: &[f64], k: usize) -> Vec<Map> {
+/// A `k` x `k` convolution.
+pub fn conv(x: &[Plane], weights: &[f64], bias: &[f64], k: usize) -> Vec<Plane> {
     let (w, h) = (x[0].w, x[0].h);
-    let mut out: Vec<Map> = bias.iter().map(|&b| Map { w, h, v: vec![b; w * h] }).collect();
+    let mut out: Vec<Plane> = bias.iter().map(|&b| Plane { w, h, v: vec![b; w * h] }).collect();
     each_product(w, h, bias.len(), x.len(), k, |(o, t), (i, s), n| out[o].v[t] += weights[n] * x[i].v[s]);
     out
 }
 
-pub fn conv_back(x: &[Map], g: &[Map], weights: &[f64], dw: &mut [f64], db: &mut [f64], k: usize) -> Vec<Map> {
+/// The backward pass of [`conv`].
+pub fn conv_back(x: &[Plane], g: &[Plane], weights: &[f64], dw: &mut [f64], db: &mut [f64], k: usize) -> Vec<Plane> {
     let (w, h) = (x[0].w, x[0].h);
-    let mut dx = vec![Map::zero(w, h); x.len()];
+    let mut dx = vec![Plane::zero(w, h); x.len()];
     each_product(w, h, g.len(), x.len(), k, |(o, t), (i, s), n| {
         dx[i].v[s] += weights[n] * g[o].v[t];
         dw[n] += x[i].v[s] * g[o].v[t];
@@ -155,50 +163,51 @@ pub fn conv_back(x: &[Map], g: &[Map], weights: &[f64], dw: &mut [f64], db: &mut
 
 /// What the backward pass needs of a forward pass.
 pub struct Tape {
-    /// Maps after each step, the coarsest first.
-    pub steps: Vec<Vec<Map>>,
-    /// Inputs of each layer; last, the output before clamping.
-    pub layers: Vec<Vec<Map>>,
+    /// The maps of each scale, the coarsest first.
+    pub steps: Vec<Vec<Plane>>,
+    /// The inputs of each layer, then the output before clamping.
+    pub layers: Vec<Vec<Plane>>,
 }
 
 impl Tape {
-    pub fn output(&self) -> Vec<Map> {
+    /// The picture, clamped to `[0, 1]`.
+    pub fn output(&self) -> Vec<Plane> {
         let mut out = self.layers.last().expect("never empty").clone();
         out.iter_mut().for_each(|m| m.v.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0)));
         out
     }
 }
 
-fn add(a: &mut [Map], b: &[Map]) {
+fn add(a: &mut [Plane], b: &[Plane]) {
     for (a, b) in a.iter_mut().zip(b) {
         a.v.iter_mut().zip(&b.v).for_each(|(a, b)| *a += b);
     }
 }
 
-/// Ranges of the flat weights by name and index.
+/// The range of a tensor in the flat weights.
 fn find(spec: &PyramidSpec, name: &str, index: usize) -> std::ops::Range<usize> {
     let t = spec.tensors().into_iter().find(|t| t.name == name && t.index == index && t.module != Module::Context);
     t.expect("a tensor of the spec").range
 }
 
 /// The last 1x1 layer, to whose output the stabiliser is added.
-fn joint(spec: &PyramidSpec) -> usize {
+fn last_1x1(spec: &PyramidSpec) -> usize {
     spec.trunk.iter().rposition(|l| l.kernel == 1).expect("a trunk starts with a 1x1 layer")
 }
 
-/// `grids`: the synthesised ones of scales `finest` to `depth`, in the order of their maps.
-pub fn forward(spec: &PyramidSpec, finest: usize, weights: &[f64], grids: &[Map]) -> Tape {
+/// The forward pass. `grids` are the synthesised grids of scales `finest` to `depth`, in the order of their maps.
+pub fn forward(spec: &PyramidSpec, finest: usize, weights: &[f64], grids: &[Plane]) -> Tape {
     let own = |scale: usize| &grids[spec.maps_of(scale as u32, finest as u32)];
     let mut steps = vec![own(spec.depth as usize).to_vec()];
     for scale in (finest..spec.depth as usize).rev() {
         let z = &own(scale)[0];
-        let mut maps: Vec<Map> = own(scale).iter().map(|z| pre(z, &weights[find(spec, "pre", scale)])).collect();
+        let mut maps: Vec<Plane> = own(scale).iter().map(|z| pre(z, &weights[find(spec, "pre", scale)])).collect();
         let taps = &weights[find(spec, "up", scale)];
         maps.extend(steps[steps.len() - 1].iter().map(|m| up(m, z.w, z.h, taps)));
         steps.push(maps);
     }
     // Absent grids: zero maps.
-    let mut maps = vec![Map::zero(grids[0].w, grids[0].h); spec.maps() - spec.maps_at(finest as u32)];
+    let mut maps = vec![Plane::zero(grids[0].w, grids[0].h); spec.maps() - spec.maps_at(finest as u32)];
     maps.extend(steps[steps.len() - 1].iter().cloned());
     let mut layers = vec![maps];
     for (n, layer) in spec.trunk.iter().enumerate() {
@@ -210,7 +219,7 @@ pub fn forward(spec: &PyramidSpec, finest: usize, weights: &[f64], grids: &[Map]
         if layer.relu {
             y.iter_mut().for_each(|m| m.v.iter_mut().for_each(|v| *v = v.max(0.0)));
         }
-        if n == joint(spec) {
+        if n == last_1x1(spec) {
             let t = spec.trunk.len();
             add(&mut y, &conv(&layers[0], &weights[find(spec, "stab_w", t)], &weights[find(spec, "stab_b", t)], 1));
         }
@@ -219,23 +228,23 @@ pub fn forward(spec: &PyramidSpec, finest: usize, weights: &[f64], grids: &[Map]
     Tape { steps, layers }
 }
 
-/// Gradients of `sum(dout * output)` with respect to the grids; those to the weights are added to `dweights`.
+/// The backward pass: returns the gradients of `sum(dout * output)` by the grids and adds those by the weights to `dweights`.
 pub fn backward(
     spec: &PyramidSpec,
     finest: usize,
     weights: &[f64],
-    grids: &[Map],
+    grids: &[Plane],
     tape: &Tape,
-    dout: &[Map],
+    dout: &[Plane],
     dweights: &mut [f64],
-) -> Vec<Map> {
+) -> Vec<Plane> {
     let mut g = dout.to_vec();
     for (g, y) in g.iter_mut().zip(tape.layers.last().expect("never empty")) {
         g.v.iter_mut().zip(&y.v).filter(|(_, y)| **y < 0.0 || **y > 1.0).for_each(|(g, _)| *g = 0.0);
     }
-    let mut dmaps = vec![Map::zero(g[0].w, g[0].h); spec.maps()];
+    let mut dmaps = vec![Plane::zero(g[0].w, g[0].h); spec.maps()];
     for (n, layer) in spec.trunk.iter().enumerate().rev() {
-        let mut pair = |name: &str, bias: &str, index: usize, x: &[Map], g: &[Map], k: usize| {
+        let mut pair = |name: &str, bias: &str, index: usize, x: &[Plane], g: &[Plane], k: usize| {
             let (rw, rb) = (find(spec, name, index), find(spec, bias, index));
             let mut dw = dweights[rw.start..rb.end].to_vec();
             let (w, b) = dw.split_at_mut(rw.len());
@@ -243,7 +252,7 @@ pub fn backward(
             dweights[rw.start..rb.end].copy_from_slice(&dw);
             dx
         };
-        if n == joint(spec) {
+        if n == last_1x1(spec) {
             add(&mut dmaps, &pair("stab_w", "stab_b", spec.trunk.len(), &tape.layers[0], &g, 1));
         }
         if layer.relu {
@@ -277,7 +286,7 @@ pub fn backward(
     dgrids
 }
 
-/// A trainer after the last stage of `effort` in so many `steps`, without the coarse ones, whatever its networks cost.
+/// A trainer after a fit with the last stage of `effort` alone, in this many steps and with the largest networks of the effort.
 pub(crate) fn short_fit(pictures: &[Picture], effort: u32, lambda: f64, steps: u32) -> Trainer {
     let (width, height) = (pictures[0].width, pictures[0].height);
     let plan = Plan::new(effort, pictures[0].channels, width * height, width.min(height), f64::INFINITY);
@@ -287,7 +296,7 @@ pub(crate) fn short_fit(pictures: &[Picture], effort: u32, lambda: f64, steps: u
     trainer
 }
 
-/// A square colour picture of waves, with noise of this deviation.
+/// A square colour picture of waves, with noise of this standard deviation.
 pub(crate) fn waves(side: usize, noise: f32) -> Picture {
     let mut random = Rng::stream(3, 0, 0);
     let sample = |i: usize| {
@@ -333,7 +342,7 @@ pub(crate) mod tests {
 
     pub fn random_weights(spec: &PyramidSpec, noise: &mut Noise) -> Vec<f64> {
         let mut weights: Vec<f64> = (0..spec.weights_count()).map(|_| 0.3 * noise.next()).collect();
-        // A picture around mid-grey, so that some samples are clamped and most are not.
+        // The picture is around mid-grey: some samples are clamped, most are not.
         for t in spec.tensors().iter().filter(|t| t.name == "stab_b") {
             weights[t.range.clone()].fill(0.5);
         }
@@ -354,8 +363,8 @@ pub(crate) mod tests {
                     spread[2 * i + k] += kernel[k] * x[i.saturating_sub(4).min(n - 1)];
                 }
             }
-            let got = up(&Map { w: n, h: 1, v: x }, 2 * n, 1, &taps);
-            // One row: the vertical pass multiplies it by b + d + c + a.
+            let got = up(&Plane { w: n, h: 1, v: x }, 2 * n, 1, &taps);
+            // The plane has one row, so the pass along columns multiplies it by a + b + c + d.
             let gain: f64 = taps.iter().sum();
             for t in 0..2 * n {
                 assert!((got.v[t] - gain * spread[t + 11]).abs() < 1e-12);
@@ -369,14 +378,14 @@ pub(crate) mod tests {
         for round in 0..25 {
             let (spec, width, height, finest) = case(&mut noise);
             let weights = random_weights(&spec, &mut noise);
-            let grids: Vec<Map> = (finest..=spec.depth)
+            let grids: Vec<Plane> = (finest..=spec.depth)
                 .flat_map(|s| vec![(width.div_ceil(1 << s), height.div_ceil(1 << s)); spec.synthesised_at(s)])
-                .map(|(w, h)| Map { w, h, v: (0..w * h).map(|_| noise.next()).collect() })
+                .map(|(w, h)| Plane { w, h, v: (0..w * h).map(|_| noise.next()).collect() })
                 .collect();
             let tape = forward(&spec, finest as usize, &weights, &grids);
             let mut dout = tape.output();
             dout.iter_mut().for_each(|m| m.v.iter_mut().for_each(|v| *v = noise.next()));
-            let loss = |weights: &[f64], grids: &[Map]| -> f64 {
+            let loss = |weights: &[f64], grids: &[Plane]| -> f64 {
                 let out = forward(&spec, finest as usize, weights, grids).output();
                 out.iter().zip(&dout).flat_map(|(o, d)| o.v.iter().zip(&d.v)).map(|(o, d)| o * d).sum()
             };

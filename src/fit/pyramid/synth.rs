@@ -1,14 +1,15 @@
-//! From grids to picture and back: the training side of upsampling and synthesis.
+//! From grids to the picture and back: upsampling and synthesis in training.
 //!
-//! Coarser scales are whole planes; the picture's own size goes strip by strip, forward and back at once. Strips do not depend
-//! on the number of threads, and what they add up is added in their order.
+//! The maps of coarser scales are computed as whole planes. The picture's own scale, which has three quarters of all values
+//! and most of the work, is computed strip by strip, forward and backward in one go. Even and odd strips take turns in the
+//! backward pass, because strips also write to rows beside their own.
 
 use super::planes::{Planes, PAD};
 use super::scratch_pool::ScratchPool;
 use super::strip::Strip;
-use super::strip_rows::{Rows, Share, Strips, PLANES};
+use super::strip_rows::{PlaneRows, StripOutputs, Strips, MAX_PLANES};
 use super::upsampling::{self, Filters};
-use super::view::{View, ViewMut};
+use super::view::{PlaneView, PlaneViewMut};
 use crate::models::pyramid::network::Network;
 use crate::models::pyramid::spec::PyramidSpec;
 use kernels::fast::squared_error::squared_error;
@@ -16,246 +17,257 @@ use kernels::Level;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of a strip of the picture: the fewer, the more of them stay in the cache, but those beside a strip are computed twice.
-const STRIP: usize = 32;
+/// Rows of a strip at the picture's scale. With fewer rows more of them stay in the cache, but the rows of the halo, which
+/// neighbouring strips compute twice, are a larger part.
+const STRIP_ROWS: usize = 32;
 
-/// Rows and pixels of a strip of a coarser scale, at least: less is done before another thread wakes up.
-const ROWS: usize = 32;
-const PIXELS: usize = 6144;
+/// Least rows and pixels of a strip at a coarser scale: smaller ones take less time than another thread takes to start.
+const MIN_COARSE_ROWS: usize = 32;
+const MIN_COARSE_PIXELS: usize = 6144;
 
-/// Sums of the taps of a scale's filters: those of its grids, two at most, then of the upsampling.
+/// Gradients by the taps of a scale's filters: those of its grids, two at most, then those of the upsampling.
 const TAPS: usize = 3 * 4;
 
-/// The synthesis of one picture size; keeps what the backward pass needs of the last forward pass.
+/// Upsampling and synthesis of pictures of one size. It keeps the maps of the last forward pass for the backward pass.
 ///
-/// `grids` are the synthesised grids of scales `finest ..= depth`, in the order of the maps. Planes of the picture are
-/// `[channels][height][width]` without padding, of the size of scale `finest`. `weights` are all weights of
-/// the spec, flat (see [`PyramidSpec::tensors`]); those of absent grids (scales below `finest`) are not used.
-/// Nothing is allocated by a call once each thread has run.
+/// Arguments of the methods:
+/// - `grids`: the synthesised grids of scales `finest ..= depth`, in the order of their maps;
+/// - `weights`: all weights of the model, flat, see [`PyramidSpec::tensors`]; those for absent grids (of scales below
+///   `finest`) are not used;
+/// - `out`, `target`, `dout`: planes of the picture at `1/2^finest`, `[channels][height][width]`, samples in `[0, 1]`.
+///
+/// Nothing is allocated by a call once each thread has run one.
 pub struct SynthModel {
     network: Network,
+    /// Channels of the picture.
     channels: usize,
+    /// See [`sizes`](Self::sizes).
     sizes: Vec<(usize, usize)>,
+    /// The strips of the picture.
     strips: Strips,
-    /// Places of the grids of each scale in a list of all.
-    own: Vec<Range<usize>>,
-    /// Maps at each scale after `finest`.
+    /// For each scale the indices of its grids in the list of all, which are also those of their maps.
+    grids: Vec<Range<usize>>,
+    /// The maps of each scale after `finest`.
     maps: Vec<Planes>,
-    /// Their gradients.
+    /// The gradients towards them.
     dmaps: Vec<Planes>,
-    room: ScratchPool<Strip>,
-    /// Weight gradients of one strip after the other: [`Strip::weights`] and [`TAPS`].
+    workspaces: ScratchPool<Strip>,
+    /// Gradients by weights of each strip: [`Strip::weights_count`] and [`TAPS`].
     sums: Vec<f32>,
+    /// Sum of errors of each strip.
     errors: Vec<f64>,
 }
 
 impl SynthModel {
-    /// For a picture of `width` x `height` at full size; `finest > 0` trains at `1/2^finest` of it.
+    /// For a picture of `width` x `height` at full size, which is trained at `1/2^finest` of it.
     pub fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Self {
-        SynthModel::in_strips(spec, width, height, finest, STRIP)
+        SynthModel::with_strips(spec, width, height, finest, STRIP_ROWS)
     }
 
-    /// In strips of a multiple of 16 rows: two strips with one between them must not reach each other.
-    fn in_strips(spec: &PyramidSpec, width: usize, height: usize, finest: u32, strip: usize) -> Self {
+    /// With strips of `rows` rows, a multiple of 16: then strips with one between them do not write to the same rows.
+    fn with_strips(spec: &PyramidSpec, width: usize, height: usize, finest: u32, rows: usize) -> Self {
         let network = Network::new(spec, finest as usize);
         let sizes: Vec<_> = (finest..=spec.depth).map(|s| (width.div_ceil(1 << s), height.div_ceil(1 << s))).collect();
-        assert!(network.convs.len() <= 2 && strip.is_multiple_of(16) && spec.channels <= PLANES);
-        let strips = Strips::all(sizes[0].1, strip);
+        assert!(network.convs.len() <= 2 && rows.is_multiple_of(16) && spec.channels <= MAX_PLANES);
+        let strips = Strips::all(sizes[0].1, rows);
         let planes = |s: usize| Planes::new(spec.maps_at(finest + s as u32), sizes[s].0, sizes[s].1);
-        let most = (1..sizes.len()).map(|s| coarse_strips(sizes[s]).count).fold(strips.count, usize::max);
+        let most_strips = (1..sizes.len()).map(|s| coarse_strips(sizes[s]).count).fold(strips.count, usize::max);
         SynthModel {
             channels: spec.channels,
             maps: (1..sizes.len()).map(planes).collect(),
             dmaps: (1..sizes.len()).map(planes).collect(),
-            room: ScratchPool::new(),
-            sums: vec![0.0; most * (Strip::weights(&network) + TAPS)],
+            workspaces: ScratchPool::new(),
+            sums: vec![0.0; most_strips * (Strip::weights_count(&network) + TAPS)],
             errors: vec![0.0; strips.count],
-            own: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
+            grids: (finest..=spec.depth).map(|s| spec.maps_of(s, finest)).collect(),
             network,
             sizes,
             strips,
         }
     }
 
-    /// Width and height of each grid, scale `finest` first; the first is the picture's.
+    /// Width and height of the grids of each scale from `finest` on; the first is that of the trained picture.
     pub fn sizes(&self) -> &[(usize, usize)] {
         &self.sizes
     }
 
-    /// The picture, clamped to `[0, 1]`.
-    pub fn forward(&mut self, level: Level, weights: &[f32], grids: &[View], out: &mut [f32]) {
-        self.coarse(level, weights, grids);
+    /// Computes the picture, clamped to `[0, 1]`, into `out`.
+    pub fn forward(&mut self, level: Level, weights: &[f32], grids: &[PlaneView], out: &mut [f32]) {
+        self.coarse_maps(level, weights, grids);
         let (w, h) = self.sizes[0];
-        let mut share = Share::default();
-        for (rows, plane) in share.planes.iter_mut().zip(out.chunks_exact_mut(w * h)) {
-            *rows = Rows::new(w, plane);
+        let mut outputs = StripOutputs::default();
+        for (rows, plane) in outputs.planes.iter_mut().zip(out.chunks_exact_mut(w * h)) {
+            *rows = PlaneRows::new(w, plane);
         }
-        self.strips.each(share, &|own, mut share| {
+        self.strips.for_each(outputs, &|rows, mut outputs| {
             self.with_strip(|strip| {
-                self.strip_forward(level, strip, grids, &own);
+                self.strip_forward(level, strip, grids, &rows);
                 for (y, c, row) in strip.output() {
-                    share.planes[c].row(y).iter_mut().zip(row).for_each(|(o, v)| *o = v.clamp(0.0, 1.0));
+                    outputs.planes[c].row(y).iter_mut().zip(row).for_each(|(o, v)| *o = v.clamp(0.0, 1.0));
                 }
             });
         });
     }
 
     /// Sum of squared errors of the picture rounded to 8 bits.
-    pub fn rounded_error(&mut self, level: Level, weights: &[f32], grids: &[View], target: &[f32]) -> f64 {
-        self.coarse(level, weights, grids);
+    pub fn rounded_error(&mut self, level: Level, weights: &[f32], grids: &[PlaneView], target: &[f32]) -> f64 {
+        self.coarse_maps(level, weights, grids);
         let (w, h) = self.sizes[0];
         let square = |(v, t): (&f32, &f32)| (((v.clamp(0.0, 1.0) * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
         let mut errors = std::mem::take(&mut self.errors);
-        self.strips.each(Share { errors: &mut errors, ..Share::default() }, &|own, share| {
+        self.strips.for_each(StripOutputs { errors: &mut errors, ..StripOutputs::default() }, &|rows, outputs| {
             self.with_strip(|strip| {
-                self.strip_forward(level, strip, grids, &own);
+                self.strip_forward(level, strip, grids, &rows);
                 let error = |(y, c, row): (usize, usize, &[f32])| -> f64 {
                     row.iter().zip(&target[(c * h + y) * w..]).map(square).sum()
                 };
-                share.errors[0] = strip.output().map(error).sum();
+                outputs.errors[0] = strip.output().map(error).sum();
             });
         });
         self.errors = errors;
         self.errors.iter().sum()
     }
 
-    /// Each of `strips` of the picture's rows, clamped to `[0, 1]`, one after the other; `coarse` says that weights of the
-    /// upsampling have changed since the last call, or grids.
+    /// Appends the samples of each of these ranges of rows of the picture, clamped to `[0, 1]`, to `out`. `changed` says that
+    /// weights of the upsampling, or grids, have changed since the last call.
     pub fn rows(
         &mut self,
         level: Level,
         weights: &[f32],
-        grids: &[View],
-        strips: &[Range<usize>],
-        coarse: bool,
+        grids: &[PlaneView],
+        ranges: &[Range<usize>],
+        changed: bool,
         out: &mut Vec<f32>,
     ) {
-        match coarse {
-            true => self.coarse(level, weights, grids),
+        match changed {
+            true => self.coarse_maps(level, weights, grids),
             false => self.network.load(weights),
         }
-        let of = |own: &Range<usize>| {
+        let samples = |rows: &Range<usize>| {
             self.with_strip(|strip| {
-                self.strip_forward(level, strip, grids, own);
+                self.strip_forward(level, strip, grids, rows);
                 strip.output().flat_map(|(_, _, row)| row.iter().map(|v| v.clamp(0.0, 1.0))).collect::<Vec<_>>()
             })
         };
-        let rows: Vec<_> = strips.par_iter().map(of).collect();
-        rows.iter().for_each(|rows| out.extend(rows));
+        let samples: Vec<_> = ranges.par_iter().map(samples).collect();
+        samples.iter().for_each(|samples| out.extend(samples));
     }
 
-    /// Adds the gradients of a loss, given `dout = d loss / d out`; the forward pass is made again. Where the output was
-    /// clamped, the gradient is zero.
+    /// Given `dout`, the gradient of a loss by the picture, adds its gradients by grids and weights. The forward pass is made
+    /// again. Where the picture is clamped the gradient is zero.
     pub fn backward(
         &mut self,
         level: Level,
         weights: &[f32],
-        grids: &[View],
+        grids: &[PlaneView],
         dout: &[f32],
-        dgrids: &mut [ViewMut],
+        dgrids: &mut [PlaneViewMut],
         dweights: &mut [f32],
     ) {
         let (w, h) = self.sizes[0];
-        self.both(level, weights, grids, dgrids, dweights, |y, c, row| {
+        self.passes(level, weights, grids, dgrids, dweights, |y, c, row| {
             let dout = &dout[(c * h + y) * w..][..w];
             row.iter_mut().zip(dout).for_each(|(v, d)| *v = if (0.0..=1.0).contains(v) { *d } else { 0.0 });
             0.0
         });
     }
 
-    /// Forward and backward of `scale *` the sum of squared errors, which is returned (without `scale`).
+    /// Returns the sum of squared errors, and adds the gradients of `scale` times this sum by grids and weights.
     pub fn forward_backward(
         &mut self,
         level: Level,
         weights: &[f32],
-        grids: &[View],
+        grids: &[PlaneView],
         target: &[f32],
-        dgrids: &mut [ViewMut],
+        dgrids: &mut [PlaneViewMut],
         dweights: &mut [f32],
         scale: f32,
     ) -> f64 {
         let (w, h) = self.sizes[0];
-        self.both(level, weights, grids, dgrids, dweights, |y, c, row| {
+        self.passes(level, weights, grids, dgrids, dweights, |y, c, row| {
             squared_error(level, row, &target[(c * h + y) * w..][..w], 2.0 * scale)
         })
     }
 
-    /// Forward and backward; `f(y, channel, row)` replaces a row of outputs by the gradient towards it and returns its share
-    /// of the loss.
-    fn both(
+    /// The forward and the backward pass. `f(y, channel, row)` replaces a row of the picture, not clamped, by the gradient
+    /// towards it, and returns the row's part of the loss; the sum of these is returned.
+    fn passes(
         &mut self,
         level: Level,
         weights: &[f32],
-        grids: &[View],
-        dgrids: &mut [ViewMut],
+        grids: &[PlaneView],
+        dgrids: &mut [PlaneViewMut],
         dweights: &mut [f32],
         f: impl Fn(usize, usize, &mut [f32]) -> f64 + Sync,
     ) -> f64 {
-        self.coarse(level, weights, grids);
+        self.coarse_maps(level, weights, grids);
         self.dmaps.iter_mut().for_each(Planes::clear);
         let mut dmaps = std::mem::take(&mut self.dmaps);
         let (mut sums, mut errors) = (std::mem::take(&mut self.sums), std::mem::take(&mut self.errors));
-        let layers = Strip::weights(&self.network);
+        let layers = Strip::weights_count(&self.network);
         let count = layers + TAPS;
-        let (h, mut error) = (self.sizes[0].1, 0.0);
-        // Strips add to the rows of grids beside their own: first the even ones, then the odd ones.
+        let (h, mut loss) = (self.sizes[0].1, 0.0);
+        // The picture's scale: first the even strips, then the odd ones, as they write to rows beside their own.
         for strips in [0, 1].map(|odd| self.strips.every_second(odd)) {
-            let mut share = shared(&mut dgrids[self.own[0].clone()], dmaps.first_mut());
-            (share.sums, share.errors) = (&mut sums[..strips.count * count], &mut errors[..strips.count]);
-            strips.each(share, &|own, mut share| {
+            let mut outputs = gradient_outputs(&mut dgrids[self.grids[0].clone()], dmaps.first_mut());
+            (outputs.sums, outputs.errors) = (&mut sums[..strips.count * count], &mut errors[..strips.count]);
+            strips.for_each(outputs, &|rows, mut outputs| {
                 self.with_strip(|strip| {
-                    self.strip_forward(level, strip, grids, &own);
-                    let (layers, taps) = share.sums.split_at_mut(layers);
-                    share.errors[0] = strip.back(level, &self.network, layers, &f);
-                    let seen = strip.seen();
-                    let reached = seen.start.saturating_sub(3)..(seen.end + 3).min(h);
-                    let below = (seen.start / 2).saturating_sub(2)..seen.end.div_ceil(2) + 2;
-                    let g = strip.gradient();
-                    self.filters_back(level, 0, grids, g, (reached, below), &mut share.planes, &mut share.below, taps);
+                    self.strip_forward(level, strip, grids, &rows);
+                    let (layers, taps) = outputs.sums.split_at_mut(layers);
+                    outputs.errors[0] = strip.backward(level, &self.network, layers, &f);
+                    // The filters of the grids reach 3 rows, those of the coarser maps 2.
+                    let maps = strip.map_rows();
+                    let grid_rows = maps.start.saturating_sub(3)..(maps.end + 3).min(h);
+                    let coarser_rows = (maps.start / 2).saturating_sub(2)..maps.end.div_ceil(2) + 2;
+                    let (g, rows) = (strip.map_gradients(), (grid_rows, coarser_rows));
+                    self.filters_backward(level, 0, grids, g, rows, &mut outputs.planes, &mut outputs.coarser, taps);
                 });
             });
             for sums in sums.chunks_exact(count).take(strips.count) {
                 self.network.scatter_layers(&sums[..layers], dweights);
                 self.scatter_taps(0, &sums[layers..], dweights);
             }
-            error += errors[..strips.count].iter().sum::<f64>();
+            loss += errors[..strips.count].iter().sum::<f64>();
         }
+        // The coarser scales, one after the other. Their gradients are whole, so that strips write to their own rows only.
         for s in 1..self.sizes.len() {
             let (finer, coarser) = dmaps.split_at_mut(s);
             let g = &finer[s - 1];
             let strips = coarse_strips(self.sizes[s]);
             let h = self.sizes[s].1;
-            let mut share = shared(&mut dgrids[self.own[s].clone()], coarser.first_mut());
-            share.sums = &mut sums[..strips.count * TAPS];
-            strips.each(share, &|own, mut share| {
-                let rows = (own.start..own.end.min(h), own.start / 2..own.end / 2);
-                self.filters_back(level, s, grids, g, rows, &mut share.planes, &mut share.below, share.sums);
+            let mut outputs = gradient_outputs(&mut dgrids[self.grids[s].clone()], coarser.first_mut());
+            outputs.sums = &mut sums[..strips.count * TAPS];
+            strips.for_each(outputs, &|rows, mut outputs| {
+                let rows = (rows.start..rows.end.min(h), rows.start / 2..rows.end / 2);
+                let StripOutputs { planes, coarser, sums, .. } = &mut outputs;
+                self.filters_backward(level, s, grids, g, rows, planes, coarser, sums);
             });
             sums.chunks_exact(TAPS).take(strips.count).for_each(|sums| self.scatter_taps(s, sums, dweights));
         }
         (self.dmaps, self.sums, self.errors) = (dmaps, sums, errors);
-        error
+        loss
     }
 
-    /// Runs `f` with room for a strip, this thread's own for the time.
+    /// Runs `f` with memory for a strip that no other thread uses meanwhile.
     fn with_strip<R>(&self, f: impl FnOnce(&mut Strip) -> R) -> R {
-        let maps = self.own.iter().map(Range::len).sum();
+        let maps = self.grids.iter().map(Range::len).sum();
         let make = || Strip::new(&self.network, self.channels, maps, self.sizes[0], self.strips.rows);
-        self.room.lend(make, f)
+        self.workspaces.lend(make, f)
     }
 
-    /// The maps of all scales but the first.
-    fn coarse(&mut self, level: Level, weights: &[f32], grids: &[View]) {
+    /// Loads the weights and computes the maps of all scales after `finest`.
+    fn coarse_maps(&mut self, level: Level, weights: &[f32], grids: &[PlaneView]) {
         self.network.load(weights);
         for s in (1..self.sizes.len()).rev() {
-            let grids = &grids[self.own[s].clone()];
+            let grids = &grids[self.grids[s].clone()];
             let (fine, coarser) = self.maps.split_at_mut(s);
             let maps = &mut fine[s - 1];
             match coarser.first() {
-                Some(below) => {
+                Some(coarser) => {
                     let (size, filters) = (self.sizes[s], filters(&self.network, s));
-                    maps.bands(coarse_strips(size).rows).for_each(|(y0, band)| {
-                        upsampling::forward(level, &filters, grids, below, size, y0, band);
+                    maps.strips_mut(coarse_strips(size).rows).for_each(|(y0, strip)| {
+                        upsampling::forward(level, &filters, grids, coarser, size, y0, strip);
                     });
                 }
                 None => maps.copy_from(grids),
@@ -263,29 +275,32 @@ impl SynthModel {
         }
     }
 
-    fn strip_forward(&self, level: Level, strip: &mut Strip, grids: &[View], own: &Range<usize>) {
-        let below = self.maps.first().map(|below| (filters(&self.network, 0), below));
-        strip.forward(level, &self.network, below, &grids[self.own[0].clone()], own);
+    /// The forward pass of these rows of the picture.
+    fn strip_forward(&self, level: Level, strip: &mut Strip, grids: &[PlaneView], rows: &Range<usize>) {
+        let coarser = self.maps.first().map(|coarser| (filters(&self.network, 0), coarser));
+        strip.forward(level, &self.network, coarser, &grids[self.grids[0].clone()], rows);
     }
 
-    /// From the gradient `g` in the maps of scale `s` (of some rows, the others are zero) to those in its grids, `planes`, and
-    /// in the maps of the next coarser scale, `below`, in as many rows of both; `taps` become the sums of the filters.
-    fn filters_back(
+    /// The backward pass of the filters of scale number `s` from `finest` on. `g` has gradients towards the maps of this scale
+    /// (rows that it does not have are zero). Adds the gradients towards `rows` of the grids to `dgrids` and those towards
+    /// `coarser_rows` of the maps of the next coarser scale to `dcoarser`. Sets `taps` to the gradients by the taps.
+    fn filters_backward(
         &self,
         level: Level,
         s: usize,
-        grids: &[View],
+        grids: &[PlaneView],
         g: &Planes,
-        (rows, below_rows): (Range<usize>, Range<usize>),
-        planes: &mut [Rows],
-        dbelow: &mut Rows,
+        (rows, coarser_rows): (Range<usize>, Range<usize>),
+        dgrids: &mut [PlaneRows],
+        dcoarser: &mut PlaneRows,
         taps: &mut [f32],
     ) {
-        let own = self.own[s].clone();
-        let Some(below) = self.maps.get(s) else {
+        let own = self.grids[s].clone();
+        let Some(coarser) = self.maps.get(s) else {
+            // The coarsest scale has no filters: its maps are its grids.
             for (map, y) in (0..own.len()).flat_map(|map| rows.clone().map(move |y| (map, y))) {
                 if g.rows.contains(&y) {
-                    let to = &mut planes[map].row(y)[..g.w];
+                    let to = &mut dgrids[map].row(y)[..g.w];
                     to.iter_mut().zip(&g.row(y, map)[PAD..]).for_each(|(d, v)| *d += v);
                 }
             }
@@ -293,65 +308,65 @@ impl SynthModel {
         };
         let filters = filters(&self.network, s);
         for (map, n) in own.enumerate() {
-            let d = upsampling::pre_back(level, filters.pre, &grids[n], g, map, rows.clone(), &mut planes[map]);
+            let d = upsampling::pre_backward(level, filters.pre, &grids[n], g, map, rows.clone(), &mut dgrids[map]);
             taps[4 * map..][..4].copy_from_slice(&d);
         }
-        let reached = below_rows.start..below_rows.end.min(below.h);
-        let d = upsampling::up_back(level, filters.up, g, below, reached, dbelow);
+        let coarser_rows = coarser_rows.start..coarser_rows.end.min(coarser.h);
+        let d = upsampling::up_backward(level, filters.up, g, coarser, coarser_rows, dcoarser);
         taps[TAPS - 4..].copy_from_slice(&d);
     }
 
-    /// Adds what [`filters_back`](Self::filters_back) gave for scale `s`.
+    /// Adds the gradients by the taps of scale number `s` to those of all weights.
     fn scatter_taps(&self, s: usize, taps: &[f32], dweights: &mut [f32]) {
         if s + 1 == self.sizes.len() {
             return;
         }
         let scale = s + self.network.finest;
         let mut add = |at: &Range<usize>, d: &[f32]| dweights[at.clone()].iter_mut().zip(d).for_each(|(w, d)| *w += d);
-        (0..self.own[s].len()).for_each(|map| add(&self.network.ranges.pre[scale], &taps[4 * map..][..4]));
+        (0..self.grids[s].len()).for_each(|map| add(&self.network.ranges.pre[scale], &taps[4 * map..][..4]));
         add(&self.network.ranges.up[scale], &taps[TAPS - 4..]);
     }
 }
 
-/// The filters of the step to scale `s`, counted from the finest.
+/// The filters of the step to scale number `s` from `finest` on.
 fn filters(network: &Network, s: usize) -> Filters {
     let scale = s + network.finest;
     Filters { up: network.up[scale], pre: network.pre[scale] }
 }
 
-/// Strips of a coarse scale of so many columns and rows.
+/// The strips of a coarser scale of `w` columns and `h` rows.
 fn coarse_strips((w, h): (usize, usize)) -> Strips {
-    Strips::all(h, ROWS.max(PIXELS.div_ceil(w).next_multiple_of(4)))
+    Strips::all(h, MIN_COARSE_ROWS.max(MIN_COARSE_PIXELS.div_ceil(w).next_multiple_of(4)))
 }
 
-/// The gradients towards the grids of a scale and towards the maps of the next coarser one.
-fn shared<'a>(dgrids: &'a mut [ViewMut], dbelow: Option<&'a mut Planes>) -> Share<'a> {
-    let mut share = Share::default();
-    for (rows, grid) in share.planes.iter_mut().zip(dgrids) {
-        *rows = Rows::new(grid.stride, grid.data);
+/// The gradients towards the grids of a scale and towards the maps of the next coarser scale, as outputs of strips.
+fn gradient_outputs<'a>(dgrids: &'a mut [PlaneViewMut], dcoarser: Option<&'a mut Planes>) -> StripOutputs<'a> {
+    let mut outputs = StripOutputs::default();
+    for (rows, grid) in outputs.planes.iter_mut().zip(dgrids) {
+        *rows = PlaneRows::new(grid.stride, grid.data);
     }
-    if let Some(below) = dbelow {
-        share.below = Rows::new(below.maps * below.stride, below.all());
+    if let Some(planes) = dcoarser {
+        outputs.coarser = PlaneRows::new(planes.count * planes.stride, planes.all_mut());
     }
-    share
+    outputs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::reference::{self, tests::*, Map};
+    use crate::fit::pyramid::reference::{self, tests::*, Plane};
 
     /// Grids with rows at a stride of their width + 3, filled by `f`.
     fn filled(sizes: &[(usize, usize)], mut f: impl FnMut() -> f64) -> Vec<Vec<f32>> {
         sizes.iter().map(|(w, h)| (0..(w + 3) * h).map(|_| f() as f32).collect()).collect()
     }
 
-    fn views<'a>(sizes: &[(usize, usize)], grids: &'a [Vec<f32>]) -> Vec<View<'a>> {
-        grids.iter().zip(sizes).map(|(data, s)| View { data, stride: s.0 + 3 }).collect()
+    fn views<'a>(sizes: &[(usize, usize)], grids: &'a [Vec<f32>]) -> Vec<PlaneView<'a>> {
+        grids.iter().zip(sizes).map(|(data, s)| PlaneView { data, stride: s.0 + 3 }).collect()
     }
 
-    fn views_mut<'a>(sizes: &[(usize, usize)], grids: &'a mut [Vec<f32>]) -> Vec<ViewMut<'a>> {
-        grids.iter_mut().zip(sizes).map(|(data, s)| ViewMut { data, stride: s.0 + 3 }).collect()
+    fn views_mut<'a>(sizes: &[(usize, usize)], grids: &'a mut [Vec<f32>]) -> Vec<PlaneViewMut<'a>> {
+        grids.iter_mut().zip(sizes).map(|(data, s)| PlaneViewMut { data, stride: s.0 + 3 }).collect()
     }
 
     fn close(what: &str, got: f32, want: f64, size: f64) {
@@ -365,22 +380,22 @@ mod tests {
         for round in 0..60 {
             let (spec, mut width, mut height, finest) = case(&mut noise);
             if round % 6 == 5 {
-                (width, height) = (70 + width, 60 + height); // several bands
+                (width, height) = (70 + width, 60 + height); // several strips
             }
             let level = levels[round % levels.len()];
             let weights = random_weights(&spec, &mut noise);
-            let strip = [STRIP, 16, 48, 32][round % 4];
-            let mut model = SynthModel::in_strips(&spec, width, height, finest, strip);
+            let rows = [STRIP_ROWS, 16, 48, 32][round % 4];
+            let mut model = SynthModel::with_strips(&spec, width, height, finest, rows);
             let of_scale = |(size, s): (&(usize, usize), u32)| vec![*size; spec.synthesised_at(s)];
             let sizes: Vec<_> = model.sizes().iter().zip(finest..).flat_map(of_scale).collect();
             let data = filled(&sizes, || noise.next());
             let grids = views(&sizes, &data);
             let weights32: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
             let weights: Vec<f64> = weights32.iter().map(|w| *w as f64).collect();
-            let maps: Vec<Map> = grids
+            let maps: Vec<Plane> = grids
                 .iter()
                 .zip(&sizes)
-                .map(|(g, &(w, h))| Map {
+                .map(|(g, &(w, h))| Plane {
                     w,
                     h,
                     v: (0..h).flat_map(|y| g.row(y, w).iter().map(|v| *v as f64)).collect(),
@@ -396,8 +411,8 @@ mod tests {
                 close("output", *o, *w, 0.1);
             }
             let dout: Vec<f32> = (0..n).map(|_| noise.next() as f32).collect();
-            let dmaps: Vec<Map> =
-                dout.chunks(w * h).map(|c| Map { w, h, v: c.iter().map(|v| *v as f64).collect() }).collect();
+            let dmaps: Vec<Plane> =
+                dout.chunks(w * h).map(|c| Plane { w, h, v: c.iter().map(|v| *v as f64).collect() }).collect();
             let mut dw = vec![0f64; weights.len()];
             let dgrids = reference::backward(&spec, finest as usize, &weights, &maps, &tape, &dmaps, &mut dw);
             // A gradient is added to what is there.

@@ -1,11 +1,12 @@
-//! Gradient descent on codes and networks together: `bits + (P / lambda) MSE`, P pixels.
+//! Gradient descent on codes and networks together. The loss is `bits + (P / lambda) MSE` for `P` pixels: it is `P / lambda`
+//! times `MSE + lambda bpp`, so that its unit is the bit.
 
-use super::latents::{draw_to_whole, grid_sizes, Latents};
+use super::latents::{add_integer_penalty, grid_sizes, Latents};
 use super::padded_grid::PaddedGrid;
 use super::plan::Anneal;
 use super::rate::RateModel;
 use super::synth::SynthModel;
-use super::view::{View, ViewMut};
+use super::view::{PlaneView, PlaneViewMut};
 use super::weight_rate::WeightRate;
 use crate::fit::loss::MS_SSIM_UNIT;
 use crate::fit::rng::Rng;
@@ -24,68 +25,78 @@ use rayon::prelude::*;
 #[cfg(test)]
 use std::ops::Range;
 
-/// Quantisation steps that a latent moves for each unit of its parameter: with it one learning rate suits
-/// latents and networks.
+/// Codes for each unit of a latent, so that one learning rate suits latents and networks: the weights are of order 0.1, the
+/// codes of order 1.
 pub(super) const GAIN: f32 = 16.0;
 
-/// Learning rate of the networks over that of latents.
-const NETWORKS: f32 = 1.3;
+/// The learning rate of the networks over that of the latents. 0.9 and 2 instead make 0.1 % less and 0.4 % more J (effort 5,
+/// four Kodak pictures).
+const NETWORK_RATE: f32 = 1.3;
 
-/// Bound on the norm of the networks' gradient of `MSE + lambda bpp`.
+/// Bound on the norm of the networks' gradient of `MSE + lambda bpp`. It only acts on the first steps and on spikes.
 const CLIP: f64 = 0.1;
 
-/// One picture at one stage.
-pub(super) struct Part {
+/// Adam's epsilon, in bits: latents whose gradient is smaller than this hardly move. As a number of bits it means the same at
+/// every lambda and size of picture. 1 to 4 do equally well, 0.1 and 20 make about 1 % more J.
+const EPS: f32 = 1.5;
+
+/// One picture of the fit at the present stage.
+pub(super) struct FitPicture {
     pub latents: Latents,
-    /// The picture at the stage's scale.
+    /// The picture at the stage's scale, planes of samples in `[0, 1]`.
     pub target: Vec<f32>,
-    /// Index of the canvas of its size.
-    pub canvas: usize,
+    /// Index of the workspace for its size.
+    pub workspace: usize,
 }
 
-/// What a step needs for one picture at a time; nothing in it lasts, and pictures of one size share it.
-pub(super) struct Canvas {
-    /// At full size.
+/// Working memory of a step for one picture at a time. Nothing in it is kept; pictures of one size share it.
+pub(super) struct Workspace {
+    /// Of the picture at full size.
     pub width: usize,
     pub height: usize,
-    /// For each grid present: where the synthesis has it, if it does.
-    pub places: Vec<Option<usize>>,
-    /// The grids present in coding order (a prefix of all).
+    /// For each grid that is present: the index of its map, if it is synthesised.
+    pub map_of_grid: Vec<Option<usize>>,
+    /// The codes of the grids that are present, in coding order.
     pub q: Vec<PaddedGrid>,
+    /// The gradient by them.
     pub dq: Vec<PaddedGrid>,
     pub rate: RateModel,
     pub synth: SynthModel,
-    /// The output and its gradient, where the distortion is not MSE.
+    /// The picture and the gradient by it, if the distortion is MS-SSIM.
     out: Vec<f32>,
     dout: Vec<f32>,
     scratch: Vec<Scratch>,
 }
 
-/// The state of a fit.
+/// The state of a fit: networks, latents, and their optimisers.
 pub struct Trainer {
+    /// The shape of the model.
     pub spec: PyramidSpec,
+    /// All weights, flat.
     pub weights: Vec<f32>,
+    /// The gradient by the weights.
     grad: Vec<f32>,
-    /// The bits' part of `grad`, of the last step that looked at them.
+    /// Its part from the bits, of the last step that computed it.
     bits_grad: Vec<f32>,
     weight_rate: WeightRate,
     soap: Soap,
-    /// One a picture.
-    pub(super) parts: Vec<Part>,
-    pub(super) canvases: Vec<Canvas>,
+    pub(super) pictures: Vec<FitPicture>,
+    pub(super) workspaces: Vec<Workspace>,
+    /// The stage fits pictures at `1/2^finest`.
     finest: u32,
     pub(super) level: Level,
     seed: u64,
+    /// Steps made.
     step: u64,
-    /// The step at which the latents' optimiser started.
-    began: u64,
+    /// The step at which the optimiser of the latents was reset.
+    reset_step: u64,
     /// Pixels of all pictures at full size.
     pixels: f64,
     tune: Tune,
 }
 
 impl Trainer {
-    /// Zero latents, random networks; the stabiliser's bias starts at the mean colour.
+    /// Zero latents and random networks; the bias of the stabiliser starts as the mean colour.
     pub fn new(spec: PyramidSpec, pictures: &[Picture], finest: u32, level: Level, seed: u64, tune: Tune) -> Trainer {
         let weights = initial_weights(&spec, pictures, seed);
         let mut trainer = Trainer {
@@ -94,46 +105,47 @@ impl Trainer {
             bits_grad: vec![0.0; weights.len()],
             weight_rate: WeightRate::new(&spec),
             weights,
-            parts: Vec::new(),
-            canvases: Vec::new(),
+            pictures: Vec::new(),
+            workspaces: Vec::new(),
             finest,
             level,
             seed,
             step: 0,
-            began: 0,
+            reset_step: 0,
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
             tune,
             spec,
         };
-        trainer.lay_out(pictures, pictures.iter().map(|_| Latents::default()));
+        trainer.set_pictures(pictures, pictures.iter().map(|_| Latents::default()));
         trainer
     }
 
-    /// Goes on at a finer scale: latents shrink to `kept` of themselves, those of the grids that appear are
-    /// zero, and their optimiser starts afresh.
+    /// Goes on at a finer scale. Latents are multiplied by `kept`, those of the added grids are zero, and the optimiser of the
+    /// latents is reset.
     pub fn refine(&mut self, pictures: &[Picture], finest: u32, kept: f32) {
         self.finest = finest;
-        self.began = self.step;
-        // What is large goes before its successor comes.
-        self.canvases.clear();
-        let shrunk = |mut part: Part| {
-            part.latents.shrink(kept);
-            part.latents
+        self.reset_step = self.step;
+        // Freed before the larger workspaces are allocated.
+        self.workspaces.clear();
+        let shrunk = |mut p: FitPicture| {
+            p.latents.shrink(kept);
+            p.latents
         };
-        let parts = std::mem::take(&mut self.parts);
-        self.lay_out(pictures, parts.into_iter().map(shrunk));
+        let before = std::mem::take(&mut self.pictures);
+        self.set_pictures(pictures, before.into_iter().map(shrunk));
     }
 
-    /// The synthesis sees the grids that have just appeared as it sees those of the next coarser scale, a lone one as the
-    /// stronger of two. With weights of chance and codes of zero it would at first see nothing in them but the noise of
-    /// training, and learn to ignore them.
+    /// Copies the weights with which the synthesis reads the maps of the next coarser scale to the maps of the grids that were
+    /// just added; a single grid takes those of the stronger of two. With random weights and zero codes the synthesis would at
+    /// first find only the noise of training in these maps, and learn to ignore them.
     pub fn inherit(&mut self) {
         let new = self.spec.maps_of(self.finest, 0);
         let old = self.spec.maps_of(self.finest + 1, 0);
         let inputs = self.spec.maps();
         let tensors = self.spec.tensors();
-        let sees = tensors.iter().filter(|t| t.name == "stab_w" || (t.name == "synth_w" && t.index == 0));
-        let rows: Vec<_> = sees.filter(|t| t.shape.1 == inputs).flat_map(|t| t.range.clone().step_by(inputs)).collect();
+        let readers = tensors.iter().filter(|t| t.name == "stab_w" || (t.name == "synth_w" && t.index == 0));
+        let rows: Vec<_> =
+            readers.filter(|t| t.shape.1 == inputs).flat_map(|t| t.range.clone().step_by(inputs)).collect();
         let sources = if new.len() == old.len() {
             old
         } else {
@@ -146,54 +158,55 @@ impl Trainer {
         }
     }
 
-    fn lay_out(&mut self, pictures: &[Picture], latents: impl Iterator<Item = Latents>) {
+    /// Sets pictures and workspaces for the present stage.
+    fn set_pictures(&mut self, pictures: &[Picture], latents: impl Iterator<Item = Latents>) {
         let (spec, finest) = (&self.spec, self.finest);
         for (picture, mut latents) in pictures.iter().zip(latents) {
             let (width, height) = (picture.width, picture.height);
             latents.refine(spec, width, height, finest);
-            let known = self.canvases.iter().position(|c| (c.width, c.height) == (width, height));
-            let canvas = known.unwrap_or(self.canvases.len());
-            if known.is_none() {
-                self.canvases.push(Canvas::new(spec, width, height, finest));
+            let existing = self.workspaces.iter().position(|w| (w.width, w.height) == (width, height));
+            let workspace = existing.unwrap_or(self.workspaces.len());
+            if existing.is_none() {
+                self.workspaces.push(Workspace::new(spec, width, height, finest));
             }
-            self.parts.push(Part { latents, target: reduced(picture, finest), canvas });
+            self.pictures.push(FitPicture { latents, target: downsampled(picture, finest), workspace });
         }
     }
 
-    /// One step on latents and networks.
+    /// Makes one step of latents and networks.
     pub fn step(&mut self, lambda: f64, anneal: &Anneal) {
         let lambda = anneal.rate_weight * lambda;
         let (level, seed, step) = (self.level, self.seed, self.step);
-        // Noise comes in pairs of opposite sign: momentum cancels most of what it does to gradients (antithetic
-        // variates, Hammersley, Morton 1956).
+        // Each noise is used twice, with opposite signs: momentum cancels most of its effect on the gradients (antithetic
+        // variates; Hammersley, Morton, "A new Monte Carlo technique: antithetic variates", 1956).
         let sigma = if step.is_multiple_of(2) { anneal.sigma } else { -anneal.sigma };
-        let look = (step - self.began).is_multiple_of(anneal.bits_every);
+        let compute_bits = (step - self.reset_step).is_multiple_of(anneal.bits_every);
         self.step += 1;
-        if look {
+        if compute_bits {
             self.bits_grad.fill(0.0);
         }
         self.grad.fill(0.0);
         let weight = self.pixels / (lambda * self.samples());
         let (beta1, beta2) = anneal.betas;
-        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps: EPS, step: (self.step - self.began) as u32 };
-        for (i, part) in self.parts.iter_mut().enumerate() {
-            let (latents, c) = (&mut part.latents, &mut self.canvases[part.canvas]);
+        let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps: EPS, step: (self.step - self.reset_step) as u32 };
+        for (i, p) in self.pictures.iter_mut().enumerate() {
+            let (latents, c) = (&mut p.latents, &mut self.workspaces[p.workspace]);
             latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
             c.dq.iter_mut().for_each(PaddedGrid::clear);
-            if look {
+            if compute_bits {
                 c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.bits_grad));
-                latents.keep_bits(&c.dq);
+                latents.store_rate_gradient(&c.dq);
                 c.dq.iter_mut().for_each(PaddedGrid::clear);
             }
             match self.tune {
                 Tune::MsSsim if c.similarity_scales() > 0 => {
-                    let weight = MS_SSIM_UNIT * weight * part.target.len() as f64;
-                    c.dissimilarity(level, &self.spec, &self.weights, &part.target, &mut self.grad, weight as f32)
+                    let weight = MS_SSIM_UNIT * weight * p.target.len() as f64;
+                    c.ms_ssim_gradient(level, &self.spec, &self.weights, &p.target, &mut self.grad, weight as f32)
                 }
-                _ => c.distortion(level, &self.weights, &part.target, &mut self.grad, weight as f32),
+                _ => c.squared_error_gradient(level, &self.weights, &p.target, &mut self.grad, weight as f32),
             }
-            if anneal.whole > 0.0 {
-                draw_to_whole(level, anneal.whole, &c.q, &mut c.dq);
+            if anneal.integer_penalty > 0.0 {
+                add_integer_penalty(level, anneal.integer_penalty, &c.q, &mut c.dq);
             }
             latents.adam_step(level, &c.dq, GAIN, &adam);
         }
@@ -201,6 +214,7 @@ impl Trainer {
         self.step_networks(lambda, anneal.lr);
     }
 
+    /// Makes one step of the weights by `grad`.
     fn step_networks(&mut self, lambda: f64, lr: f32) {
         self.weight_rate.add_gradient(&self.weights, &mut self.grad);
         let norm = self.grad.iter().map(|g| (*g as f64).powi(2)).sum::<f64>().sqrt();
@@ -209,94 +223,99 @@ impl Trainer {
             let f = (bound / norm) as f32;
             self.grad.iter_mut().for_each(|g| *g *= f);
         }
-        self.soap.step(&mut self.weights, &self.grad, &SoapRate { lr: NETWORKS * lr, eps: EPS, ..Default::default() });
+        self.soap.step(
+            &mut self.weights,
+            &self.grad,
+            &SoapRate { lr: NETWORK_RATE * lr, eps: EPS, ..Default::default() },
+        );
     }
 
+    /// The instructions that the kernels run with.
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Pixels of all pictures.
+    /// Pixels of all pictures at full size.
     pub fn pixels(&self) -> f64 {
         self.pixels
     }
 
     /// Samples of all pictures at the stage's scale.
     pub(super) fn samples(&self) -> f64 {
-        self.parts.iter().map(|p| p.target.len() as f64).sum()
+        self.pictures.iter().map(|p| p.target.len() as f64).sum()
     }
 
-    /// The codes as integers, each picture's grids whole.
+    /// The rounded codes of each picture.
     pub fn codes(&self) -> Vec<Codes> {
-        self.parts.iter().map(|p| p.latents.codes(GAIN)).collect()
+        self.pictures.iter().map(|p| p.latents.codes(GAIN)).collect()
     }
 
     /// Sets the latents of grid `g` of picture `n` to zero.
     pub fn prune(&mut self, n: usize, g: usize) {
-        self.parts[n].latents.grids[g].y.fill(0.0);
+        self.pictures[n].latents.grids[g].y.fill(0.0);
     }
 
     /// Sets the latent of code `i` of grid `g` of picture `n`.
     pub(super) fn set_code(&mut self, n: usize, g: usize, i: usize, code: i16) {
-        self.parts[n].latents.grids[g].y[i] = f32::from(code) / GAIN;
+        self.pictures[n].latents.grids[g].y[i] = f32::from(code) / GAIN;
     }
 
-    /// Slopes of `bits + (P / lambda) MSE` by the rounded codes of grid `g` of picture `n`, the networks being of `weights`.
+    /// The gradient of `bits + (P / lambda) MSE` by the rounded codes of grid `g` of picture `n`, under networks of `weights`.
     pub(super) fn slopes(&mut self, n: usize, g: usize, weights: &[f32], lambda: f64) -> &PaddedGrid {
         let (level, weight) = (self.level, self.pixels / (lambda * self.samples()));
-        let part = &self.parts[n];
-        let c = &mut self.canvases[part.canvas];
-        part.latents.round(level, &mut c.q, GAIN);
+        let p = &self.pictures[n];
+        let c = &mut self.workspaces[p.workspace];
+        p.latents.round(level, &mut c.q, GAIN);
         c.dq.iter_mut().for_each(PaddedGrid::clear);
         c.rate.forward_backward(level, weights, &c.q, &mut c.dq, None);
-        c.distortion(level, weights, &part.target, &mut self.grad, weight as f32);
+        c.squared_error_gradient(level, weights, &p.target, &mut self.grad, weight as f32);
         &c.dq[g]
     }
 
-    /// Mean squared error of the 8-bit pictures of the rounded codes through `weights`.
+    /// Mean squared error of the 8-bit pictures of the rounded codes under networks of `weights`, samples in `[0, 1]`.
     pub fn mse_with(&mut self, weights: &[f32]) -> f64 {
         let (mut sum, level) = (0.0, self.level);
-        each_rounded(level, &self.parts, &mut self.canvases, |part, c| {
-            sum += c.rounded_error(level, weights, &part.target);
+        each_rounded(level, &self.pictures, &mut self.workspaces, |p, c| {
+            sum += c.rounded_error(level, weights, &p.target);
         });
         sum / self.samples()
     }
 
-    /// Bits of the rounded codes through the networks of `weights`, in floats.
+    /// Bits of the rounded codes under networks of `weights` in floats.
     pub fn code_bits_with(&mut self, weights: &[f32]) -> f64 {
         let (mut bits, level) = (0.0, self.level);
-        each_rounded(level, &self.parts, &mut self.canvases, |_, c| bits += c.rate.forward(level, weights, &c.q));
+        each_rounded(level, &self.pictures, &mut self.workspaces, |_, c| bits += c.rate.forward(level, weights, &c.q));
         bits
     }
 
-    /// Hard-rounded codes through the float networks: quality of the 8-bit pictures, bytes of the codes.
-    /// MS-SSIM is 0 unless `similarity`.
+    /// Measures the rounded codes under the present networks in floats: quality of the 8-bit pictures and bytes of the codes.
+    /// MS-SSIM is computed in the last stage if `similarity` asks for it, else it is 0.
     pub fn measure(&mut self, pictures: &[Picture], similarity: bool) -> Measured {
         let (mut bits, mut sum, mut ms_ssim) = (0.0, 0.0, 0.0);
         let (level, weights, mut pictures) = (self.level, &self.weights, pictures.iter());
-        each_rounded(level, &self.parts, &mut self.canvases, |part, c| {
+        each_rounded(level, &self.pictures, &mut self.workspaces, |p, c| {
             bits += c.rate.forward(level, weights, &c.q);
-            sum += c.rounded_error(level, weights, &part.target);
+            sum += c.rounded_error(level, weights, &p.target);
             if let Some(picture) = pictures.next().filter(|_| similarity && self.finest == 0) {
                 ms_ssim += metrics::ms_ssim(picture, &c.picture(level, &self.spec, weights)).unwrap_or(1.0);
             }
         });
-        ms_ssim /= self.parts.len() as f64;
+        ms_ssim /= self.pictures.len() as f64;
         Measured { psnr: -10.0 * (sum / self.samples()).max(1e-10).log10(), ms_ssim, bytes: bits / 8.0 }
     }
 
-    /// All that a later run needs to go on: weights and latents. The optimisers start afresh.
+    /// Appends what a later run needs to go on: weights and latents. Its optimisers start anew.
     pub fn save(&self, out: &mut Vec<u8>) {
         let floats = |v: &[f32], out: &mut Vec<u8>| out.extend(v.iter().flat_map(|f| f.to_le_bytes()));
         floats(&self.weights, out);
-        for g in self.parts.iter().flat_map(|p| &p.latents.grids) {
+        for g in self.pictures.iter().flat_map(|p| &p.latents.grids) {
             floats(&g.y, out);
         }
     }
 
-    /// The inverse of [`Self::save`] at the same stage; false when `bytes` do not fit.
+    /// The inverse of [`Self::save`] at the same stage. Returns false if `bytes` have another length than it expects.
     pub fn restore(&mut self, bytes: &[u8]) -> bool {
-        let grids = self.parts.iter_mut().flat_map(|p| &mut p.latents.grids);
+        let grids = self.pictures.iter_mut().flat_map(|p| &mut p.latents.grids);
         let targets: Vec<&mut Vec<f32>> = std::iter::once(&mut self.weights).chain(grids.map(|g| &mut g.y)).collect();
         if bytes.len() != 4 * targets.iter().map(|t| t.len()).sum::<usize>() {
             return false;
@@ -307,33 +326,30 @@ impl Trainer {
     }
 }
 
-/// Shows `f` each part with its rounded codes in its canvas.
+/// Runs `f` on each picture and its workspace, in which `q` has its rounded codes.
 pub(super) fn each_rounded<'a>(
     level: Level,
-    parts: impl IntoIterator<Item = &'a Part>,
-    canvases: &mut [Canvas],
-    mut f: impl FnMut(&'a Part, &mut Canvas),
+    pictures: impl IntoIterator<Item = &'a FitPicture>,
+    workspaces: &mut [Workspace],
+    mut f: impl FnMut(&'a FitPicture, &mut Workspace),
 ) {
-    for part in parts {
-        let c = &mut canvases[part.canvas];
-        part.latents.round(level, &mut c.q, GAIN);
-        f(part, c);
+    for p in pictures {
+        let c = &mut workspaces[p.workspace];
+        p.latents.round(level, &mut c.q, GAIN);
+        f(p, c);
     }
 }
 
-/// Adam's epsilon, in bits: latents that hardly matter move little. In these units it means the same at every lambda and
-/// size of picture; 1 to 4 serve alike, 0.1 and 20 cost about 1 % of J.
-const EPS: f32 = 1.5;
-
-impl Canvas {
-    fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Canvas {
+impl Workspace {
+    fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Workspace {
         let present: Vec<_> = spec.coding_order().into_iter().filter(|g| g.scale >= finest).collect();
-        let after = |n: usize| present[n + 1..].iter().filter(|g| !g.hyper).count();
+        // The last coded grid has the first map.
+        let map = |n: usize| present[n + 1..].iter().filter(|g| !g.hyper).count();
         let buffers = || grid_sizes(spec, width, height, finest).iter().map(|(w, h)| PaddedGrid::new(*w, *h)).collect();
-        Canvas {
+        Workspace {
             width,
             height,
-            places: (0..present.len()).map(|n| (!present[n].hyper).then(|| after(n))).collect(),
+            map_of_grid: (0..present.len()).map(|n| (!present[n].hyper).then(|| map(n))).collect(),
             q: buffers(),
             dq: buffers(),
             rate: RateModel::new(spec, width, height, finest),
@@ -344,21 +360,22 @@ impl Canvas {
         }
     }
 
-    /// Adds the gradients of `weight *` the sum of squared errors.
-    pub(super) fn distortion(&mut self, level: Level, weights: &[f32], target: &[f32], grad: &mut [f32], weight: f32) {
-        let views = synthesised(&self.places, &self.q);
-        let mut gradients = synthesised_mut(&self.places, &mut self.dq);
+    /// Adds the gradients of `weight` times the sum of squared errors: by the codes to `dq`, by the weights to `grad`.
+    fn squared_error_gradient(&mut self, level: Level, weights: &[f32], target: &[f32], grad: &mut [f32], weight: f32) {
+        let views = synthesised(&self.map_of_grid, &self.q);
+        let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
         self.synth.forward_backward(level, weights, &views, target, &mut gradients, grad, weight);
     }
 
-    /// Scales of MS-SSIM that the stage's picture has room for.
+    /// Number of scales of MS-SSIM for which the stage's picture is large enough.
     fn similarity_scales(&self) -> usize {
         let (w, h) = self.synth.sizes()[0];
         (1..=MS_SSIM_WEIGHTS.len()).rev().find(|&n| w.min(h) >= ms_ssim_min_side(n)).unwrap_or(0)
     }
 
-    /// Adds the gradients of `weight * (1 - MS-SSIM)`, the mean of the channels.
-    fn dissimilarity(
+    /// Adds the gradients of `weight * (1 - MS-SSIM)`, the mean over the channels: by the codes to `dq`, by the weights to
+    /// `grad`.
+    fn ms_ssim_gradient(
         &mut self,
         level: Level,
         spec: &PyramidSpec,
@@ -369,7 +386,7 @@ impl Canvas {
     ) {
         let scales = &MS_SSIM_WEIGHTS[..self.similarity_scales()];
         let (w, h) = self.synth.sizes()[0];
-        let views = synthesised(&self.places, &self.q);
+        let views = synthesised(&self.map_of_grid, &self.q);
         self.out.resize(target.len(), 0.0);
         self.dout.resize(target.len(), 0.0);
         self.synth.forward(level, weights, &views, &mut self.out);
@@ -379,52 +396,53 @@ impl Canvas {
         planes.zip(&mut self.scratch).for_each(|(((a, b), db), scratch)| {
             ms_ssim(level, h, w, scales, a, b, scale, db, scratch);
         });
-        let mut gradients = synthesised_mut(&self.places, &mut self.dq);
+        let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
         self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
 
     /// Sum of squared errors of the picture rounded to 8 bits.
     fn rounded_error(&mut self, level: Level, weights: &[f32], target: &[f32]) -> f64 {
-        self.synth.rounded_error(level, weights, &synthesised(&self.places, &self.q), target)
+        self.synth.rounded_error(level, weights, &synthesised(&self.map_of_grid, &self.q), target)
     }
 
-    /// The 8-bit picture; the stage is the last.
+    /// The 8-bit picture of the codes `q`, in the last stage.
     fn picture(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
         let (n, channels) = (self.width * self.height, spec.channels);
         self.out.resize(n * channels, 0.0);
-        self.synth.forward(level, weights, &synthesised(&self.places, &self.q), &mut self.out);
+        self.synth.forward(level, weights, &synthesised(&self.map_of_grid, &self.q), &mut self.out);
         let sample = |i: usize| (self.out[i % channels * n + i / channels] * 255.0).round() as u8;
         let samples = (0..n * channels).map(sample).collect();
         Picture { width: self.width, height: self.height, channels, samples }
     }
 }
 
-/// Synthesised grids at most: two a scale.
-const MOST: usize = 2 * 9;
+/// Most synthesised grids: two at each of 9 scales.
+const MAX_MAPS: usize = 2 * 9;
 
-/// The grids of `q` that the synthesis sees, at their places.
-pub(super) fn synthesised<'a>(places: &[Option<usize>], q: &'a [PaddedGrid]) -> [View<'a>; MOST] {
-    let mut views = [View { data: &[], stride: 0 }; MOST];
-    for (place, q) in places.iter().zip(q) {
-        if let Some(place) = place {
-            views[*place] = q.view();
+/// The grids of `q` that are synthesised, in the order of their maps.
+pub(super) fn synthesised<'a>(map_of_grid: &[Option<usize>], q: &'a [PaddedGrid]) -> [PlaneView<'a>; MAX_MAPS] {
+    let mut views = [PlaneView { data: &[], stride: 0 }; MAX_MAPS];
+    for (map, q) in map_of_grid.iter().zip(q) {
+        if let Some(map) = map {
+            views[*map] = q.view();
         }
     }
     views
 }
 
-fn synthesised_mut<'a>(places: &[Option<usize>], q: &'a mut [PaddedGrid]) -> [ViewMut<'a>; MOST] {
-    let mut views = std::array::from_fn(|_| ViewMut { data: &mut [], stride: 0 });
-    for (place, q) in places.iter().zip(q) {
-        if let Some(place) = place {
-            views[*place] = q.view_mut();
+/// As [`synthesised`].
+fn synthesised_mut<'a>(map_of_grid: &[Option<usize>], q: &'a mut [PaddedGrid]) -> [PlaneViewMut<'a>; MAX_MAPS] {
+    let mut views = std::array::from_fn(|_| PlaneViewMut { data: &mut [], stride: 0 });
+    for (map, q) in map_of_grid.iter().zip(q) {
+        if let Some(map) = map {
+            views[*map] = q.view_mut();
         }
     }
     views
 }
 
-/// Planes in `[0, 1]` of the picture at `1/2^shift`: means of the pixels that a coarser pixel covers.
-fn reduced(picture: &Picture, shift: u32) -> Vec<f32> {
+/// Planes of the picture at `1/2^shift`, samples in `[0, 1]`: means of the pixels that a coarser pixel covers.
+fn downsampled(picture: &Picture, shift: u32) -> Vec<f32> {
     let (w, h, n) = (picture.width, picture.height, picture.channels);
     let side = 1usize << shift;
     let (cw, ch) = (w.div_ceil(side), h.div_ceil(side));
@@ -447,12 +465,13 @@ fn reduced(picture: &Picture, shift: u32) -> Vec<f32> {
     out
 }
 
+/// The optimiser of the networks.
 fn soap_for(spec: &PyramidSpec) -> Soap {
     Soap::new(spec.tensors().iter().map(|t| Shape { start: t.range.start, rows: t.shape.0, cols: t.shape.1 }))
 }
 
-/// Networks before the first step: the context network passes its input on, the upsampling is bicubic, the
-/// trunk is random and small, 3x3 layers are identities.
+/// The networks before the first step. The hidden layers of the context network, which are residual, start as the identity,
+/// and so do the 3x3 layers; the upsampling starts as bicubic interpolation; everything else is small and random.
 fn initial_weights(spec: &PyramidSpec, pictures: &[Picture], seed: u64) -> Vec<f32> {
     let mut random = Rng::stream(seed, 0, 0);
     let mut weights = vec![0f32; spec.weights_count()];
@@ -477,9 +496,10 @@ fn initial_weights(spec: &PyramidSpec, pictures: &[Picture], seed: u64) -> Vec<f
 
 /// Bicubic interpolation (a = -0.75) at half-pixel phases.
 const UP: [f32; 4] = [-0.035_156_25, -0.105_468_75, 0.261_718_75, 0.878_906_25];
-/// No filter: with its skip connection, a gain of 2.
+/// The identity. A grid is added to its filtered self, so that maps start as twice their grids.
 const PRE: [f32; 4] = [0.0, 0.0, 0.0, 1.0];
 
+/// The mean sample of each channel, in `[0, 1]`.
 fn mean_colour(pictures: &[Picture], out: &mut [f32]) {
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
     for (c, o) in out.iter_mut().enumerate() {
@@ -488,7 +508,7 @@ fn mean_colour(pictures: &[Picture], out: &mut [f32]) {
     }
 }
 
-/// `U(-a, a)`, `a = 1 / (outputs^2 sqrt(inputs))`.
+/// Uniform numbers in `(-a, a)` with `a = 1 / (outputs^2 sqrt(inputs))`, as Cool-chic starts its synthesis.
 fn uniform(random: &mut Rng, w: &mut [f32], (outputs, inputs): (usize, usize)) {
     let a = 1.0 / ((outputs * outputs) as f32 * (inputs as f32).sqrt());
     w.iter_mut().for_each(|w| *w = a * (2.0 * random.unit() - 1.0));
@@ -499,9 +519,9 @@ mod tests {
     use super::*;
     use crate::fit::pyramid::plan::Plan;
 
-    /// The second grid of a scale takes after the second, a lone grid after the stronger of two; nothing else changes.
+    /// Of two new maps each inherits from the one of its number, a single one from the stronger of two; nothing else changes.
     #[test]
-    fn new_grids_inherit_their_place() {
+    fn new_maps_inherit_their_weights() {
         let pictures = [Picture { width: 64, height: 64, channels: 3, samples: vec![90; 3 * 64 * 64] }];
         let plan = Plan::new(5, 3, 64 * 64, 64, 0.0);
         let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 3, Level::best(), 1, Tune::Psnr);
@@ -520,7 +540,7 @@ mod tests {
                 let source = pairs.iter().find(|p| p.0 == map).map_or(map, |p| p.1);
                 assert_eq!(column(&trainer.weights, map), column(&before, source), "map {map} at 1/2^{finest}");
             }
-            // Bar the columns, all is as it was.
+            // Nothing outside these columns has changed.
             let changed = before.iter().zip(&trainer.weights).filter(|(a, b)| a != b).count();
             assert_eq!(changed, pairs.len() * column(&before, 0).len());
             // The second map of scale 2 is the stronger one when scale 1 comes.
@@ -532,8 +552,8 @@ mod tests {
         inherited(0, &[(0, 1)]);
     }
 
-    /// Memory grows in the first steps of a stage alone; what a matrix product of the networks' optimiser packs, it gives
-    /// back.
+    /// Only the first steps of a stage allocate memory that they keep; the matrix products of the networks' optimiser allocate
+    /// a little and free it.
     #[test]
     fn steps_take_no_memory() {
         const PACKED: u64 = 64 << 10;
@@ -541,7 +561,7 @@ mod tests {
         let sample = |i: usize| (i % 251 * (i / 3 % width) / 200) as u8;
         let samples = (0..3 * width * height).map(sample).collect();
         let pictures = [Picture { width, height, channels: 3, samples }];
-        // One thread, this one: the counter counts a thread's.
+        // The counter counts the allocations of one thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
         pool.install(|| {
             for tune in [Tune::Psnr, Tune::MsSsim] {
@@ -553,7 +573,7 @@ mod tests {
                     allocation_counter::measure(|| steps.for_each(run))
                 };
                 assert!(count(0..4).bytes_current > 0, "the counter counts");
-                // Looks at the bits and new bases of the networks' optimiser are among them.
+                // Among these are steps that compute the bits, and steps that refresh the bases of the networks' optimiser.
                 let later = count(4..40);
                 assert_eq!(later.bytes_current, 0, "{tune:?}");
                 assert!(later.bytes_max < PACKED, "{tune:?}: {} bytes", later.bytes_max);

@@ -404,7 +404,7 @@ mod tests {
     use super::*;
     use crate::fit::pyramid::reference::tests::{case, random_weights, Noise};
     use crate::fit::pyramid::synth::SynthModel;
-    use crate::fit::pyramid::view::View;
+    use crate::fit::pyramid::view::PlaneView;
     use proptest::prelude::*;
 
     /// Codes over `rects` only.
@@ -473,9 +473,9 @@ mod tests {
             let seen = order.iter().zip(&codes).rev().filter(|(g, _)| g.scale >= scale && !g.hyper);
             let data: Vec<(u32, Vec<f32>)> =
                 seen.map(|(g, c)| (g.scale, c.codes.iter().map(|c| *c as f32).collect())).collect();
-            let grids: Vec<View> = data
+            let grids: Vec<PlaneView> = data
                 .iter()
-                .map(|(s, data)| View { data, stride: model.sizes()[(s - scale) as usize].0 })
+                .map(|(s, data)| PlaneView { data, stride: model.sizes()[(s - scale) as usize].0 })
                 .collect();
             let mut planes = vec![0f32; w * h * spec.channels];
             model.forward(Level::best(), &weights, &grids, &mut planes);
