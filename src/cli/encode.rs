@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// A warning is printed if the time limit allowed less than `1 / STEPS_WARNING` of the planned steps: a longer fit would
 /// then make a clearly smaller file.
-const STEPS_WARNING: u64 = 4;
+const STEPS_WARNING: u64 = 2;
 
 /// Flags that set the target; at most one of them may be given.
 const TARGETS: [&str; 6] = ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size"];

@@ -151,6 +151,7 @@ pub fn fit<'a>(
         planned,
         overhead,
         last_measured: None,
+        best: None,
         saved: Instant::now(),
     };
     run.run(resume)
@@ -174,6 +175,8 @@ struct Run<'a, 'o> {
     /// Bytes of the file besides codes and weights.
     overhead: f64,
     last_measured: Option<Measured>,
+    /// The best file so far with its rank.
+    best: Option<((bool, f64), Candidate)>,
     saved: Instant,
 }
 
@@ -210,7 +213,7 @@ impl Run<'_, '_> {
 
     /// Runs stage `i` from `step` on.
     fn run_stage(&mut self, i: usize, mut step: u32) -> Result<()> {
-        let Stage { steps, least, settles, .. } = self.stages[i];
+        let Stage { steps, least, settles, candidates, .. } = self.stages[i];
         let looks = if self.options.target.moves() { MEASUREMENTS } else { MEASUREMENTS_WITHOUT_TARGET };
         let between = steps.div_ceil(looks).max(MIN_MEASURE_INTERVAL);
         let (started, before) = (Instant::now(), step);
@@ -223,6 +226,8 @@ impl Run<'_, '_> {
                 None => by_steps,
             }
         };
+        let due = |progress: f64| (progress * f64::from(candidates)) as u32;
+        let mut made = due(progress(self, step));
         loop {
             let now = progress(self, step);
             if now >= 1.0 {
@@ -231,9 +236,16 @@ impl Run<'_, '_> {
             self.pause(i, step)?;
             self.step(Some(i), now);
             step += 1;
-            if step.is_multiple_of(between) || step == steps {
-                let measured = self.look();
-                let now = progress(self, step);
+            let now = progress(self, step);
+            let measured = if due(now) > made && now < 1.0 {
+                made = due(now);
+                Some(self.candidate()?)
+            } else if candidates == 0 && (step.is_multiple_of(between) || step == steps) {
+                Some(self.look())
+            } else {
+                None
+            };
+            if let Some(measured) = measured {
                 if settles
                     && (LAMBDA_CONTROL.contains(&now) || now < LAMBDA_CONTROL.start && self.control.exceeds(&measured))
                 {
@@ -289,42 +301,52 @@ impl Run<'_, '_> {
     }
 
     /// Quantises weights and codes. The fit may end or continue afterwards.
-    fn finish(&mut self) -> Result<Fitted> {
+    fn finish(&mut self) -> Fitted {
         let time = TimeLeft { deadline: self.monitor.deadline, stop: self.monitor.stop };
-        let fitted = self.fit.finish(self.control.lambda(), &time);
-        self.pause(self.stages.len() - 1, u32::MAX)?;
-        Ok(fitted)
+        self.fit.finish(self.control.lambda(), &time)
     }
 
-    /// Finishes a fit at a fixed lambda: there is only one candidate.
+    /// Makes a file of the fit as it is now, and keeps it if it is the best so far.
+    fn candidate(&mut self) -> Result<Measured> {
+        let fitted = self.finish();
+        let candidate = Candidate::new(&fitted, self.pictures, self.metadata, self.control.lambda())?;
+        let measured = candidate.measured();
+        self.last_measured = Some(measured);
+        let rank = self.control.rank(&measured);
+        if self.best.as_ref().is_none_or(|b| rank > b.0) {
+            self.best = Some((rank, candidate));
+        }
+        Ok(measured)
+    }
+
+    /// Finishes a fit at a fixed lambda.
     fn file_at_fixed_lambda(mut self) -> Result<Outcome> {
-        let (fitted, lambda) = (self.finish()?, self.control.lambda());
+        let (fitted, lambda) = (self.finish(), self.control.lambda());
+        self.pause(self.stages.len() - 1, u32::MAX)?;
         // Frees the memory of the fit before the file is written and decoded.
         drop(self.fit);
-        let candidate = Candidate::new(&fitted, self.pictures, self.metadata, lambda)?;
-        Ok(candidate.outcome(self.done, self.planned))
+        let last = Candidate::new(&fitted, self.pictures, self.metadata, lambda)?;
+        let rank = self.control.rank(&last.measured());
+        let best = match self.best {
+            Some((earlier, candidate)) if earlier > rank => candidate,
+            _ => last,
+        };
+        Ok(best.outcome(self.done, self.planned))
     }
 
     /// Finishes a fit with a target: changes lambda and makes touch-ups until the file is close enough or time is up.
     fn file_for_target(mut self) -> Result<Outcome> {
         let last = self.stages.len() - 1;
         let steps = (f64::from(self.stages[last].steps) * TOUCH_UP_FRACTION) as u32 + TOUCH_UP_CONSTANT;
-        let mut best: Option<((bool, f64), Candidate)> = None;
         let mut response = RESPONSE;
         let mut before: Option<(f64, f64)> = None;
         for round in 0.. {
             let (began, lambda) = (Instant::now(), self.control.lambda());
-            let fitted = self.finish()?;
-            let candidate = Candidate::new(&fitted, self.pictures, self.metadata, lambda)?;
-            let measured = candidate.measured();
-            self.last_measured = Some(measured);
+            let measured = self.candidate()?;
+            self.pause(last, u32::MAX)?;
             self.report();
             let gap = self.control.gap(&measured).unwrap_or(0.0);
-            let rank = self.control.rank(&measured);
-            if best.as_ref().is_none_or(|b| rank > b.0) {
-                best = Some((rank, candidate));
-            }
-            let rounds = match &best {
+            let rounds = match &self.best {
                 Some(((true, _), _)) => TOUCH_UPS,
                 _ => TOUCH_UPS_WHILE_MISSED,
             };
@@ -346,7 +368,7 @@ impl Run<'_, '_> {
                 self.report();
             }
         }
-        match best {
+        match self.best {
             Some(((true, _), best)) => Ok(best.outcome(self.done, self.planned)),
             Some((_, best)) => Err(best.missed(self.options.target, self.pictures)),
             None => unreachable!("each round has a candidate"),

@@ -37,6 +37,9 @@ pub struct Stage {
     pub least: u32,
     /// Time of a step relative to those of the other stages.
     pub cost: f64,
+    /// Files that are made and measured in the course of the stage; the best of all counts at the end. For families whose
+    /// quality changes from step to step; 0 for those that [`Fit::finish`] disturbs.
+    pub candidates: u32,
     /// Whether lambda may be adapted to the target in this stage. The measurements of [`Fit::look`] must then predict the
     /// final file.
     pub settles: bool,

@@ -59,6 +59,11 @@ const WEIGHT_BYTES: f64 = 0.3;
 /// How far the bands may take the first lambda from that of an ideal code: what few channels cannot reach, no lambda can.
 const PLAN_MOVE: f64 = 4.0;
 
+/// Files that are tried in the second stage: weights close to a rounding boundary jump back and forth, and the quality with
+/// them, by up to 1 dB. Fewer for more pixels than `LARGE`, where each takes long.
+const CANDIDATES: u32 = 8;
+const LARGE: f64 = (1 << 22) as f64;
+
 /// The part of the second stage after which the weights' steps are chosen once more.
 const CHOOSE_AGAIN: f64 = 0.5;
 
@@ -200,7 +205,18 @@ impl GdnFit<'_> {
 impl Fit for GdnFit<'_> {
     fn stages(&self) -> Vec<Stage> {
         let (steps, costs) = (steps(self.options.effort), step_seconds(self.pixels as usize));
-        let stage = |i: usize| Stage { steps: steps[i], least: LEAST_STEPS[i], cost: costs[i], settles: i == 1 };
+        let candidates = match (self.pixels > LARGE, self.options.target.moves()) {
+            (false, _) => CANDIDATES,
+            (true, true) => CANDIDATES / 2,
+            (true, false) => CANDIDATES / 4,
+        };
+        let stage = |i: usize| Stage {
+            steps: steps[i],
+            least: LEAST_STEPS[i],
+            cost: costs[i],
+            candidates: if i == 1 { candidates } else { 0 },
+            settles: i == 1,
+        };
         vec![stage(0), stage(1)]
     }
 

@@ -127,6 +127,7 @@ impl Fit for PyramidFit<'_> {
             steps: s.steps,
             least: self.plan.least(i),
             cost: s.cost() * if i == 0 { STARTS as f64 } else { 1.0 },
+            candidates: 0,
             settles: i == last,
         };
         self.plan.stages.iter().enumerate().map(stage).collect()
