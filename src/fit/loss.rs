@@ -86,7 +86,7 @@ pub fn distortion(
         (0..h).for_each(|y| work.samples.extend_from_slice(&planes[row(c, y)]));
     }
     if shape.channels == 3 {
-        crate::models::gdn::to_rgb(&mut work.samples);
+        crate::models::transform::to_rgb(&mut work.samples);
     }
     work.gradient.clear();
     work.gradient.resize(shape.channels * n, 0.0);
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn colour_comes_back() {
         let mut planes = from_rgb(0.3, 0.9, 0.4);
-        crate::models::gdn::to_rgb(&mut planes);
+        crate::models::transform::to_rgb(&mut planes);
         assert!(planes.iter().zip([0.3, 0.9, 0.4]).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }

@@ -17,6 +17,7 @@ pub mod pyramid;
 pub mod rng;
 pub mod soap;
 pub mod target;
+pub mod transform;
 mod water_filling;
 
 use crate::error::Result;

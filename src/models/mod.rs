@@ -16,6 +16,7 @@ use std::ops::Range;
 pub(crate) mod echo;
 pub mod gdn;
 pub mod pyramid;
+pub mod transform;
 
 /// The layout of one grid of codes: `channels` planes of `ceil(height / 2^shift) x ceil(width / 2^shift)` codes for a
 /// picture of `height x width` pixels.

@@ -1,10 +1,143 @@
-//! What codes cost the adaptive coder, and which way is cheaper: the second stage's rate.
-//!
-//! The coder's probabilities depend on a code's neighbours; here its counters become a table: for each channel
-//! and level of the neighbourhood, the share of zeros and the mean size of the rest, taken from the present codes.
+//! What the codes of family `gdn` cost. In the first stage each channel has a learned density
+//! ([`bottleneck`]). In the second the rate is what the adaptive coder charges, and which way is cheaper: the coder's
+//! probabilities depend on a code's neighbours; here its counters become a table: for each channel and level of the
+//! neighbourhood, the share of zeros and the mean size of the rest, taken from the present codes.
 
 use crate::entropy::adaptive::level;
+use crate::entropy::bottleneck;
+use crate::fit::rng::Rng;
+use crate::fit::transform::patch::Patch;
+use crate::fit::transform::rate::{Moving, Noisy, Rate};
+use crate::models::gdn::GdnModel;
+use crate::models::transform::{Stored, TransformSpec};
+use crate::models::{Codes, Encode, Grid};
+use kernels::Level;
 use rayon::prelude::*;
+
+/// The rate of a model of `n` channels.
+#[derive(Debug)]
+pub struct GdnRate {
+    n: usize,
+    /// What the density makes of its parameters.
+    prepared: Vec<f32>,
+}
+
+/// Codes of one channel, and their gradient.
+#[derive(Debug, Default)]
+pub struct Work {
+    row: Vec<f32>,
+    d_row: Vec<f32>,
+}
+
+impl GdnRate {
+    pub fn new(n: usize) -> Self {
+        GdnRate { n, prepared: vec![0.0; n * bottleneck::PARAMETERS] }
+    }
+}
+
+/// What codes spread over about, at first.
+const SPREAD: f32 = 10.0;
+
+impl Rate for GdnRate {
+    type Field = Rates;
+    type Work = Work;
+
+    const SPEED: f32 = 5.0;
+    /// Of the density's bits: measured on the nebula.
+    const CODED: f64 = 0.6;
+    const ALIGN: usize = 1;
+    const SORTS: bool = true;
+
+    fn parameters(&self, rng: &mut Rng) -> Vec<f32> {
+        let mut parameters = vec![0.0; self.n * bottleneck::PARAMETERS];
+        bottleneck::start(self.n, SPREAD, || rng.unit(), &mut parameters);
+        parameters
+    }
+
+    fn prepare(&mut self, parameters: &[f32], second: bool) {
+        if !second {
+            bottleneck::prepare(parameters, &mut self.prepared);
+        }
+    }
+
+    fn unprepare(&self, parameters: &[f32], d: &mut [f32]) {
+        bottleneck::unprepare(parameters, d);
+    }
+
+    fn noisy(&self, work: &mut Work, x: &Noisy, d: &mut [f32], d_parameters: &mut [f32], _: &mut Rng) -> f64 {
+        let (inner, codes) = (x.patch.inner(0), x.patch.codes_shape(self.n));
+        let Work { row, d_row } = work;
+        let mut bits = 0.0;
+        for c in 0..self.n {
+            let rows = (inner.y0..inner.y1).map(|y| (c * codes.height + y) * codes.width);
+            row.clear();
+            rows.clone().for_each(|at| row.extend_from_slice(&x.noisy[at + inner.x0..at + inner.x1]));
+            d_row.clear();
+            d_row.resize(row.len(), 0.0);
+            let p = c * bottleneck::PARAMETERS..(c + 1) * bottleneck::PARAMETERS;
+            bits += bottleneck::bits(Level::best(), &self.prepared[p.clone()], row, d_row, &mut d_parameters[p]);
+            for (at, d_row) in rows.zip(d_row.chunks_exact(inner.width())) {
+                d[at + inner.x0..at + inner.x1].iter_mut().zip(d_row).for_each(|(d, r)| *d += x.gain * r);
+            }
+        }
+        d_parameters.iter_mut().for_each(|d| *d *= x.gain);
+        bits
+    }
+
+    fn field(&self, x: &Moving) -> Rates {
+        let mut rates = Rates::default();
+        self.refresh(&mut rates, x);
+        rates
+    }
+
+    fn refresh(&self, field: &mut Rates, x: &Moving) {
+        field.update(x.codes, x.shape.channels, x.shape.height, x.shape.width);
+    }
+
+    fn moving(&self, _: &mut Work, field: &Rates, x: &Moving, patch: &Patch, d: &mut Vec<f32>, _: &mut [f32]) -> f64 {
+        d.clear();
+        let core = patch.core;
+        for (c, y) in (0..self.n).flat_map(|c| (core.y0..core.y1).map(move |y| (c, y))) {
+            let from = (c * x.shape.height + y) * x.shape.width;
+            d.extend((from + core.x0..from + core.x1).map(|k| {
+                let rest = x.values[k] - f32::from(field.guess[k]);
+                let slope = if rest.abs() < 1.0 { field.first[k] } else { field.further[k] };
+                if rest < 0.0 {
+                    -slope
+                } else {
+                    slope
+                }
+            }));
+        }
+        0.0
+    }
+
+    fn advance(&self, _: &mut Rates, _: usize, _: &Patch, _: &[f32], _: f64, _: f32, _: i32) {}
+
+    fn bits(&self, field: &Rates) -> f64 {
+        field.bits
+    }
+
+    fn add_weights_rate(&self, _: &[f32], _: &mut [f32], _: f32) {}
+
+    fn weights_bits(&self, _: &[f32]) -> f64 {
+        0.0
+    }
+
+    fn model(&self, spec: TransformSpec, stored: Stored, _: &[f32]) -> Box<dyn Encode> {
+        Box::new(GdnModel::new(spec, stored))
+    }
+
+    fn codes(&self, _: &Rates, grid: Grid) -> Codes {
+        vec![grid]
+    }
+
+    fn save(&self, _: &Rates, _: &mut Vec<u8>) {}
+
+    fn restore(&self, _: &mut Rates, _: &mut &[u8]) -> bool {
+        true
+    }
+}
 
 const NEAR: usize = 12;
 const LOUD: usize = 10;
@@ -15,21 +148,21 @@ const LOUDEST: i32 = 31;
 /// and each further step; and the expected value.
 #[derive(Debug, Default)]
 pub struct Rates {
-    pub first: Vec<f32>,
-    pub further: Vec<f32>,
-    pub guess: Vec<i16>,
+    first: Vec<f32>,
+    further: Vec<f32>,
+    guess: Vec<i16>,
     activity: Vec<i32>,
     /// The loudness of each code's surroundings, sums over channels, bits of each channel.
     loud: Vec<u8>,
     sums: Vec<i32>,
     channels: Vec<f64>,
     /// Bits of all codes.
-    pub bits: f64,
+    bits: f64,
 }
 
 impl Rates {
     /// Reads the codes `[n][h][w]` of a picture anew.
-    pub fn update(&mut self, codes: &[i16], n: usize, h: usize, w: usize) {
+    fn update(&mut self, codes: &[i16], n: usize, h: usize, w: usize) {
         let plane = h * w;
         self.first.resize(n * plane, 0.0);
         self.further.resize(n * plane, 0.0);

@@ -1,28 +1,26 @@
-//! The first stage: analysis, synthesis and density are learned together on random patches of the pictures.
+//! The first stage: analysis, synthesis and what the rate learns are trained together on random patches of the pictures.
 
-use super::net::{Net, Patch, ANALYSIS, SYNTHESIS};
+use super::net::{Net, ANALYSIS, SYNTHESIS};
+use super::patch::{grid_of, Patch};
+use super::rate::{Noisy, Rate};
 use super::workers::{reduce, Sample, Worker, Workers, BATCH};
-use crate::entropy::bottleneck;
 use crate::fit::loss::Distortion;
 use crate::fit::optim::{cosine, Adam};
 use crate::fit::rng::Rng;
 use crate::fit::Tune;
 use crate::image::Picture;
-use crate::models::gdn::SHIFT;
+use crate::models::transform::SHIFT;
 use crate::tensor::Shape;
-use kernels::Level;
 
-/// What the file's coder, which knows a code's neighbours, takes of the density's bits: measured on the nebula.
-pub const CODED: f64 = 0.6;
 /// Side of a training patch in codes.
 const SIDE: usize = 16;
 
 /// Forward and backward of one sample.
-fn forward_backward(
-    worker: &mut Worker,
+fn forward_backward<R: Rate>(
+    worker: &mut Worker<R::Work>,
     sample: &mut Sample,
     net: &Net,
-    prepared: &[f32],
+    rate: &R,
     pictures: &[Picture],
     patch: &Patch,
     tune: Tune,
@@ -31,7 +29,7 @@ fn forward_backward(
 ) {
     sample.gradient.fill(0.0);
     worker.tape.clear();
-    let codes = patch.codes_shape(net.spec.n);
+    let codes = patch.codes_shape(net.spec.n());
     let shape = Shape::new(net.spec.channels, codes.height << SHIFT, codes.width << SHIFT);
     let input = worker.tape.leaf(shape);
     patch.fill_input(pictures, worker.tape.value_mut(input));
@@ -39,79 +37,60 @@ fn forward_backward(
     let noisy = worker.tape.shifted(y, |y| y.iter_mut().for_each(|y| *y += rng.unit() - 0.5));
     let out = worker.run(net, SYNTHESIS, noisy);
     // loss = cost / (lambda CODED) + bits / pixels
-    worker.measure(sample, pictures, patch, tune, out, 1.0 / (CODED * lambda));
-    let inner = patch.inner(0);
-    let Worker { tape, row, d_row, .. } = worker;
+    worker.measure(sample, pictures, patch, tune, out, 1.0 / (R::CODED * lambda));
+    let Worker { tape, rate: work, .. } = worker;
+    sample.codes.clear();
+    sample.codes.extend_from_slice(tape.value(y));
     let (values, d, _) = tape.value_and_gradient(noisy);
-    let gain = (1.0 / sample.pixels) as f32;
-    sample.bits = 0.0;
-    let level = Level::best();
-    let (before, d_prepared) = sample.gradient.split_at_mut(net.ends[1]);
-    for c in 0..net.spec.n {
-        let rows = (inner.y0..inner.y1).map(|y| (c * codes.height + y) * codes.width);
-        row.clear();
-        rows.clone().for_each(|at| row.extend_from_slice(&values[at + inner.x0..at + inner.x1]));
-        d_row.clear();
-        d_row.resize(row.len(), 0.0);
-        let p = c * bottleneck::PARAMETERS..(c + 1) * bottleneck::PARAMETERS;
-        sample.bits += bottleneck::bits(level, &prepared[p.clone()], row, d_row, &mut d_prepared[p]);
-        for (at, d_row) in rows.zip(d_row.chunks_exact(inner.width())) {
-            d[at + inner.x0..at + inner.x1].iter_mut().zip(d_row).for_each(|(d, r)| *d += gain * r);
-        }
-    }
-    d_prepared.iter_mut().for_each(|d| *d *= gain);
-    tape.backward(&net.layers, Some(input), before);
+    let x = Noisy { clean: &sample.codes, noisy: values, patch, gain: (1.0 / sample.pixels) as f32 };
+    let own = &mut sample.gradient[net.ends[0]..net.ends[1]];
+    sample.bits = rate.noisy(work, &x, d, own, rng);
+    tape.backward(&net.layers, Some(input), &mut sample.gradient);
 }
 
 /// The state of the stage.
-pub struct Trainer {
-    pub workers: Workers,
-    prepared: Vec<f32>,
+pub struct Trainer<R: Rate> {
+    pub workers: Workers<R::Work>,
     sum: Vec<f32>,
     adam: Adam,
 }
 
 /// What a step measured: mean squared error and bits a pixel, with noise for rounding.
 #[derive(Clone, Copy, Debug)]
-pub struct Noisy {
+pub struct Seen {
     pub mse: f64,
     pub bpp: f64,
 }
 
-impl Trainer {
+impl<R: Rate> Trainer<R> {
     pub fn new(net: &Net) -> Self {
         let n = net.parameters.len();
-        Trainer {
-            workers: Workers::new(n),
-            prepared: vec![0.0; n - net.ends[1]],
-            sum: vec![0.0; n],
-            adam: Adam::new(n),
-        }
+        Trainer { workers: Workers::new(n), sum: vec![0.0; n], adam: Adam::new(n) }
     }
 
     /// One step; `progress` of the stage in [0, 1].
     pub fn step(
         &mut self,
         net: &mut Net,
+        rate: &mut R,
         pictures: &[Picture],
         tune: Tune,
         lambda: f64,
         seed: u64,
         step: u64,
         progress: f32,
-    ) -> Noisy {
+    ) -> Seen {
         net.prepare(0..10);
-        bottleneck::prepare(&net.parameters[net.ends[1]..], &mut self.prepared);
-        let (shared, prepared) = (&*net, &self.prepared);
+        rate.prepare(net.rates_own(), false);
+        let (shared, shared_rate) = (&*net, &*rate);
         self.workers.each(BATCH, |i, worker, sample| {
             let mut rng = Rng::stream(seed, 2 + step, i as u64);
-            let patch = Patch::random(pictures, SIDE, &mut rng);
-            forward_backward(worker, sample, shared, prepared, pictures, &patch, tune, lambda, &mut rng);
+            let patch = Patch::random(pictures, SIDE, R::ALIGN, &mut rng);
+            forward_backward(worker, sample, shared, shared_rate, pictures, &patch, tune, lambda, &mut rng);
         });
         reduce(&self.workers.samples, &mut self.sum);
         net.to_parameters(&mut self.sum);
-        let density = net.ends[1];
-        bottleneck::unprepare(&net.parameters[density..], &mut self.sum[density..]);
+        rate.unprepare(net.rates_own(), &mut self.sum[net.ends[0]..net.ends[1]]);
         net.step(&mut self.adam, &self.sum, cosine(progress, 1e-3, 5e-5));
         let mut all = Distortion::default();
         let (mut bits, mut pixels) = (0.0, 0.0);
@@ -120,18 +99,18 @@ impl Trainer {
             bits += sample.bits;
             pixels += sample.pixels;
         }
-        Noisy { mse: all.mse(), bpp: CODED * bits / pixels }
+        Seen { mse: all.mse(), bpp: R::CODED * bits / pixels }
     }
 }
 
 /// Codes of all pictures before rounding, `[channels][height][width]` each: one pass over their patches.
-pub fn analyse(net: &mut Net, workers: &mut Workers, pictures: &[Picture]) -> Vec<Vec<f32>> {
+pub fn analyse<W: Default + Send>(net: &mut Net, workers: &mut Workers<W>, pictures: &[Picture]) -> Vec<Vec<f32>> {
     net.prepare(ANALYSIS);
-    let n = net.spec.n;
-    let grids: Vec<_> = pictures.iter().map(super::net::grid_of).collect();
+    let n = net.spec.n();
+    let grids: Vec<_> = pictures.iter().map(grid_of).collect();
     let mut codes: Vec<Vec<f32>> = grids.iter().map(|(w, h)| vec![0.0; n * w * h]).collect();
     let net = &*net;
-    for patches in Patch::partition(pictures, 32).chunks(BATCH) {
+    for patches in Patch::partition(pictures, 32, 1).chunks(BATCH) {
         workers.each(patches.len(), |i, worker, sample| {
             worker.tape.clear();
             let shape = patches[i].codes_shape(n);

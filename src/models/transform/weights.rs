@@ -1,7 +1,6 @@
-//! The weights of the synthesis as the file has them: for each tensor a quantisation step, a power of two, and integers,
-//! coded with adaptive probabilities. Every weight is exactly an f16.
+//! Weights as the file has them: for each tensor a quantisation step, a power of two, and integers, coded with adaptive
+//! probabilities. Every weight is exactly an f16.
 
-use super::GdnSpec;
 use crate::entropy::adaptive::{level, BinaryCoder, Contexts, Integers, LEVELS, TABLES};
 use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
@@ -30,9 +29,13 @@ pub enum Kind {
     Vector,
     /// Beta of a normalisation.
     Beta,
+    /// Weights `[channels][features]` of the means of codes, in an entropy model.
+    Mean,
+    /// The same of their log-scales.
+    Scale,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 7;
 
 /// One tensor: `[rows][columns][kernel][kernel]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,12 +52,23 @@ pub struct TensorSpec {
     pub range: Range<usize>,
 }
 
+/// Appends a tensor whose values follow those of the ones before.
+pub fn push(list: &mut Vec<TensorSpec>, kind: Kind, rows: usize, columns: usize, kernel: usize) {
+    let start = count(list);
+    list.push(TensorSpec { kind, rows, columns, kernel, range: start..start + rows * columns * kernel * kernel });
+}
+
+/// Number of weights of all tensors.
+pub fn count(tensors: &[TensorSpec]) -> usize {
+    tensors.last().map_or(0, |t| t.range.end)
+}
+
 /// All weights as integers in units of the quantisation step of their tensor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quantised {
     /// For each tensor: its step is `2^-exponent`.
     pub exponents: Vec<u32>,
-    /// Flat, in the order of [`GdnSpec::tensors`].
+    /// Flat, in the order of the tensors.
     pub values: Vec<i16>,
 }
 
@@ -111,39 +125,50 @@ fn code_tensor(coder: &mut impl BinaryCoder, integers: &mut Integers, t: &Tensor
     }
 }
 
-/// Codes exponents and integers of all tensors, or, if `coder` reads, decodes them into `q`.
-fn code_all(coder: &mut impl BinaryCoder, spec: &GdnSpec, q: &mut Quantised) {
-    let mut kinds: Vec<Integers> = (0..KINDS).map(|_| Integers::new(TABLE_SIZES)).collect();
-    for (t, exponent) in spec.tensors().iter().zip(&mut q.exponents) {
-        let mut e = 0;
-        for i in (0..EXPONENT_BITS).rev() {
-            e = 2 * e + u32::from(coder.decide(1 << 15, *exponent >> i & 1 == 1));
-        }
-        *exponent = e;
-        code_tensor(coder, &mut kinds[t.kind as usize], t, &mut q.values[t.range.clone()]);
-    }
+/// Codes `value`, or, if `coder` reads, decodes one: `bits` raw bits, the highest first.
+pub fn code_bits(coder: &mut impl BinaryCoder, bits: u32, value: u32) -> u32 {
+    (0..bits).rev().fold(0, |v, i| 2 * v + u32::from(coder.decide(1 << 15, value >> i & 1 == 1)))
 }
 
 impl Quantised {
+    /// Zeros.
+    pub fn zeros(tensors: &[TensorSpec]) -> Self {
+        Quantised { exponents: vec![0; tensors.len()], values: vec![0; count(tensors)] }
+    }
+
+    /// Codes exponents and integers of all tensors, or, if `coder` reads, decodes them.
+    pub fn code(&mut self, coder: &mut impl BinaryCoder, tensors: &[TensorSpec]) {
+        let mut kinds: Vec<Integers> = (0..KINDS).map(|_| Integers::new(TABLE_SIZES)).collect();
+        for (t, exponent) in tensors.iter().zip(&mut self.exponents) {
+            *exponent = code_bits(coder, EXPONENT_BITS, *exponent);
+            code_tensor(coder, &mut kinds[t.kind as usize], t, &mut self.values[t.range.clone()]);
+        }
+    }
+
+    /// Refuses decoded integers over [`MAX_VALUE`].
+    pub fn check(self) -> Result<Self> {
+        if self.values.iter().any(|v| v.unsigned_abs() > MAX_VALUE as u16) {
+            return Err(Error::format(format!("weights: an integer over {MAX_VALUE}: the file is damaged")));
+        }
+        Ok(self)
+    }
+
     /// Reads a weights section.
     ///
     /// # Errors
     /// A stream that ends early or has bytes left, and integers over [`MAX_VALUE`].
-    pub fn read(spec: &GdnSpec, section: &[u8]) -> Result<Self> {
-        let mut q = Quantised { exponents: vec![0; spec.tensors().len()], values: vec![0; spec.weights_count()] };
+    pub fn read(tensors: &[TensorSpec], section: &[u8]) -> Result<Self> {
+        let mut q = Self::zeros(tensors);
         let mut decoder = RangeDecoder::new(section);
-        code_all(&mut decoder, spec, &mut q);
+        q.code(&mut decoder, tensors);
         decoder.finish().map_err(|e| e.at("weights"))?;
-        if q.values.iter().any(|v| v.unsigned_abs() > MAX_VALUE as u16) {
-            return Err(Error::format(format!("weights: an integer over {MAX_VALUE}: the file is damaged")));
-        }
-        Ok(q)
+        q.check()
     }
 
     /// The weights as numbers, flat; exact.
-    pub fn dequantise(&self, spec: &GdnSpec) -> Vec<f32> {
+    pub fn dequantise(&self, tensors: &[TensorSpec]) -> Vec<f32> {
         let mut weights = vec![0f32; self.values.len()];
-        for (t, e) in spec.tensors().iter().zip(&self.exponents) {
+        for (t, e) in tensors.iter().zip(&self.exponents) {
             let step = 1.0 / (1u32 << e) as f32;
             for i in t.range.clone() {
                 weights[i] = f32::from(self.values[i]) * step;
@@ -167,9 +192,9 @@ fn integer(kind: Kind, exponent: u32, weight: f32) -> i16 {
 #[cfg(feature = "fit")]
 impl Quantised {
     /// Rounds all of `weights`, flat, with one exponent for each tensor.
-    pub fn new(spec: &GdnSpec, weights: &[f32], exponents: Vec<u32>) -> Self {
+    pub fn new(tensors: &[TensorSpec], weights: &[f32], exponents: Vec<u32>) -> Self {
         let mut q = Quantised { exponents, values: vec![0; weights.len()] };
-        for (i, t) in spec.tensors().iter().enumerate() {
+        for (i, t) in tensors.iter().enumerate() {
             q.requantise(t, weights, i, q.exponents[i]);
         }
         q
@@ -200,50 +225,52 @@ impl Quantised {
     }
 
     /// The weights section.
-    pub fn write(&self, spec: &GdnSpec) -> Vec<u8> {
+    pub fn write(&self, tensors: &[TensorSpec]) -> Vec<u8> {
         let mut encoder = RangeEncoder::default();
-        code_all(&mut encoder, spec, &mut self.clone());
+        self.clone().code(&mut encoder, tensors);
         encoder.finish()
     }
 
     /// Length of the weights section in bits, before it is rounded to bytes.
-    pub fn bits(&self, spec: &GdnSpec) -> f64 {
+    pub fn bits(&self, tensors: &[TensorSpec]) -> f64 {
         let mut price = crate::entropy::adaptive::Price::default();
-        code_all(&mut price, spec, &mut self.clone());
+        self.clone().code(&mut price, tensors);
         price.0
     }
 }
 
 #[cfg(all(test, feature = "fit"))]
 mod tests {
+    use super::super::TransformSpec;
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn weights_come_back(n in 1usize..9, colour: bool, shift in 4u32..16, seed: u64) {
-            let spec = GdnSpec::new(n, if colour { 3 } else { 1 });
-            prop_assert_eq!(spec.tensors().len(), 10);
+        fn weights_come_back(maps in prop::array::uniform3(1usize..9), colour: bool, shift in 4u32..16, seed: u64) {
+            let spec = TransformSpec { maps, channels: if colour { 3 } else { 1 } };
+            let tensors = spec.tensors();
+            prop_assert_eq!(tensors.len(), 10);
             let mut s = seed;
             let mut next = || {
                 s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 (s >> 48) as i16
             };
             let values = (0..spec.weights_count()).map(|_| next() >> shift).collect();
-            let exponents = spec.tensors().iter().map(|_| next() as u32 % 16).collect();
+            let exponents = tensors.iter().map(|_| next() as u32 % 16).collect();
             let q = Quantised { exponents, values };
-            let bytes = q.write(&spec);
-            prop_assert_eq!(&Quantised::read(&spec, &bytes).unwrap(), &q);
-            prop_assert!((bytes.len() as f64 - q.bits(&spec) / 8.0).abs() < 4.0);
-            for w in q.dequantise(&spec) {
+            let bytes = q.write(&tensors);
+            prop_assert_eq!(&Quantised::read(&tensors, &bytes).unwrap(), &q);
+            prop_assert!((bytes.len() as f64 - q.bits(&tensors) / 8.0).abs() < 4.0);
+            for w in q.dequantise(&tensors) {
                 prop_assert_eq!(half::f16::from_f32(w).to_f32(), w);
             }
         }
 
         #[test]
         fn any_section_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400), n in 1usize..9) {
-            let _ = Quantised::read(&GdnSpec::new(n, 3), &bytes);
+            let _ = Quantised::read(&TransformSpec { maps: [n; 3], channels: 3 }.tensors(), &bytes);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! 1988) of three levels, of which `N` bands are kept. Training goes on from there.
 
 use super::bands;
-use crate::models::gdn::KERNEL;
+use crate::models::transform::KERNEL;
 
 const LEVELS: usize = 3;
 const TAPS: usize = KERNEL;
@@ -69,10 +69,11 @@ fn norm(path: &[usize]) -> f32 {
 }
 
 impl Packet {
-    /// The first `n` of `bands`, for an error of `step` of a code in the picture's norm.
-    pub fn new(n: usize, bands: &[bands::Band], step: f32) -> Self {
+    /// The first of `bands`, one for each channel of the codes, for an error of `step` of a code in the picture's norm. A
+    /// band that would need more feature maps than `maps` has is left out.
+    pub fn new(maps: [usize; LEVELS], bands: &[bands::Band], step: f32) -> Self {
         let of = |b: &bands::Band| Band { component: b.component, x: path(b.fx), y: path(b.fy) };
-        let mut coarse: Vec<Band> = bands.iter().take(n).map(of).collect();
+        let mut coarse: Vec<Band> = bands.iter().take(maps[0]).map(of).collect();
         let mut levels = Vec::new();
         for level in (0..LEVELS).rev() {
             let mut fine: Vec<Band> = Vec::new();
@@ -85,6 +86,9 @@ impl Packet {
                     _ => fine.iter().position(|b| *b == parent).unwrap_or(fine.len()),
                 };
                 if level > 0 && at == fine.len() {
+                    if at == maps[LEVELS - level] {
+                        continue;
+                    }
                     fine.push(parent);
                 }
                 let gain = if level == LEVELS - 1 { norm(&band.x) * norm(&band.y) / step } else { 1.0 };
@@ -116,10 +120,14 @@ mod tests {
         for (n, channels) in [(1, 3), (2, 3), (4, 1), (8, 3), (12, 3), (33, 3), (192, 3), (255, 3), (64, 1), (70, 1)] {
             let all: Vec<bands::Band> =
                 (0..64 * channels).map(|i| bands::Band { component: i / 64, fy: i % 64 / 8, fx: i % 8 }).collect();
-            let packet = Packet::new(n, &all, 0.05);
+            let packet = Packet::new([n; 3], &all, 0.05);
             assert_eq!(packet.levels[2].len(), n.min(64 * channels));
-            for (k, level) in packet.levels.iter().enumerate() {
-                assert!(level.iter().all(|t| t.coarse < n && t.fine < if k == 0 { channels } else { n }));
+            for maps in [[n; 3], [n, n.div_ceil(2), n.div_ceil(3)], [n, 1, 1]] {
+                let packet = Packet::new(maps, &all, 0.05);
+                for (k, level) in packet.levels.iter().enumerate() {
+                    let fine = if k == 0 { channels } else { maps[3 - k] };
+                    assert!(level.iter().all(|t| t.coarse < maps[2 - k] && t.fine < fine));
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::fit::dct::{self, Dct};
 use crate::fit::loss::from_rgb;
 use crate::fit::water_filling::narrow;
 use crate::image::Picture;
-use crate::models::gdn::GdnSpec;
+use crate::models::transform::TransformSpec;
 use std::f64::consts::LN_2;
 
 /// Bands along an axis.
@@ -46,7 +46,11 @@ pub struct Bands {
     energies: Vec<f32>,
     count: usize,
     pixels: f64,
+    shape: Shaped,
 }
+
+/// The transform of a model of so many channels, for a picture of so many.
+pub type Shaped = fn(usize, usize) -> TransformSpec;
 
 /// What a choice of bands at some `lambda` should come to.
 #[derive(Clone, Debug)]
@@ -59,7 +63,7 @@ pub struct Plan {
 }
 
 impl Bands {
-    pub fn new(pictures: &[Picture]) -> Self {
+    pub fn new(pictures: &[Picture], shape: Shaped) -> Self {
         let channels = pictures[0].channels;
         let dct = Dct::new(SIDE);
         let mut energies = Vec::new();
@@ -77,13 +81,18 @@ impl Bands {
                 energies.extend(dct.of(plane).iter().map(|v| (share * v * v) as f32));
             }
         }
-        Bands { energies, count: channels * AREA, pixels: pictures.iter().map(|p| p.pixels() as f64).sum() }
+        let pixels = pictures.iter().map(|p| p.pixels() as f64).sum();
+        Bands { energies, count: channels * AREA, pixels, shape }
+    }
+
+    fn weights(&self, n: usize) -> f64 {
+        (self.shape)(n, self.count / AREA).weights_count() as f64
     }
 
     /// The bits of `n` channels' weights: the fewer a picture has pixels for each, the more of them become 0. Within a
     /// third of what files of 65 thousand to 16 million pixels have.
     pub fn weight_bits(&self, n: usize) -> f64 {
-        let count = GdnSpec::new(n, self.count / AREA).weights_count() as f64;
+        let count = self.weights(n);
         0.6 * (1.0 + self.pixels / count).log2() * count
     }
 
@@ -117,7 +126,7 @@ impl Bands {
             let useful = means(b).cmp(&means(a)).then(gain(b).total_cmp(&gain(a)));
             useful.then(frequency(a).cmp(&frequency(b))).then(a.cmp(&b))
         });
-        let weights = |n: usize| DEAREST * GdnSpec::new(n, self.count / AREA).weights_count() as f64;
+        let weights = |n: usize| DEAREST * self.weights(n);
         let loss = |n: usize| {
             let gains: f64 = order.iter().take(n).map(|&i| gain(i)).sum();
             lambda * weights(n) / self.pixels - gains
@@ -136,6 +145,7 @@ impl Bands {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::gdn::spec;
     use std::f64::consts::PI;
 
     #[test]
@@ -146,7 +156,7 @@ mod tests {
             (128.0 + 60.0 * angle(5.0, x) * angle(2.0, y)) as u8
         };
         let p = Picture { width: 64, height: 64, channels: 1, samples: (0..64 * 64).map(sample).collect() };
-        let plan = Bands::new(std::slice::from_ref(&p)).plan(1e-3, Some(2));
+        let plan = Bands::new(std::slice::from_ref(&p), spec).plan(1e-3, Some(2));
         assert_eq!(plan.order[1], Band { component: 0, fy: 2, fx: 5 });
         assert!(plan.order.len() == AREA && plan.mse < 1e-3, "{}", plan.mse);
     }
@@ -158,11 +168,11 @@ mod tests {
             samples: (0..3 << 18).map(|i| ((i % 9973) * (i % 9973) / 7 % 251) as u8).collect(),
             ..flat.clone()
         };
-        let plan = |p: &Picture, lambda| Bands::new(std::slice::from_ref(p)).plan(lambda, None);
+        let plan = |p: &Picture, lambda| Bands::new(std::slice::from_ref(p), spec).plan(lambda, None);
         assert_eq!((plan(&flat, 1e-3).n, plan(&busy, 1e-4).n), (4, MOST_CHOSEN));
         let (coarse, fine) = (plan(&busy, 5e-1), plan(&busy, 1e-3));
         assert!(coarse.n < MOST_CHOSEN && coarse.mse > fine.mse && coarse.bpp < fine.bpp);
-        let bands = Bands::new(&[busy]);
+        let bands = Bands::new(&[busy], spec);
         let lambda = bands.solve(None, fine.bpp, |p| p.bpp);
         assert!((bands.plan(lambda, None).bpp / fine.bpp - 1.0).abs() < 0.1);
     }

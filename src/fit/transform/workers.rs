@@ -3,12 +3,13 @@
 //! A tape belongs to a thread and not to a sample: its few megabytes then stay in the cache from sample to sample.
 //! What a sample leaves behind belongs to it, so that sums do not depend on threads.
 
-use super::net::{Net, Patch};
+use super::net::Net;
+use super::patch::Patch;
 use crate::fit::autograd::{Tape, Var};
 use crate::fit::loss::{self, Distortion};
 use crate::fit::Tune;
 use crate::image::Picture;
-use crate::models::gdn::SHIFT;
+use crate::models::transform::SHIFT;
 use kernels::{Level, Window};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -18,13 +19,12 @@ pub const BATCH: usize = 8;
 
 /// The tools of one thread.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<W> {
     pub tape: Tape,
     target: Vec<f32>,
     work: loss::Work,
-    /// Codes of one channel, and their gradient.
-    pub row: Vec<f32>,
-    pub d_row: Vec<f32>,
+    /// Of the rate.
+    pub rate: W,
 }
 
 /// What one sample leaves behind.
@@ -33,22 +33,24 @@ pub struct Sample {
     pub gradient: Vec<f32>,
     /// Codes, or their gradient.
     pub codes: Vec<f32>,
+    /// The gradient of their bits.
+    pub rate: Vec<f32>,
     pub distortion: Distortion,
     pub bits: f64,
     pub pixels: f64,
 }
 
-/// Desks and samples.
+/// One worker a thread, and the samples of a batch.
 #[derive(Debug)]
-pub struct Workers {
-    workers: Vec<Mutex<Worker>>,
+pub struct Workers<W> {
+    workers: Vec<Mutex<Worker<W>>>,
     pub samples: Vec<Sample>,
 }
 
-impl Worker {
+impl<W: Default + Send> Worker<W> {
     fn new() -> Self {
-        let (target, row, d_row) = (Vec::new(), Vec::new(), Vec::new());
-        Worker { tape: Tape::new(Level::best()), target, work: loss::Work::default(), row, d_row }
+        let (target, rate) = (Vec::new(), W::default());
+        Worker { tape: Tape::new(Level::best()), target, work: loss::Work::default(), rate }
     }
 
     /// Layers `which` one after another.
@@ -79,7 +81,7 @@ impl Worker {
     }
 }
 
-impl Workers {
+impl<W: Default + Send> Workers<W> {
     /// For gradients of `parameters` values.
     pub fn new(parameters: usize) -> Self {
         let sample = || Sample { gradient: vec![0.0; parameters], ..Sample::default() };
@@ -90,7 +92,7 @@ impl Workers {
     }
 
     /// Does `work` for each sample up to `count`, at the worker of the thread that does it.
-    pub fn each(&mut self, count: usize, work: impl Fn(usize, &mut Worker, &mut Sample) + Sync) {
+    pub fn each(&mut self, count: usize, work: impl Fn(usize, &mut Worker<W>, &mut Sample) + Sync) {
         let workers = &self.workers;
         self.samples[..count].par_iter_mut().enumerate().for_each(|(i, sample)| {
             let own = rayon::current_thread_index().unwrap_or(0) % workers.len();
