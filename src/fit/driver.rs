@@ -88,12 +88,15 @@ pub enum Signal {
     Finish,
 }
 
+/// Takes the bytes of a checkpoint.
+pub type CheckpointSink<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
+
 /// The callbacks of a fit, and the conditions that end it early.
 pub struct Monitor<'a> {
     /// Called after every step.
     pub progress: &'a mut (dyn FnMut(&Progress) -> Signal + Send),
     /// Receives checkpoints every 20 seconds, and before a cancelled fit ends.
-    pub checkpoint: Option<&'a mut (dyn FnMut(&[u8]) + Send)>,
+    pub checkpoint: Option<CheckpointSink<'a>>,
     /// Set by another thread or a signal handler to end the fit.
     pub stop: &'a AtomicBool,
     /// How the fit ends when `stop` is set.
