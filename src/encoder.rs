@@ -300,10 +300,13 @@ impl<'a> Encoder<'a> {
         let never = AtomicBool::new(false);
         let (stop, on_stop) = self.stop.unwrap_or((&never, Signal::Cancel));
         let mut progress = self.progress.unwrap_or_else(|| Box::new(|_| Signal::GoOn));
-        let mut save = self.checkpoint.unwrap_or_else(|| Box::new(|_| ()));
+        let mut save = self.checkpoint;
         let monitor = Monitor {
             progress: &mut *progress,
-            checkpoint: &mut *save,
+            checkpoint: match &mut save {
+                Some(save) => Some(&mut **save),
+                None => None,
+            },
             stop,
             on_stop,
             deadline: time_limit.map(|limit| started + limit),

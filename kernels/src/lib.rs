@@ -32,6 +32,7 @@ mod level;
 #[cfg(test)]
 mod noise;
 mod panel;
+#[cfg(feature = "fit")]
 mod phases;
 #[cfg(any(test, target_os = "none", target_os = "unknown"))]
 mod root;

@@ -49,18 +49,19 @@ fn unusable(what: &str) -> Error {
 }
 
 impl Checkpoint {
-    /// Serialises the checkpoint.
-    pub fn write(&self) -> Vec<u8> {
-        let mut body = self.key.to_le_bytes().to_vec();
-        for word in [self.effort, self.stage, self.step] {
-            body.extend(word.to_le_bytes());
-        }
-        body.extend(self.done.to_le_bytes());
-        body.extend(self.lambda.to_le_bytes());
-        body.extend(&self.state);
+    /// The bytes of a checkpoint. `save` appends the state, so that it is held only once.
+    pub fn write(&self, save: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend(crc32(&body).to_le_bytes());
-        out.extend(body);
+        out.extend([0; HEAD - MAGIC.len()]);
+        out.extend(self.key.to_le_bytes());
+        for word in [self.effort, self.stage, self.step] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend(self.done.to_le_bytes());
+        out.extend(self.lambda.to_le_bytes());
+        save(&mut out);
+        let crc = crc32(&out[HEAD..]).to_le_bytes();
+        out[MAGIC.len()..HEAD].copy_from_slice(&crc);
         out
     }
 
@@ -124,7 +125,7 @@ mod tests {
     fn checkpoints_round_trip_and_damaged_ones_are_errors() {
         let state = vec![1, 2, 3];
         let checkpoint = Checkpoint { key: 7 << 40, effort: 5, stage: 2, step: 99, done: 1 << 33, lambda: 1e-3, state };
-        let bytes = checkpoint.write();
+        let bytes = checkpoint.write(|out| out.extend(&checkpoint.state));
         assert_eq!(Checkpoint::read(&bytes).unwrap(), checkpoint);
         assert!(checkpoint.check(7 << 40).is_ok() && checkpoint.check(8).is_err());
         (0..bytes.len()).for_each(|n| assert!(Checkpoint::read(&bytes[..n]).is_err()));

@@ -88,12 +88,15 @@ pub enum Signal {
     Finish,
 }
 
+/// Takes the bytes of a checkpoint.
+pub type CheckpointSink<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
+
 /// The callbacks of a fit, and the conditions that end it early.
 pub struct Monitor<'a> {
     /// Called after every step.
     pub progress: &'a mut (dyn FnMut(&Progress) -> Signal + Send),
     /// Receives checkpoints every 20 seconds, and before a cancelled fit ends.
-    pub checkpoint: &'a mut (dyn FnMut(&[u8]) + Send),
+    pub checkpoint: Option<CheckpointSink<'a>>,
     /// Set by another thread or a signal handler to end the fit.
     pub stop: &'a AtomicBool,
     /// How the fit ends when `stop` is set.
@@ -286,12 +289,11 @@ impl Run<'_, '_> {
         let stopped = self.monitor.stop.load(Ordering::Relaxed);
         self.finishing |= stopped && self.monitor.on_stop == Signal::Finish;
         let cancelled = stopped && !self.finishing;
-        if cancelled || self.saved.elapsed() > SAVE_EVERY {
-            let mut state = Vec::new();
-            self.fit.save(&mut state);
+        let due = cancelled || self.saved.elapsed() > SAVE_EVERY;
+        if let Some(checkpoint) = self.monitor.checkpoint.as_mut().filter(|_| due) {
             let (effort, lambda, stage) = (self.options.effort, self.control.lambda(), stage as u32);
-            let checkpoint = Checkpoint { key: self.key, effort, stage, step, done: self.done, lambda, state };
-            (self.monitor.checkpoint)(&checkpoint.write());
+            let head = Checkpoint { key: self.key, effort, stage, step, done: self.done, lambda, state: Vec::new() };
+            checkpoint(&head.write(|out| self.fit.save(out)));
             self.saved = Instant::now();
         }
         match cancelled {
