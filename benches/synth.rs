@@ -8,10 +8,10 @@ mod common;
 use common::Table;
 use tilefit::fit::pyramid::padded_grid::PaddedGrid;
 use tilefit::fit::pyramid::synth::SynthModel;
-use tilefit::models::gdn::weights::{Kind, Quantised as Gdn};
-use tilefit::models::gdn::{GdnModel, GdnSpec};
+use tilefit::models::gdn::{spec as gdn_spec, GdnModel};
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::models::pyramid::synthesis::synthesise;
+use tilefit::models::transform::weights::{Kind, Quantised as Gdn};
 use tilefit::models::{Codes, Grid, Model};
 use tilefit::{Level, Rect};
 
@@ -39,7 +39,7 @@ fn gdn(table: &Table) {
     let (width, height, rows) = (1024, 256, 64);
     for n in [12, 16, 20, 24] {
         for (weights, every) in [("dense", 1), ("sparse", 20)] {
-            let spec = GdnSpec::new(n, 3);
+            let spec = gdn_spec(n, 3);
             let tensors = spec.tensors();
             let mut values: Vec<i16> = (0..spec.weights_count()).map(|i| (20.0 * noise(i)) as i16 | 1).collect();
             for (t, i) in tensors.iter().flat_map(|t| t.range.clone().map(move |i| (t, i))) {

@@ -54,7 +54,7 @@ impl Distortion {
     }
 }
 
-/// YCoCg of RGB, the inverse of [`to_rgb`](crate::models::gdn::to_rgb).
+/// YCoCg of RGB, the inverse of [`to_rgb`](crate::models::transform::to_rgb).
 pub fn from_rgb(r: f32, g: f32, b: f32) -> [f32; 3] {
     [0.25 * (r + b) + 0.5 * g, 0.5 * (r - b), 0.5 * g - 0.25 * (r + b)]
 }
