@@ -21,6 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["entropy"],
     &["container"],
     &["models"],
+    &["models::transform"],
     &["models::gdn", "models::pyramid"],
     &["decoder"],
     // The encoder half, from FIRST_OF_ENCODER on.
@@ -30,6 +31,7 @@ const ORDER: &[&[&str]] = &[
     &["fit::soap", "fit::target"],
     &["fit"],
     &["fit::file"],
+    &["fit::transform"],
     &["fit::gdn", "fit::pyramid"],
     &["fit::estimate"],
     &["fit::driver"],
