@@ -30,7 +30,7 @@ impl ConvTranspose2d {
         self.inputs * self.outputs * self.kernel * self.kernel
     }
 
-    /// Weights as the decoder reads them; [`exact::ConvTransposeRun`] is its pass.
+    /// Weights as the decoder reads them; [`exact::conv_transpose2d`] is its pass.
     pub fn exact(&self, w: &[f32], bias: &[f32]) -> exact::PackedConvTranspose {
         let layer = exact::ConvTranspose {
             in_channels: self.inputs,
@@ -165,7 +165,7 @@ mod tests {
                 from.row_mut(c, y, 0)[..width].copy_from_slice(&x[(c * height + y) * width..][..width]);
             }
             to.reset(outputs, Frame::from(&all), &all);
-            exact::ConvTransposeRun::new(&exact, None).run(check::level(), &from, &all, &mut to);
+            exact::conv_transpose2d(check::level(), &exact, None, &from, &all, &mut to, &mut exact::Scratch::default());
             let run = (0..outputs).flat_map(|c| (0..out.height).map(move |y| (c, y))).flat_map(|(c, y)| to.row(c, y, 0));
             prop_assert!(run.zip(&y).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
         }

@@ -2,16 +2,19 @@
 //!
 //! Outputs whose rows and whose columns have the same remainders by the stride (a *phase*) see the same taps: each
 //! phase is an ordinary convolution of the input. All phases of a window share one *grid*: point `(m, n)` of phase
-//! `(a, b)`, counted from the window's corner, is output `(m stride + a, n stride + b)`. Grid points are numbered with
-//! the row pitch of the input, so that every tap is a fixed distance in memory and vectors may run from one row into
-//! the next; what falls between the rows is dropped.
+//! `(a, b)`, counted from the window's corner, is output `(m stride + a, n stride + b)`. Points are numbered with the
+//! row pitch of the input, so that every tap is a fixed distance in memory, and a strip of points may run from one row
+//! into the next; what falls between the rows is dropped.
+//!
+//! The inputs of a strip stay in L1 while all phases and all outputs pass.
 
-use super::gdn::{self, is_negative_zero, strip_len, PackedGdn};
+use super::gdn::{self, is_negative_zero, PackedGdn};
 use super::map::{Frame, Map};
-use super::taps::{add_taps, all_finite, Lists, TapLists, VECTORS};
+use super::taps::{add_taps, surely_finite, Lists, Tap, NARROW, STRIP, WIDE};
 use crate::vector::Simd;
 use crate::{Level, Window};
 use alloc::vec::Vec;
+use std::ops::Range;
 
 /// Channels and geometry of a transposed convolution; the picture's sizes are in the [`Window`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,62 +34,105 @@ pub struct ConvTranspose {
 impl ConvTranspose {
     /// The inputs that the outputs `ys` depend on; at the picture's edges the frame reaches beyond it.
     pub fn support(&self, ys: &Window) -> Frame {
+        // From the input that the last kernel position joins to the first output to the one that the first kernel
+        // position joins to the last output.
         let side = |from: usize, n: usize| {
-            // The first input that the first output's last kernel position reaches, and the last of the last output's
-            // first.
-            let (first, last) = (from + self.padding, from + n.max(1) - 1 + self.padding);
-            let low =
-                (first as isize + 1 - self.kernel as isize + self.stride as isize - 1).div_euclid(self.stride as isize);
-            let high = (last / self.stride) as isize;
+            let low = self.lowest(from);
+            let high = ((from + n.max(1) - 1 + self.padding) / self.stride) as isize;
             (low, (high - low + 1).max(1) as usize)
         };
         let ((top, rows), (left, cols)) = (side(ys.y0, ys.height), side(ys.x0, ys.width));
         Frame { top, left, rows, cols }
     }
 
+    /// The lowest input coordinate that reaches output coordinate `at` or a higher one.
+    fn lowest(&self, at: usize) -> isize {
+        let (at, stride) = ((at + self.padding) as isize, self.stride as isize);
+        (at - self.kernel as isize + stride).div_euclid(stride)
+    }
+
     /// Kernel positions `u` that reach outputs of remainder `r`, ascending.
     fn positions(&self, r: usize) -> impl Iterator<Item = usize> + Clone {
         ((r + self.padding) % self.stride..self.kernel).step_by(self.stride)
     }
+}
 
-    /// How far the input of kernel position `u` lies from `Y / stride` for outputs `Y` of remainder `r`.
-    fn shift(&self, r: usize, u: usize) -> i32 {
-        (r as i32 + self.padding as i32 - u as i32).div_euclid(self.stride as i32)
-    }
+/// A product of an output: `weight` times the input `row` rows and `col` columns from the lowest input that the output
+/// depends on.
+#[derive(Clone, Copy, Debug)]
+struct Product {
+    weight: f32,
+    channel: u16,
+    row: u8,
+    col: u8,
+}
+
+/// Products of each output of each phase: `[row remainder][column remainder][out]`.
+#[derive(Clone, Default, Debug)]
+struct Products {
+    list: Vec<Product>,
+    /// Where each output's products end.
+    ends: Vec<usize>,
 }
 
 /// A layer's parameters.
 #[derive(Clone, Debug)]
 pub struct PackedConvTranspose {
     layer: ConvTranspose,
-    /// `[row remainder][column remainder][out][in][u][v]`, kernel positions of the phase.
+    /// As they were given.
     weights: Vec<f32>,
     bias: Vec<f32>,
+    /// Without products that are 0 while all inputs are finite.
+    finite: Products,
 }
 
 impl PackedConvTranspose {
     /// `w` is `[in][out][kernel][kernel]`, `bias` is `[out]`.
+    ///
+    /// # Panics
+    /// Beyond 65,536 channels or a kernel of 256.
     pub fn new(layer: ConvTranspose, w: &[f32], bias: &[f32]) -> Self {
-        assert!(layer.kernel > 0 && layer.stride > 0);
+        assert!((1..=256).contains(&layer.kernel) && layer.stride > 0 && layer.in_channels <= 1 << 16);
         assert_eq!(w.len(), layer.in_channels * layer.out_channels * layer.kernel * layer.kernel);
         assert_eq!(bias.len(), layer.out_channels);
-        let mut weights = Vec::with_capacity(w.len());
-        for a in 0..layer.stride {
-            for b in 0..layer.stride {
-                for (o, c) in (0..layer.out_channels).flat_map(|o| (0..layer.in_channels).map(move |c| (o, c))) {
-                    for u in layer.positions(a) {
-                        let row = ((c * layer.out_channels + o) * layer.kernel + u) * layer.kernel;
-                        weights.extend(layer.positions(b).map(|v| w[row + v]));
-                    }
-                }
-            }
-        }
-        PackedConvTranspose { layer, weights, bias: bias.to_vec() }
+        let (weights, bias) = (w.to_vec(), bias.to_vec());
+        let mut packed = PackedConvTranspose { layer, weights, bias, finite: Products::default() };
+        packed.finite = packed.products(false);
+        packed
     }
 
     /// Channels and geometry.
     pub fn layer(&self) -> &ConvTranspose {
         &self.layer
+    }
+
+    /// The products in the order of their sums. Without `keep_zeros` those of weight 0 are left out: where all inputs
+    /// are finite they are 0 or -0, which changes no sum but one that began at -0.
+    fn products(&self, keep_zeros: bool) -> Products {
+        let PackedConvTranspose { layer, weights, bias, .. } = self;
+        let (k, outputs) = (layer.kernel, layer.out_channels);
+        let mut products = Products::default();
+        for (a, b) in (0..layer.stride).flat_map(|a| (0..layer.stride).map(move |b| (a, b))) {
+            let (us, vs) = (layer.positions(a), layer.positions(b));
+            // Ascending kernel positions are joined to descending inputs, the last of them to the lowest.
+            let (rows, cols) = (us.clone().count(), vs.clone().count());
+            for (o, &bias) in bias.iter().enumerate() {
+                let keep_zeros = keep_zeros || is_negative_zero(bias);
+                for c in 0..layer.in_channels {
+                    for (i, u) in us.clone().enumerate() {
+                        for (j, v) in vs.clone().enumerate() {
+                            let weight = weights[((c * outputs + o) * k + u) * k + v];
+                            if weight != 0.0 || keep_zeros {
+                                let (row, col) = ((rows - 1 - i) as u8, (cols - 1 - j) as u8);
+                                products.list.push(Product { weight, channel: c as u16, row, col });
+                            }
+                        }
+                    }
+                }
+                products.ends.push(products.list.len());
+            }
+        }
+        products
     }
 }
 
@@ -133,131 +179,148 @@ pub fn conv_transpose2d_scalar(
     }
 }
 
-/// What the taps depend on beside the weights.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Layout {
-    plane: usize,
-    cols: usize,
-    finite: bool,
-}
-
-/// A layer at work: taps for inputs of one layout, laid out anew when it changes, and working memory.
-#[derive(Clone, Debug)]
-pub struct ConvTransposeRun<'a> {
-    conv: &'a PackedConvTranspose,
-    gdn: Option<&'a PackedGdn>,
-    layout: Option<Layout>,
-    /// `[row remainder][column remainder][out]`.
-    lists: TapLists,
-    /// `[row phase][column phase][out][strip]`.
+/// Working memory of [`conv_transpose2d`]; contents mean nothing between calls.
+#[derive(Clone, Default, Debug)]
+pub struct Scratch {
+    /// The products of the layer for inputs of one size.
+    taps: Vec<Tap>,
+    /// `[phase][out][point of the strip]`.
     sums: Vec<f32>,
-    /// `[out][strip]`.
+    /// `[out][point of the strip]`.
     squares: Vec<f32>,
 }
 
-impl<'a> ConvTransposeRun<'a> {
-    /// The layer `conv`, followed by the normalisation `gdn`.
-    pub fn new(conv: &'a PackedConvTranspose, gdn: Option<&'a PackedGdn>) -> Self {
-        assert!(gdn.is_none_or(|g| g.channels() == conv.layer.out_channels));
-        ConvTransposeRun { conv, gdn, layout: None, lists: TapLists::default(), sums: Vec::new(), squares: Vec::new() }
+/// [`conv_transpose2d_scalar`], then [`inverse_gdn_scalar`](super::gdn::inverse_gdn_scalar) where there is a `gdn`, at
+/// any level. `x` has the frame [`ConvTranspose::support`] of `ys`; the frame of `y` holds `ys`.
+pub fn conv_transpose2d(
+    level: Level,
+    conv: &PackedConvTranspose,
+    gdn: Option<&PackedGdn>,
+    x: &Map,
+    ys: &Window,
+    y: &mut Map,
+    scratch: &mut Scratch,
+) {
+    let layer = &conv.layer;
+    assert_eq!(*x.frame(), layer.support(ys));
+    assert_eq!((x.channels(), y.channels()), (layer.in_channels, layer.out_channels));
+    assert!(gdn.is_none_or(|g| g.channels() == layer.out_channels));
+    if y.channels() * ys.height * ys.width == 0 {
+        return;
     }
-
-    /// Outputs `ys` at any level: [`conv_transpose2d_scalar`], then [`gdn::inverse_gdn_scalar`]. `x` has the frame
-    /// [`ConvTranspose::support`] of `ys`; the frame of `y` holds `ys`.
-    pub fn run(&mut self, level: Level, x: &Map, ys: &Window, y: &mut Map) {
-        let layer = &self.conv.layer;
-        assert_eq!(*x.frame(), layer.support(ys));
-        assert_eq!((x.channels(), y.channels()), (layer.in_channels, layer.out_channels));
-        if layer.out_channels * ys.height * ys.width == 0 {
-            return;
-        }
-        let finite = all_finite(level, &x.values()[..layer.in_channels * x.plane()]);
-        let layout = Layout { plane: x.plane(), cols: x.frame().cols, finite };
-        if self.layout != Some(layout) {
-            self.lay_out(&layout);
-            self.layout = Some(layout);
-        }
-        run_layer(level, self, x, ys, y);
-    }
-
-    fn lay_out(&mut self, layout: &Layout) {
-        let PackedConvTranspose { layer, weights, bias } = self.conv;
-        assert!(layer.in_channels * layout.plane < 1 << 30, "a block of a picture");
-        self.lists.clear();
-        let mut weights = weights.iter();
-        for (a, b) in (0..layer.stride).flat_map(|a| (0..layer.stride).map(move |b| (a, b))) {
-            for bias in bias {
-                let keep_zeros = !layout.finite || is_negative_zero(*bias);
-                for c in 0..layer.in_channels {
-                    for u in layer.positions(a) {
-                        let row = (c * layout.plane) as i32 + layer.shift(a, u) * layout.cols as i32;
-                        for (v, &weight) in layer.positions(b).zip(&mut weights) {
-                            self.lists.push(weight, row + layer.shift(b, v), keep_zeros);
-                        }
-                    }
-                }
-                self.lists.end();
-            }
-        }
-    }
+    let any;
+    let products = if surely_finite(level, x.planes()) {
+        &conv.finite
+    } else {
+        any = conv.products(true);
+        &any
+    };
+    assert!(x.values().len() <= u32::MAX as usize);
+    let (plane, cols) = (x.plane(), x.frame().cols);
+    let offset = |p: &Product| usize::from(p.channel) * plane + usize::from(p.row) * cols + usize::from(p.col);
+    scratch.taps.clear();
+    scratch.taps.extend(products.list.iter().map(|p| Tap { weight: p.weight, offset: offset(p) as u32 }));
+    windows(level, conv, &products.ends, gdn, x, ys, y, scratch);
 }
 
 kernel! {
-    fn run_layer(run: &mut ConvTransposeRun, x: &Map, ys: &Window, y: &mut Map) = run_layer_lanes;
+    fn windows(
+        conv: &PackedConvTranspose,
+        ends: &[usize],
+        gdn: Option<&PackedGdn>,
+        x: &Map,
+        ys: &Window,
+        y: &mut Map,
+        scratch: &mut Scratch,
+    ) = windows_lanes;
+}
+
+/// One phase of a window.
+struct Phase<'a> {
+    /// `a stride + b`.
+    index: usize,
+    /// The lowest input of the phase's first output.
+    at: usize,
+    lists: Lists<'a>,
 }
 
 #[inline(always)]
-fn run_layer_lanes<S: Simd>(s: S, run: &mut ConvTransposeRun, x: &Map, ys: &Window, y: &mut Map) {
-    let ConvTransposeRun { conv, gdn, lists, sums, squares, .. } = run;
-    let layer = &conv.layer;
+fn windows_lanes<S: Simd>(
+    s: S,
+    conv: &PackedConvTranspose,
+    ends: &[usize],
+    gdn: Option<&PackedGdn>,
+    x: &Map,
+    ys: &Window,
+    y: &mut Map,
+    scratch: &mut Scratch,
+) {
+    let PackedConvTranspose { layer, bias, .. } = conv;
     let (stride, outputs, frame) = (layer.stride, layer.out_channels, x.frame());
-    let grid = Grid {
-        cols: ys.width.div_ceil(stride),
-        pitch: frame.cols,
-        points: (ys.height.div_ceil(stride) - 1) * frame.cols + ys.width.div_ceil(stride),
-    };
-    let pitch = strip_len::<S>();
-    sums.resize(stride * stride * outputs * pitch, 0.0);
-    squares.resize(outputs * pitch, 0.0);
-    // The lists of each phase that has outputs, and where its first grid point has `Y / stride`, `X / stride`.
+    let Scratch { taps, sums, squares } = scratch;
+    sums.resize(stride * stride * outputs * STRIP, 0.0);
+    squares.resize(outputs * STRIP, 0.0);
+    let grid = Grid { cols: ys.width.div_ceil(stride), pitch: frame.cols };
+    let points = (ys.height.div_ceil(stride) - 1) * grid.pitch + grid.cols;
     let mut phases = Vec::with_capacity(stride * stride);
     for (a, b) in (0..stride.min(ys.height)).flat_map(|a| (0..stride.min(ys.width)).map(move |b| (a, b))) {
-        let (row, col) = (ys.y0 + a, ys.x0 + b);
-        let (i, j) = ((row / stride) as isize - frame.top, (col / stride) as isize - frame.left);
-        let origin = i * frame.cols as isize + j;
-        let first = (row % stride * stride + col % stride) * outputs;
-        let lists = lists.range(first..first + outputs);
-        if let Some((low, high)) = lists.reach() {
-            assert!(origin + low as isize >= 0);
-            assert!(
-                origin + high as isize + (grid.points.next_multiple_of(pitch) as isize) <= x.values().len() as isize
-            );
-        }
-        phases.push((a * stride + b, origin, lists));
+        let (row, col) = (layer.lowest(ys.y0 + a) - frame.top, layer.lowest(ys.x0 + b) - frame.left);
+        let remainder = (ys.y0 + a) % stride * stride + (ys.x0 + b) % stride;
+        let lists = Lists::new(taps, ends, remainder * outputs..(remainder + 1) * outputs);
+        let at = row as usize * frame.cols + col as usize;
+        // Whole strips lie in the values.
+        assert!(at + lists.farthest() + points.next_multiple_of(STRIP) <= x.values().len());
+        phases.push(Phase { index: a * stride + b, at, lists });
     }
-    let mut first = 0;
-    while first < grid.points {
-        let narrow = grid.points - first <= pitch / 2;
-        for &(phase, origin, lists) in &phases {
-            let sums = &mut sums[phase * outputs * pitch..][..outputs * pitch];
-            let image = x.values().as_ptr().wrapping_offset(origin + first as isize);
-            // SAFETY: the asserts above, for the last strip.
-            unsafe {
-                if narrow {
-                    strip::<S, { VECTORS / 2 }>(s, lists, &conv.bias, image, sums);
-                } else {
-                    strip::<S, VECTORS>(s, lists, &conv.bias, image, sums);
+    for first in (0..points).step_by(STRIP) {
+        let strip = first..points.min(first + STRIP);
+        let vectors = strip.len().div_ceil(S::F32_LANES);
+        for phase in &phases {
+            let sums = &mut sums[phase.index * outputs * STRIP..][..outputs * STRIP];
+            let image = x.values()[phase.at + first..].as_ptr();
+            for v in (0..vectors).step_by(WIDE) {
+                // SAFETY: by the assert above, each tap has a strip.
+                unsafe {
+                    if vectors - v > NARROW {
+                        add_products::<S, WIDE>(s, phase.lists, bias, v, image, sums);
+                    } else {
+                        add_products::<S, NARROW>(s, phase.lists, bias, v, image, sums);
+                    }
+                }
+                match gdn {
+                    Some(g) if vectors - v > NARROW => gdn::strip::<S, WIDE>(s, g, v, sums, squares),
+                    Some(g) => gdn::strip::<S, NARROW>(s, g, v, sums, squares),
+                    None => {}
                 }
             }
-            match gdn {
-                Some(g) if narrow => gdn::strip::<S, { VECTORS / 2 }>(s, g, sums, squares),
-                Some(g) => gdn::strip::<S, VECTORS>(s, g, sums, squares),
-                None => {}
+        }
+        write_strip(stride, &grid, strip, sums, ys, y);
+    }
+}
+
+/// `V` vectors of points of each output, from vector `first` on.
+///
+/// # Safety
+/// `image` has a strip at each tap's offset.
+#[inline(always)]
+unsafe fn add_products<S: Simd, const V: usize>(
+    s: S,
+    lists: Lists,
+    bias: &[f32],
+    first: usize,
+    image: *const f32,
+    sums: &mut [f32],
+) {
+    let first = first * S::F32_LANES;
+    assert!(first + V * S::F32_LANES <= STRIP);
+    for ((taps, &bias), sums) in lists.iter().zip(bias).zip(sums.chunks_exact_mut(STRIP)) {
+        // SAFETY: `V` vectors from `first` lie in a strip; the rest is the caller's promise.
+        unsafe {
+            let out = add_taps::<S, V>(s, taps, image.add(first), [s.splat(bias); V]);
+            for v in 0..V {
+                s.store_to(out[v], sums, first + v * S::F32_LANES);
             }
         }
-        let end = (first + pitch).min(grid.points);
-        write_strip(stride, &grid, first..end, pitch, sums, ys, y);
-        first += if narrow { pitch / 2 } else { pitch };
     }
 }
 
@@ -266,38 +329,11 @@ struct Grid {
     cols: usize,
     /// Numbers from a row to the next.
     pitch: usize,
-    /// Numbers up to the last point.
-    points: usize,
 }
 
-/// One phase of one strip: `V` vectors of sums for each output.
-///
-/// # Safety
-/// `image` has `V` vectors at the offsets of all lists.
+/// Weaves the phases of the points `strip` into the rows of `y`.
 #[inline(always)]
-unsafe fn strip<S: Simd, const V: usize>(s: S, lists: Lists, bias: &[f32], image: *const f32, sums: &mut [f32]) {
-    for ((taps, &bias), sums) in lists.iter().zip(bias).zip(sums.chunks_exact_mut(strip_len::<S>())) {
-        // SAFETY: the caller's promise; a strip has `V` vectors.
-        unsafe {
-            let out = add_taps::<S, V>(s, taps, image, 1, [s.splat(bias); V]);
-            for v in 0..V {
-                s.store_to(out[v], sums, v * S::F32_LANES);
-            }
-        }
-    }
-}
-
-/// Weaves the phases of the grid points `strip` into the rows of `y`.
-#[inline(always)]
-fn write_strip(
-    stride: usize,
-    grid: &Grid,
-    strip: std::ops::Range<usize>,
-    pitch: usize,
-    sums: &[f32],
-    ys: &Window,
-    y: &mut Map,
-) {
+fn write_strip(stride: usize, grid: &Grid, strip: Range<usize>, sums: &[f32], ys: &Window, y: &mut Map) {
     let outputs = y.channels();
     let mut point = strip.start;
     while point < strip.end {
@@ -310,7 +346,7 @@ fn write_strip(
             for a in 0..stride.min(ys.height - m * stride) {
                 for o in 0..outputs {
                     let to = &mut y.row_mut(o, ys.y0 + m * stride + a, ys.x0 + n * stride)[..width];
-                    let part = |b: usize| &sums[((a * stride + b) * outputs + o) * pitch + from..][..columns];
+                    let part = |b: usize| &sums[((a * stride + b) * outputs + o) * STRIP + from..][..columns];
                     weave(stride, part, to);
                 }
             }
@@ -346,8 +382,16 @@ mod tests {
     use crate::noise::noise;
 
     /// The values of `ys` from a map that may have been used before.
-    fn run(run: &mut ConvTransposeRun, level: Level, xs: &Window, x: &[f32], ys: &Window) -> Vec<f32> {
-        let layer = run.conv.layer;
+    fn run(
+        level: Level,
+        conv: &PackedConvTranspose,
+        gdn: Option<&PackedGdn>,
+        xs: &Window,
+        x: &[f32],
+        ys: &Window,
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
+        let layer = conv.layer;
         let frame = layer.support(ys);
         let inside = |from: usize, n: usize, low: isize, size: usize| {
             let lo = (from as isize).max(low) as usize;
@@ -369,7 +413,7 @@ mod tests {
             map.row_mut(c, y, x0)[..width].copy_from_slice(&x[from..][..width]);
         }
         out.reset(layer.out_channels, Frame::from(ys), ys);
-        run.run(level, &map, ys, &mut out);
+        conv_transpose2d(level, conv, gdn, &map, ys, &mut out, scratch);
         let rows = (0..layer.out_channels).flat_map(|o| (ys.y0..ys.y0 + ys.height).map(move |y| (o, y)));
         rows.flat_map(|(o, y)| out.row(o, y, ys.x0).to_vec()).collect()
     }
@@ -382,7 +426,7 @@ mod tests {
     /// begin at -0, and inputs that are not finite.
     #[test]
     fn levels_agree() {
-        let mut case = 0;
+        let (mut case, mut scratch) = (0, Scratch::default());
         for (kernel, stride, padding) in [(5, 2, 2), (1, 1, 0), (3, 1, 1), (4, 2, 1), (5, 3, 2), (2, 3, 0), (6, 2, 7)] {
             for side in [1, 2, 3, 5, 8, 17, 33] {
                 case += 1;
@@ -411,9 +455,9 @@ mod tests {
                 let mut normalised = want.clone();
                 inverse_gdn_scalar(&beta, &gamma, ys.height * ys.width, &want, &mut normalised);
                 for level in Level::available() {
-                    let got = run(&mut ConvTransposeRun::new(&packed, None), level, &xs, &x, &ys);
+                    let got = run(level, &packed, None, &xs, &x, &ys, &mut scratch);
                     assert!(same(&got, &want), "{level:?} {layer:?} {xs:?} {ys:?}");
-                    let got = run(&mut ConvTransposeRun::new(&packed, Some(&normalisation)), level, &xs, &x, &ys);
+                    let got = run(level, &packed, Some(&normalisation), &xs, &x, &ys, &mut scratch);
                     assert!(same(&got, &normalised), "{level:?} {layer:?} {xs:?} {ys:?}");
                 }
             }
@@ -429,12 +473,12 @@ mod tests {
         let whole = Window { y0: 0, x0: 0, height: 19, width: 23 };
         let out = Window { y0: 0, x0: 0, height: 38, width: 46 };
         let x = noise(6 * 19 * 23, 3);
-        let full = run(&mut ConvTransposeRun::new(&packed, None), Level::best(), &whole, &x, &out);
+        let mut scratch = Scratch::default();
+        let full = run(Level::best(), &packed, None, &whole, &x, &out, &mut scratch);
         for level in Level::available() {
-            let mut layer_run = ConvTransposeRun::new(&packed, None);
             for (y0, x0, height, width) in [(0, 0, 7, 9), (11, 20, 1, 1), (13, 17, 25, 29), (37, 45, 1, 1)] {
                 let cut = Window { y0, x0, height, width };
-                let got = run(&mut layer_run, level, &whole, &x, &cut);
+                let got = run(level, &packed, None, &whole, &x, &cut, &mut scratch);
                 for (k, v) in got.iter().enumerate() {
                     let (o, i, j) = (k / width / height, k / width % height, k % width);
                     assert_eq!(v.to_bits(), full[(o * 38 + y0 + i) * 46 + x0 + j].to_bits(), "{level:?} {cut:?}");

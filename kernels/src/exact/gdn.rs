@@ -1,6 +1,6 @@
 //! Inverse generalised divisive normalisation (Balle, Laparra, Simoncelli 2016).
 
-use super::taps::{self, add_taps, TapLists, VECTORS};
+use super::taps::{add_taps, is_finite, Lists, Tap, STRIP};
 use crate::vector::{Scalar, Simd};
 use alloc::vec::Vec;
 
@@ -21,14 +21,21 @@ pub fn inverse_gdn_scalar(beta: &[f32], gamma: &[f32], pixels: usize, x: &[f32],
     }
 }
 
+/// A list of strips of squares for each norm.
+#[derive(Clone, Default, Debug)]
+struct Norms {
+    taps: Vec<Tap>,
+    ends: Vec<usize>,
+}
+
 /// Parameters in the order that the kernel reads.
 #[derive(Clone, Debug)]
 pub struct PackedGdn {
     beta: Vec<f32>,
-    /// One list for each norm; offsets count strips. Without products that are 0 while all squares are finite.
-    finite: TapLists,
+    /// Products of each norm, without those that are 0 while all squares are finite.
+    finite: Norms,
     /// All products.
-    any: TapLists,
+    any: Norms,
 }
 
 impl PackedGdn {
@@ -36,16 +43,17 @@ impl PackedGdn {
     pub fn new(beta: &[f32], gamma: &[f32]) -> Self {
         let n = beta.len();
         assert_eq!(gamma.len(), n * n);
-        let lists = |keep_zeros: bool| {
-            let mut lists = TapLists::default();
+        let norms = |keep_zeros: bool| {
+            let mut norms = Norms::default();
             for (i, beta) in beta.iter().enumerate() {
-                let keep_zeros = keep_zeros || is_negative_zero(*beta);
-                (0..n).for_each(|j| lists.push(gamma[i * n + j], j as i32, keep_zeros));
-                lists.end();
+                let taps = (0..n).map(|j| Tap { weight: gamma[i * n + j], offset: (j * STRIP) as u32 });
+                // A sum that begins at -0 keeps its products of 0.
+                norms.taps.extend(taps.filter(|tap| tap.weight != 0.0 || keep_zeros || is_negative_zero(*beta)));
+                norms.ends.push(norms.taps.len());
             }
-            lists
+            norms
         };
-        PackedGdn { beta: beta.to_vec(), finite: lists(false), any: lists(true) }
+        PackedGdn { beta: beta.to_vec(), finite: norms(false), any: norms(true) }
     }
 
     /// Number of channels.
@@ -54,40 +62,39 @@ impl PackedGdn {
     }
 }
 
-/// Sums that begin at -0 keep their products of 0, see [`TapLists::push`].
+/// Whether `v` is -0, which the sum of -0 and 0 is not.
 pub(super) fn is_negative_zero(v: f32) -> bool {
     v == 0.0 && v.is_sign_negative()
 }
 
-/// Floats of a strip: one channel's pixels that are worked on together.
+/// Normalises `V` vectors of each channel's strip in place, from vector `first` on. `x` and `squares` are
+/// `[channels][STRIP]`.
 #[inline(always)]
-pub(super) fn strip_len<S: Simd>() -> usize {
-    VECTORS * S::F32_LANES
-}
-
-/// Normalises `V` vectors of each channel's strip in place. `x` and `squares` are `[channels][strip_len]`.
-#[inline(always)]
-pub(super) fn strip<S: Simd, const V: usize>(s: S, g: &PackedGdn, x: &mut [f32], squares: &mut [f32]) {
-    let (channels, pitch) = (g.channels(), strip_len::<S>());
-    assert!(V <= VECTORS && x.len() >= channels * pitch && squares.len() >= channels * pitch);
-    let mut check = s.splat(0.0);
-    for at in (0..channels * pitch).step_by(pitch) {
+pub(super) fn strip<S: Simd, const V: usize>(s: S, g: &PackedGdn, first: usize, x: &mut [f32], squares: &mut [f32]) {
+    let first = first * S::F32_LANES;
+    assert!(first + V * S::F32_LANES <= STRIP);
+    assert!(x.len() >= g.channels() * STRIP && squares.len() >= g.channels() * STRIP);
+    // Not finite if a square is not.
+    let mut total = s.splat(0.0);
+    for channel in 0..g.channels() {
         for v in 0..V {
-            // SAFETY: `V` vectors lie in a strip, all strips in `x` and `squares`.
+            let at = channel * STRIP + first + v * S::F32_LANES;
+            // SAFETY: `V` vectors from `first` lie in a strip, all strips in `x` and `squares`.
             unsafe {
-                let x = s.load_from(x, at + v * S::F32_LANES);
-                s.store_to(x * x, squares, at + v * S::F32_LANES);
-                check = check + x * x * s.splat(0.0);
+                let x = s.load_from(x, at);
+                s.store_to(x * x, squares, at);
+                total = total + x * x;
             }
         }
     }
-    let lists = if taps::is_zero(s, check) { &g.finite } else { &g.any };
-    for ((i, &beta), taps) in g.beta.iter().enumerate().zip(lists.all().iter()) {
-        // SAFETY: offsets are channels, whose strips lie in `squares`; `V` vectors lie in a strip, all strips in `x`.
+    let norms = if is_finite(s, total) { &g.finite } else { &g.any };
+    let lists = Lists::new(&norms.taps, &norms.ends, 0..g.channels());
+    for ((channel, &beta), taps) in g.beta.iter().enumerate().zip(lists.iter()) {
+        // SAFETY: offsets are those of strips, which lie in `squares`; as above.
         unsafe {
-            let norms = add_taps::<S, V>(s, taps, squares.as_ptr(), pitch as isize, [s.splat(beta); V]);
+            let norms = add_taps::<S, V>(s, taps, squares.as_ptr().add(first), [s.splat(beta); V]);
             for v in 0..V {
-                let at = i * pitch + v * S::F32_LANES;
+                let at = channel * STRIP + first + v * S::F32_LANES;
                 let y = s.load_from(x, at) * s.sqrt(norms[v]);
                 s.store_to(y, x, at);
             }
@@ -98,7 +105,7 @@ pub(super) fn strip<S: Simd, const V: usize>(s: S, g: &PackedGdn, x: &mut [f32],
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exact::conv_transpose2d::{ConvTranspose, ConvTransposeRun, PackedConvTranspose};
+    use crate::exact::conv_transpose2d::{conv_transpose2d, ConvTranspose, PackedConvTranspose, Scratch};
     use crate::exact::map::{Frame, Map};
     use crate::noise::noise;
     use crate::{Level, Window};
@@ -129,7 +136,7 @@ mod tests {
                 to.reset(channels, Frame::from(&window), &window);
                 (0..channels).for_each(|c| from.row_mut(c, 0, 0).copy_from_slice(&x[c * pixels..][..pixels]));
                 for level in Level::available() {
-                    ConvTransposeRun::new(&identity, Some(&packed)).run(level, &from, &window, &mut to);
+                    conv_transpose2d(level, &identity, Some(&packed), &from, &window, &mut to, &mut Scratch::default());
                     let got = (0..channels).flat_map(|c| to.row(c, 0, 0));
                     let same = got.zip(&want).all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()));
                     assert!(same, "{level:?} {channels} {pixels}");

@@ -1,5 +1,6 @@
 //! Feature maps of a part of the picture, with zeros where that part reaches beyond the picture.
 
+use super::taps::STRIP;
 use crate::Window;
 use alloc::vec::Vec;
 
@@ -22,9 +23,10 @@ impl From<&Window> for Frame {
     }
 }
 
-/// Floats behind the last plane beyond two rows: kernels that compute whole vectors past the end of a row read them and
-/// drop what comes out. Eight vectors of 16 lanes.
-pub(crate) const OVERHANG: usize = 128;
+/// Floats of a cache line.
+const LINE: usize = 16;
+/// Sets of L1 on most processors: 4 KB a way.
+const SETS: usize = 64;
 
 /// `[channels][rows][cols]` values of a [`Frame`]. The buffer is kept from one [`reset`](Map::reset) to the next.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +49,11 @@ impl Map {
         };
         let (above, height) = cut(frame.top, inner.top, inner.rows, frame.rows);
         let (before, width) = cut(frame.left, inner.left, inner.cols, frame.cols);
-        // An odd number of cache lines: the same pixel of successive planes does not fall into one set of the cache.
-        let plane = ((frame.rows * frame.cols).div_ceil(16) | 1) * 16;
-        let need = channels * plane + 2 * frame.cols + OVERHANG;
+        // Planes lie `64 k + 39` cache lines apart: 39/64 is near the golden ratio, which spreads the same pixel of
+        // successive planes over the 64 sets of L1.
+        let lines = (frame.rows * frame.cols).div_ceil(LINE);
+        let plane = (lines + (SETS + 39 - lines % SETS) % SETS) * LINE;
+        let need = channels * plane + 2 * frame.cols + 2 * STRIP;
         if self.values.len() < need {
             self.values.resize(need, 0.0);
         }
@@ -86,6 +90,7 @@ impl Map {
     }
 
     /// [`row`](Self::row), to write.
+    #[inline(always)]
     pub fn row_mut(&mut self, channel: usize, y: usize, x: usize) -> &mut [f32] {
         let at = self.at(channel, y, x);
         let end = at + self.frame.cols - (x as isize - self.frame.left) as usize;
@@ -110,7 +115,12 @@ impl Map {
         self.plane
     }
 
-    /// All planes and what is behind them.
+    /// All channels, one after another.
+    pub(crate) fn planes(&self) -> &[f32] {
+        &self.values[..self.channels * self.plane]
+    }
+
+    /// All channels, and behind them two rows and two strips, which kernels read for points that they drop.
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
     }

@@ -20,14 +20,18 @@ kernel! {
 #[inline(always)]
 fn to_samples_lanes<S: Simd>(s: S, x: &[f32], out: &mut [u8], stride: usize) {
     let lanes = S::F32_LANES;
-    let mut buffer = [0f32; 16];
     let whole = x.len() / lanes * lanes;
+    assert!(whole == 0 || (whole - 1) * stride < out.len());
+    let mut scaled = [0f32; 16];
     for i in (0..whole).step_by(lanes) {
         let v = s.load(&x[i..]) * s.splat(255.0) + s.splat(0.5);
         let v = s.min(s.max(v, s.splat(0.0)), s.splat(255.0));
-        s.store(v, &mut buffer);
+        s.store(v, &mut scaled);
+        // SAFETY: 0 to 255; `max` took NaN to 0.
+        let samples = scaled.map(|v| unsafe { v.to_int_unchecked::<i32>() });
         for j in 0..lanes {
-            out[(i + j) * stride] = buffer[j] as u8;
+            // SAFETY: `i + j < whole`, and the assert above.
+            unsafe { *out.get_unchecked_mut((i + j) * stride) = samples[j] as u8 };
         }
     }
     let done = (whole * stride).min(out.len());

@@ -7,7 +7,7 @@ use crate::image::Rect;
 use crate::layers::conv_transpose2d::ConvTranspose2d;
 use crate::models::Grid;
 use alloc::vec::Vec;
-use kernels::exact::conv_transpose2d::{ConvTransposeRun, PackedConvTranspose};
+use kernels::exact::conv_transpose2d::{conv_transpose2d, PackedConvTranspose, Scratch};
 use kernels::exact::gdn::PackedGdn;
 use kernels::exact::map::{Frame, Map};
 use kernels::exact::samples::to_samples;
@@ -136,9 +136,10 @@ impl Synthesis {
                 to.iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q));
             }
         }
-        for (i, layer) in work.layers.iter_mut().enumerate() {
+        for (i, conv) in self.convolutions.iter().enumerate() {
             let (before, behind) = work.maps.split_at_mut(i + 1);
-            layer.run(level, &before[i], &window(&rects[i + 1]), &mut behind[0]);
+            let (gdn, ys) = (self.normalisations.get(i), window(&rects[i + 1]));
+            conv_transpose2d(level, conv, gdn, &before[i], &ys, &mut behind[0], &mut work.scratch);
         }
     }
 
@@ -198,11 +199,7 @@ impl Synthesis {
         scale: u32,
         out: &mut [u8],
     ) {
-        let normalisation = |i: usize| self.normalisations.get(i);
-        let mut work = Work {
-            layers: [0, 1, 2].map(|i| ConvTransposeRun::new(&self.convolutions[i], normalisation(i))),
-            maps: Default::default(),
-        };
+        let mut work = Work::default();
         // A preview is the mean of full-size pixels: its blocks cover as many of these as blocks at full size do.
         let side = (if self.spec.maps.iter().any(|&n| n > MANY_CHANNELS) { BLOCK / 2 } else { BLOCK }) >> scale;
         for y in (region.y0..region.y1).step_by(side) {
@@ -214,11 +211,12 @@ impl Synthesis {
     }
 }
 
-/// Layers at work and feature maps, kept from block to block: `maps[i]` is what layer `i` reads, the last one is the
+/// Feature maps and working memory, kept from block to block: `maps[i]` is what layer `i` reads, the last one is the
 /// picture.
-struct Work<'a> {
-    layers: [ConvTransposeRun<'a>; LAYERS],
+#[derive(Default)]
+struct Work {
     maps: [Map; LAYERS + 1],
+    scratch: Scratch,
 }
 
 /// YCoCg to RGB in place, in three planes of equal size: `R = Y + Co - Cg`, `G = Y + Cg`, `B = Y - Co - Cg`.
