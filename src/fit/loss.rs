@@ -9,7 +9,8 @@ use kernels::fast::Scratch;
 use kernels::{Level, Window};
 
 /// How many units of MSE, of samples in `[0, 1]`, one unit of 1 - MS-SSIM counts. With it the same lambda gives files of
-/// roughly the same size under both distortions.
+/// about the same size under both distortions: with MS-SSIM they have 0.97 to 1.3 times the bytes (kodim04, 15 and 23,
+/// effort 1, lambda 0.004).
 pub const MS_SSIM_UNIT: f64 = 0.02;
 /// The same for 1 - SSIM, which at equal quality is about three times as large as 1 - MS-SSIM.
 pub const SSIM_UNIT: f64 = 0.007;

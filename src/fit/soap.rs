@@ -58,7 +58,8 @@ struct Preconditioner {
 }
 
 /// Bound on one step in the eigenbasis, in units of `lr`. After a change of basis the second moments may be those of
-/// another direction, and far too small. Adam's steps rarely exceed 1, so any bound of this order works.
+/// another direction, and far too small. 1 and 4 change J by less than the luck of fits (-0.1 and -0.2 % on average over
+/// kodim04, 15 and 23, effort 1).
 const LARGEST_STEP: f32 = 2.0;
 
 /// Sides longer than this keep the plain basis, because the time of a refresh grows with their cube. The networks of family

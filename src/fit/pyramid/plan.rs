@@ -104,12 +104,14 @@ const COARSE_STEPS: f64 = 600.0;
 const LONG: u32 = 500;
 
 /// The optimisation of the final codes makes one pass through each grid for this many steps at full size: about a thirtieth
-/// of the time of a fit. The first passes save most, so any value of this order works.
+/// of the time of a fit. Half as many passes make 0.2 % more J, twice as many 0.14 % less, four times as many 0.3 % less
+/// (kodim04, 15 and 23, effort 3).
 const STEPS_A_PASS: u32 = 180;
 
 /// The soft-rounding temperature with which a last stage of `steps` steps starts. At a high temperature codes are hardly
 /// rounded, and networks learn best. But codes of fine texture then settle at fractions of a quantisation step and vanish when
 /// they are rounded at last, the more so the longer the stage is: so short fits start at a higher temperature than long ones.
+/// At effort 1, which starts at 0.6, 0.5 makes 0.6 % more J and 0.7 the same (means of kodim04, 15 and 23).
 fn start_temperature(steps: u32) -> f64 {
     (0.5 - 0.1 * (f64::from(steps) / 1500.0).ln()).clamp(0.35, 0.6)
 }
@@ -206,7 +208,8 @@ pub struct Anneal {
 const BITS_EVERY: u64 = 3;
 
 /// The integer penalty at the end of the last stage, in bits, and the part of the stage after which it starts to grow from 0.
-/// Without it the rounding of the codes costs 5 to 7 % of J (kodim13 and 15, effort 5).
+/// Without it the rounding of the codes costs 5 to 7 % of J (kodim13 and 15, effort 5). 2 and 8 bits make 0.1 and 0.4 % more J,
+/// a start at 0.3 and 0.7 of the stage 0.2 % less and 0.25 % more (means of kodim04, 15 and 23, effort 1).
 const INTEGER_PENALTY: f32 = 4.0;
 const PENALTY_START: f64 = 0.5;
 

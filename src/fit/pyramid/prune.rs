@@ -11,8 +11,8 @@ use crate::models::pyramid::spec::PyramidSpec;
 use crate::models::Codes;
 use kernels::Level;
 
-/// A grid is a candidate if at most one in this many of its codes is not 0. It only saves the time of trying fuller grids,
-/// which are worth their bits; any value of this order works.
+/// A grid is a candidate if at most one in this many of its codes is not 0. It saves the time of trying fuller grids, which are
+/// worth their bits: 16 and 256 give the same files for kodim04, 15 and 23 (effort 3).
 const SPARSE: usize = 64;
 
 /// Sets the grids to zero whose codes cost more bits than they save in error (by `D + lambda bits / P` of the file), the

@@ -16,15 +16,16 @@ use crate::models::{Codes, Model};
 use kernels::Level;
 use std::ops::Range;
 
-/// The coarsest scale whose codes are tried. Beyond there are few codes, and each reaches so far that few can be tried at
-/// once.
+/// The coarsest scale whose codes are tried. Coarser scales have few codes, and each reaches so far that few can be tried at
+/// once: including the next one saves 0.01 % of J more, leaving this one out loses 0.08 % (kodim04, 15 and 23, effort 3).
 const COARSEST: u32 = 3;
 
-/// Passes between two computations of the gradients, each of which takes as long as a step of the fit. Any value of this
-/// order works: moves change the gradients in their neighbourhood only.
+/// Passes between two computations of the gradients, each of which takes as long as a step of the fit. Moves change the
+/// gradients in their neighbourhood only: 2 to 16 give the same J within 0.03 % (kodim04, 15 and 23, effort 3).
 const PASSES_PER_GRADIENT: usize = 8;
 
-/// A move must save at least this many bits. It only excludes moves whose saving is within the rounding of f32 sums.
+/// A move must save at least this many bits. It excludes moves whose saving is within the rounding of f32 sums; 0 to 0.5 give
+/// the same J within 0.01 % (kodim04, 15 and 23, effort 3).
 const MIN_SAVING: f64 = 0.02;
 
 /// A change of one code by one.

@@ -8,7 +8,9 @@ use kernels::fast::gemm::{gemm, Matrix};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Codes of each grid that are sampled, of all pictures together, and how many gradients are held at a time.
+/// Codes of each grid that are sampled, of all pictures together, and how many gradients are held at a time. A quarter of the
+/// codes makes up to 0.2 % more J, four times as many up to 0.12 % less and take 1.4 times as long (kodim04, 15 and 23,
+/// effort 3).
 const CODES: usize = 4096;
 const CHUNK: usize = 256;
 
@@ -17,13 +19,15 @@ const CHUNK: usize = 256;
 const PRIME: usize = 7919;
 
 /// Of the pictures: how many are sampled, in how many ranges of rows, how many rows these have, and about how many samples are
-/// kept of all of them.
+/// kept of all of them. A third of the samples makes up to 0.16 % more J, three times as many change it by less than 0.1 %
+/// (kodim04, 15 and 23, effort 3).
 const PICTURES: usize = 8;
 const RANGES: usize = 8;
 const ROWS: usize = 4;
 const VALUES: usize = 3072;
 
 /// Change of a weight by which its effect on the picture is measured: small enough for a linear effect, large enough for f32.
+/// Four times more or less changes J by at most 0.1 % (kodim04, 15 and 23, effort 3).
 const CHANGE: f32 = 1.0 / 512.0;
 
 /// What is added to the diagonal of a curvature (damping): a part of it, for the networks of the codes alone, and this many

@@ -33,7 +33,9 @@ pub(super) const GAIN: f32 = 16.0;
 /// four Kodak pictures).
 const NETWORK_RATE: f32 = 1.3;
 
-/// Bound on the norm of the networks' gradient of `MSE + lambda bpp`. It only acts on the first steps and on spikes.
+/// Bound on the norm of the networks' gradient of `MSE + lambda bpp`, which keeps single steps with huge gradients from spoiling
+/// the optimiser's moments. It acts in 0.6 to 4 % of the steps. 0.03, 0.3 and no bound change J by less than the luck of fits
+/// (-0.8, -1.5 and -1.1 % on average over kodim04, 15 and 23, effort 1, where single fits differ by 2 to 3 %).
 const CLIP: f64 = 0.1;
 
 /// Adam's epsilon, in bits: latents whose gradient is smaller than this hardly move. As a number of bits it means the same at

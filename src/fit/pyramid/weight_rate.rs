@@ -14,13 +14,16 @@ use crate::models::pyramid::spec::{Group, PyramidSpec};
 /// effort 1.
 const STRENGTH: f64 = 0.5;
 
-/// Differences below this are zero in the file at any step: the gradient fades linearly there.
+/// Differences below this are zero in the file at nearly any step: the gradient fades linearly there. Half and twice as much
+/// change J by less than the luck of fits (-0.2 and +0.2 % on average over kodim04, 15 and 23, effort 1).
 const LINEAR_RANGE: f64 = 1.0 / 256.0;
 
-/// Scale of the narrow distribution: a quarter to half a quantisation step of the groups that have it.
+/// Scale of the narrow distribution: a quarter to half a quantisation step of the groups that have it. 0.02 and 0.045 change J
+/// by less than the luck of fits (below 0.1 % on average over kodim04, 15 and 23, effort 1).
 const NARROW_SCALE: f64 = 0.03;
 
-/// The wide distribution has at least this many times the scale of the narrow one; they stay apart.
+/// The wide distribution has at least this many times the scale of the narrow one, so that they stay apart. 2 and 8 change J by
+/// less than the luck of fits (-0.5 and -0.4 % on average over kodim04, 15 and 23, effort 1).
 const MIN_RATIO: f64 = 4.0;
 
 /// Bounds of the share of the narrow distribution: neither of the two may vanish, or it would not return.

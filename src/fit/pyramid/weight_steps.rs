@@ -10,17 +10,19 @@ use crate::models::pyramid::spec::{Group, Module};
 use crate::models::Codes;
 use std::ops::RangeInclusive;
 
-/// The exponents (steps are `2^-exponent`) at which the search starts, by [`Group`]. It ends elsewhere if that is cheaper. Those
-/// of the networks of the codes are typical ends of the search; those of upsampling and synthesis are two finer than typical
-/// ends, because from steps that are far too coarse, as after a fit at a larger lambda, the next finer step need not be
-/// better.
+/// The exponents (steps are `2^-exponent`) at which the search starts, by [`Group`]. Those of the networks of the codes are
+/// typical ends of the search; those of upsampling and synthesis are finer than typical ends, because from steps that are far
+/// too coarse the next finer one need not be better. From two less up to one more for all groups the search ends at the same
+/// steps (kodim04, 15 and 23, effort 3, lambda 0.004).
 const START_EXPONENTS: [u32; Group::COUNT] = [5, 4, 5, 5, 5, 10, 9, 10];
 
-/// The exponents that are tried: steps from 1/4, at which hardly a weight is left, to 1/4096.
+/// The exponents that are tried: steps from 1/4 to 1/4096. Searches at lambda 0.004 end between 2 and 8 (kodim04, 15 and 23,
+/// effort 3), at smaller lambdas at finer steps.
 const EXPONENTS: RangeInclusive<u32> = 2..=12;
 
 /// Most Newton steps of [`refit`], and the fraction of each that is made, because the cost is quadratic only for small
-/// changes. A step that does not pay is not made, so any values of this order work.
+/// changes. One step, or six, and fractions from 0.25 to 0.5 change J by at most 0.1 %; whole steps make up to 0.3 % more
+/// (kodim04, 15 and 23, effort 3). A step that does not pay is not made.
 const NEWTON_STEPS: usize = 3;
 const NEWTON_FRACTION: f64 = 0.5;
 
