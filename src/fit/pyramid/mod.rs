@@ -47,7 +47,7 @@ const STARTS: u64 = 4;
 /// What a fit takes for each pixel, for each of them and feature of the context network, and besides, in bytes.
 const BYTES_A_PIXEL: u64 = 124;
 const BYTES_A_FEATURE: u64 = 5;
-const BYTES_FIXED: u64 = 24 << 20;
+const BYTES_FIXED: u64 = 40 << 20;
 
 /// Seconds of a fit for each megapixel at efforts 1 to 9, on two cores: 1, 3, 5 and 9 measured on photographs of 0.4
 /// megapixels, the others by their steps.
