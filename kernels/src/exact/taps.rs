@@ -70,28 +70,13 @@ pub(crate) unsafe fn add_taps<S: Simd, const V: usize>(
         let weight = s.splat(tap.weight);
         // SAFETY: the caller's promise.
         unsafe {
-            let from = in_register(image.add(tap.offset as usize));
+            let from = image.add(tap.offset as usize);
             for v in 0..V {
                 sums[v] = sums[v] + weight * s.load_at(from.add(v * S::F32_LANES));
             }
         }
     }
     sums
-}
-
-/// `p`, kept from being added up in each load: where its address is a sum of two registers, a multiplication that reads
-/// memory costs Intel processors a further micro-operation, and this loop a tenth of its speed.
-#[inline(always)]
-fn in_register(p: *const f32) -> *const f32 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let mut p = p;
-        // SAFETY: no instruction at all.
-        unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
-        p
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    p
 }
 
 kernel! {
