@@ -14,6 +14,7 @@ mod memory;
 mod session;
 
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use session::Session;
