@@ -290,12 +290,14 @@ impl<'a> Encoder<'a> {
     /// As [`Self::encode`].
     pub fn encode_group(self, pictures: &[Picture]) -> Result<Encoded> {
         let started = Instant::now();
-        let plan = self.plan(pictures)?;
-        let checkpoint = self.read_checkpoint(pictures)?;
+        let (plan, checkpoint) = self.prepare(pictures)?;
         let Encoder { family, mut options, time_limit, threads, verify, metadata, .. } = self;
         let family = family?;
         let metadata = metadata::write(&metadata)?;
-        let key = checkpoint::key(family.name, &options, pictures);
+        let key = match &checkpoint {
+            Some(checkpoint) => checkpoint.key,
+            None => checkpoint::key(family.name, &options, pictures),
+        };
         options.effort = plan.effort;
         let never = AtomicBool::new(false);
         let (stop, on_stop) = self.stop.unwrap_or((&never, Signal::Cancel));
@@ -351,6 +353,11 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Those of [`Self::encode`] that are known before the fit.
     pub fn plan(&self, pictures: &[Picture]) -> Result<Plan> {
+        self.prepare(pictures).map(|(plan, _)| plan)
+    }
+
+    /// The plan, and the checkpoint to continue from.
+    fn prepare(&self, pictures: &[Picture]) -> Result<(Plan, Option<Checkpoint>)> {
         self.check()?;
         let family = self.family.clone()?;
         check_pictures(pictures, self.options.target)?;
@@ -360,20 +367,21 @@ impl<'a> Encoder<'a> {
             threads: self.threads.unwrap_or_else(rayon::current_num_threads),
         };
         // A resumed fit keeps its effort, whatever the time limit.
-        let effort = match self.read_checkpoint(pictures)? {
+        let checkpoint = self.read_checkpoint(family, pictures)?;
+        let effort = match &checkpoint {
             Some(checkpoint) => checkpoint.effort,
             None => work.affordable(family, &self.options, self.time_limit)?,
         };
         let options = Options { effort, ..self.options.clone() };
         work.check_memory(family, &options, self.max_memory)?;
         let (time, memory) = work.estimate(family, &options, self.time_limit);
-        Ok(Plan { model: family.name, effort, time, memory })
+        Ok((Plan { model: family.name, effort, time, memory }, checkpoint))
     }
 
-    fn read_checkpoint(&self, pictures: &[Picture]) -> Result<Option<Checkpoint>> {
+    fn read_checkpoint(&self, family: &Family, pictures: &[Picture]) -> Result<Option<Checkpoint>> {
         let Some(bytes) = &self.resume else { return Ok(None) };
         let checkpoint = Checkpoint::read(bytes)?;
-        checkpoint.check(checkpoint::key(self.family.clone()?.name, &self.options, pictures))?;
+        checkpoint.check(checkpoint::key(family.name, &self.options, pictures))?;
         Ok(Some(checkpoint))
     }
 

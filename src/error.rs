@@ -64,12 +64,6 @@ impl Error {
         self
     }
 
-    /// The same failure with `more` at the end of its message.
-    pub fn and(mut self, more: impl fmt::Display) -> Self {
-        self.message = alloc::format!("{}{more}", self.message);
-        self
-    }
-
     /// The kind of the failure.
     pub fn class(&self) -> Class {
         self.class

@@ -154,7 +154,7 @@ pub fn fit<'a>(
         planned,
         overhead,
         last_measured: None,
-        best: None,
+        best: Best(None),
         saved: Instant::now(),
     };
     run.run(resume)
@@ -178,8 +178,7 @@ struct Run<'a, 'o> {
     /// Bytes of the file besides codes and weights.
     overhead: f64,
     last_measured: Option<Measured>,
-    /// The best file so far with its rank.
-    best: Option<((bool, f64), Candidate)>,
+    best: Best,
     saved: Instant,
 }
 
@@ -248,10 +247,9 @@ impl Run<'_, '_> {
             } else {
                 None
             };
-            if let Some(measured) = measured {
-                if settles
-                    && (LAMBDA_CONTROL.contains(&now) || now < LAMBDA_CONTROL.start && self.control.exceeds(&measured))
-                {
+            if let Some(measured) = measured.filter(|_| settles) {
+                let early = now < LAMBDA_CONTROL.start;
+                if LAMBDA_CONTROL.contains(&now) || early && self.control.exceeds(&measured) {
                     self.control.follow(&measured, CONTROL_GAIN);
                 }
             }
@@ -312,12 +310,8 @@ impl Run<'_, '_> {
     fn candidate(&mut self) -> Result<Measured> {
         let fitted = self.finish();
         let candidate = Candidate::new(&fitted, self.pictures, self.metadata, self.control.lambda())?;
-        let measured = candidate.measured();
+        let measured = self.best.offer(candidate, &self.control);
         self.last_measured = Some(measured);
-        let rank = self.control.rank(&measured);
-        if self.best.as_ref().is_none_or(|b| rank > b.0) {
-            self.best = Some((rank, candidate));
-        }
         Ok(measured)
     }
 
@@ -327,13 +321,8 @@ impl Run<'_, '_> {
         self.pause(self.stages.len() - 1, u32::MAX)?;
         // Frees the memory of the fit before the file is written and decoded.
         drop(self.fit);
-        let last = Candidate::new(&fitted, self.pictures, self.metadata, lambda)?;
-        let rank = self.control.rank(&last.measured());
-        let best = match self.best {
-            Some((earlier, candidate)) if earlier > rank => candidate,
-            _ => last,
-        };
-        Ok(best.outcome(self.done, self.planned))
+        self.best.offer(Candidate::new(&fitted, self.pictures, self.metadata, lambda)?, &self.control);
+        self.best.outcome(self.options.target, self.pictures, self.done, self.planned)
     }
 
     /// Finishes a fit with a target: changes lambda and makes touch-ups until the file is close enough or time is up.
@@ -348,10 +337,7 @@ impl Run<'_, '_> {
             self.pause(last, u32::MAX)?;
             self.report();
             let gap = self.control.gap(&measured).unwrap_or(0.0);
-            let rounds = match &self.best {
-                Some(((true, _), _)) => TOUCH_UPS,
-                _ => TOUCH_UPS_WHILE_MISSED,
-            };
+            let rounds = if self.best.meets() { TOUCH_UPS } else { TOUCH_UPS_WHILE_MISSED };
             let close = self.control.met(&measured) && gap.abs() < CLOSE;
             // At an end of lambda's range further touch-ups would change nothing.
             let stuck = before.is_some_and(|(_, moved)| moved == 0.0);
@@ -370,16 +356,41 @@ impl Run<'_, '_> {
                 self.report();
             }
         }
-        match self.best {
-            Some(((true, _), best)) => Ok(best.outcome(self.done, self.planned)),
-            Some((_, best)) => Err(best.missed(self.options.target, self.pictures)),
-            None => unreachable!("each round has a candidate"),
-        }
+        self.best.outcome(self.options.target, self.pictures, self.done, self.planned)
     }
 
     /// Whether there is no time for another round, assumed to take as long as the one that started at `began`.
     fn is_late(&self, began: Instant) -> bool {
         self.monitor.deadline.is_some_and(|d| Instant::now() + began.elapsed() >= d)
+    }
+}
+
+/// The best candidate so far, with its [rank](LambdaControl::rank).
+struct Best(Option<((bool, f64), Candidate)>);
+
+impl Best {
+    /// Keeps `candidate` if none is as good.
+    fn offer(&mut self, candidate: Candidate, control: &LambdaControl) -> Measured {
+        let measured = candidate.measured();
+        let rank = control.rank(&measured);
+        if self.0.as_ref().is_none_or(|best| rank > best.0) {
+            self.0 = Some((rank, candidate));
+        }
+        measured
+    }
+
+    /// Whether it meets the target.
+    fn meets(&self) -> bool {
+        matches!(self.0, Some(((true, _), _)))
+    }
+
+    /// The best file, or how near it came to the target.
+    fn outcome(self, target: Target, pictures: &[Picture], steps: u64, planned: u64) -> Result<Outcome> {
+        match self.0 {
+            Some(((true, _), best)) => Ok(best.outcome(steps, planned)),
+            Some((_, best)) => Err(best.missed(target, pictures)),
+            None => unreachable!("every fit ends with a candidate"),
+        }
     }
 }
 

@@ -114,10 +114,6 @@ impl Rate for GdnRate {
 
     fn advance(&self, _: &mut Rates, _: usize, _: &Patch, _: &[f32], _: f64, _: f32, _: i32) {}
 
-    fn bits(&self, field: &Rates) -> f64 {
-        field.bits
-    }
-
     fn add_weights_rate(&self, _: &[f32], _: &mut [f32], _: f32) {}
 
     fn weights_bits(&self, _: &[f32]) -> f64 {
@@ -144,7 +140,7 @@ const LOUD: usize = 10;
 /// A code counts as at most this much in other channels' neighbourhoods.
 const LOUDEST: i32 = 31;
 
-/// For each code, in bits: its cost now, what a step away from its expected value costs if it is that value,
+/// For each code, in bits: what a step away from its expected value costs if it is that value,
 /// and each further step; and the expected value.
 #[derive(Debug, Default)]
 pub struct Rates {
@@ -152,12 +148,9 @@ pub struct Rates {
     further: Vec<f32>,
     guess: Vec<i16>,
     activity: Vec<i32>,
-    /// The loudness of each code's surroundings, sums over channels, bits of each channel.
+    /// The loudness of each code's surroundings, sums over channels.
     loud: Vec<u8>,
     sums: Vec<i32>,
-    channels: Vec<f64>,
-    /// Bits of all codes.
-    bits: f64,
 }
 
 impl Rates {
@@ -195,7 +188,6 @@ impl Rates {
         self.loud.resize(n * plane, 0);
         self.sums.clear();
         self.sums.resize(plane, 0);
-        self.channels.resize(n, 0.0);
         let (loud, sums) = (&mut self.loud, &mut self.sums);
         for c in 0..n {
             for i in 0..plane {
@@ -209,16 +201,14 @@ impl Rates {
         }
         let each = self.first.par_chunks_mut(plane).zip(self.further.par_chunks_mut(plane)).enumerate();
         let (activity, loud) = (&self.activity, &self.loud);
-        each.zip(&mut self.channels).for_each(|((c, (first, further)), bits)| {
-            let sizes = &activity[c * plane..][..plane];
-            *bits = channel(sizes, &loud[c * plane..][..plane], w, first, further);
+        each.for_each(|(c, (first, further))| {
+            channel(&activity[c * plane..][..plane], &loud[c * plane..][..plane], w, first, further);
         });
-        self.bits = self.channels.iter().sum();
     }
 }
 
-/// Writes the costs of one channel from its sizes; returns its bits.
-fn channel(sizes: &[i32], loud: &[u8], w: usize, first: &mut [f32], further: &mut [f32]) -> f64 {
+/// Writes the costs of one channel from its sizes.
+fn channel(sizes: &[i32], loud: &[u8], w: usize, first: &mut [f32], further: &mut [f32]) {
     let near = |i: usize| {
         let x = i % w;
         let at = |there: bool, back: usize| if there { sizes[i - back] } else { 0 };
@@ -246,12 +236,9 @@ fn channel(sizes: &[i32], loud: &[u8], w: usize, first: &mut [f32], further: &mu
         let one = -(some / n).log2() + 1.0 - (1.0 - more).log2();
         *out = [-zero.max(1e-4).log2(), one, -more.log2()];
     }
-    let mut bits = 0f64;
-    for (i, &s) in sizes.iter().enumerate() {
+    for i in 0..sizes.len() {
         let [zero, one, more] = table[near(i) * LOUD + usize::from(loud[i])];
         first[i] = (one - zero) as f32;
         further[i] = more as f32;
-        bits += if s == 0 { zero } else { one + more * f64::from(s - 1) };
     }
-    bits
 }

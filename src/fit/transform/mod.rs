@@ -12,16 +12,13 @@ mod wavelet_start;
 mod workers;
 
 use super::checkpoint::{read_floats, write_floats};
-use super::file;
 use super::target::{LambdaControl, Measured};
 use super::water_filling::Spectrum;
 use super::{Begun, Cost, Fit, Fitted, Options, Stage, Step, Target, TimeLeft, WeightCoding};
 use crate::error::Result;
 use crate::image::Picture;
-use crate::metrics;
 use crate::models::transform::weights::Quantised;
 use crate::models::transform::{Stored, TransformSpec};
-use crate::models::Codes;
 use bands::{Bands, Shaped};
 use net::Net;
 use rate::Rate;
@@ -251,27 +248,14 @@ impl<R: Rate> Fit for TransformFit<'_, R> {
         // A touch-up goes on with the small moves of the stage's end.
         let progress = if step.stage.is_some() { progress } else { 0.6 + 0.4 * progress };
         let (net, rate, workers) = (&mut self.net, &mut self.rate, &mut self.trainer.workers);
-        let d = refiner.step(net, rate, workers, self.pictures, tune, step.lambda, seed, step.number, progress);
-        let bpp = refiner.bits(rate) / self.pixels;
-        self.note(d.mse(), bpp);
+        refiner.step(net, rate, workers, self.pictures, tune, step.lambda, seed, step.number, progress);
     }
 
-    fn look(&mut self, similarity: bool) -> Measured {
-        let (net, rate) = (&self.net, &self.rate);
-        let weights = match &net.exponents {
-            Some(e) => Quantised::new(&net.tensors, &net.synthesis_values(), e.clone()).bits(&net.tensors) / 8.0,
-            None => WEIGHT_BYTES * net.spec.weights_count() as f64,
-        };
-        let weights = weights + rate.weights_bits(net.rates_own()) / 8.0;
-        let bpp = self.refiner.as_ref().map_or(self.bpp, |r| r.bits(rate) / self.pixels);
-        let similarity = (similarity && self.refiner.is_some()).then(|| {
-            let fitted = self.fitted();
-            let of = |(p, codes): (&Picture, &Codes)| {
-                metrics::ms_ssim(p, &file::decoded(fitted.model.as_model(), p, codes)).unwrap_or(1.0)
-            };
-            self.pictures.iter().zip(&fitted.codes).map(of).sum::<f64>() / self.pictures.len() as f64
-        });
-        Measured::new(self.mse.unwrap_or(1.0), similarity.unwrap_or(0.0), bpp * self.pixels / 8.0 + weights)
+    /// Of the first stage; the second is measured by its candidates.
+    fn look(&mut self, _similarity: bool) -> Measured {
+        let rates = self.rate.weights_bits(self.net.rates_own()) / 8.0;
+        let weights = WEIGHT_BYTES * self.net.spec.weights_count() as f64 + rates;
+        Measured::new(self.mse.unwrap_or(1.0), 0.0, self.bpp * self.pixels / 8.0 + weights)
     }
 
     fn finish(&mut self, lambda: f64, _: &TimeLeft) -> Fitted {

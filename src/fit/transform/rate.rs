@@ -89,9 +89,6 @@ pub trait Rate: Send + Sync + Sized {
         visit: i32,
     );
 
-    /// Bits of all codes of a picture, about.
-    fn bits(&self, field: &Self::Field) -> f64;
-
     /// Adds the gradient of the bits of its own weights; `gain` is what one counts.
     fn add_weights_rate(&self, parameters: &[f32], d: &mut [f32], gain: f32);
 

@@ -107,11 +107,6 @@ impl<R: Rate> Refiner<R> {
         (self.patches.len() / PATCHES).max(1) as u64 * 2
     }
 
-    /// Bits of all codes, estimated.
-    pub fn bits(&self, rate: &R) -> f64 {
-        self.fields.iter().map(|f| rate.bits(&f.rate)).sum()
-    }
-
     /// The codes that a file of each picture gets.
     pub fn codes(&self, rate: &R) -> Vec<Codes> {
         let codes = |f: &Field<R::Field>| {
@@ -186,7 +181,7 @@ impl<R: Rate> Refiner<R> {
         all
     }
 
-    /// One step of codes and synthesis; `progress` of the stage in [0, 1]. Returns the distortion seen.
+    /// One step of codes and synthesis; `progress` of the stage in [0, 1].
     pub fn step(
         &mut self,
         net: &mut Net,
@@ -198,7 +193,7 @@ impl<R: Rate> Refiner<R> {
         seed: u64,
         step: u64,
         progress: f32,
-    ) -> Distortion {
+    ) {
         net.prepare(SYNTHESIS);
         rate.prepare(net.rates_own(), true);
         let n = net.spec.n();
@@ -216,7 +211,6 @@ impl<R: Rate> Refiner<R> {
         }
         let seen: f64 = which.iter().map(|&i| self.patches[i].pixels(pictures).area() as f64).sum();
         self.sum.fill(0.0);
-        let mut all = Distortion::default();
         for some in which.chunks(BATCH) {
             let (this, shared, shared_rate) = (&*self, &*net, &*rate);
             workers.each(some.len(), |i, worker, sample| {
@@ -239,7 +233,6 @@ impl<R: Rate> Refiner<R> {
             reduce(used, &mut self.partial);
             self.sum.iter_mut().zip(&self.partial).for_each(|(s, p)| *s += p);
             for (sample, &i) in used.iter().zip(some) {
-                all.add(&sample.distortion);
                 let patch = &self.patches[i];
                 let field = &mut self.fields[patch.picture];
                 let (w, h) = (field.shape.width, field.shape.height);
@@ -275,7 +268,6 @@ impl<R: Rate> Refiner<R> {
         if step.is_multiple_of(self.refresh()) {
             self.update_rates(rate);
         }
-        all
     }
 
     /// Adam on the codes in the cores of some patches; the gradients are then used up.
