@@ -36,7 +36,10 @@ impl Limits {
         match bytes > self.max_memory {
             true => Err(Error::new(
                 Class::MemoryLimit,
-                format!("decoding needs {bytes} bytes of memory, the limit is {}", self.max_memory),
+                format!(
+                    "decoding needs {bytes} bytes of memory, the limit is {} (a smaller region needs less)",
+                    self.max_memory
+                ),
             )),
             false => Ok(()),
         }

@@ -73,7 +73,7 @@ impl From<Error> for Failure {
         };
         message += match e.class() {
             Class::PixelLimit => ": raise it with --max-pixels, or decode a --region",
-            Class::MemoryLimit => ": raise it with --max-memory, or decode a --region",
+            Class::MemoryLimit => ": raise it with --max-memory",
             Class::Target => "; nothing was written",
             _ => "",
         };
