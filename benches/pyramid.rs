@@ -88,7 +88,7 @@ fn steps(table: &common::Table) {
         let (x, y, c) = ((i / 3 % width) as f64, (i / 3 / width) as f64, (i % 3) as f64);
         (128.0 + 60.0 * (x / (7.0 + c)).sin() * (y / 23.0).cos() + 40.0 * ((x * y) / 9000.0).sin()) as u8
     };
-    let picture = Picture { width, height, channels: 3, samples: (0..3 * width * height).map(sample).collect() };
+    let picture = Picture::from_u8(width, height, 3, &(0..3 * width * height).map(sample).collect::<Vec<u8>>());
     let pictures = [picture];
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     // The largest networks of each effort: at effort 3 they take about a thousand multiplications per pixel.

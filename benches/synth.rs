@@ -62,7 +62,7 @@ fn gdn(table: &Table) {
                 let time = table.row(&name, macs as usize, || {
                     for y in (0..height).step_by(rows) {
                         let strip = Rect::new(0, y, width, y + rows);
-                        model.synthesise(level, &codes, (width, height), strip, 0, &mut out).expect("its codes");
+                        model.synthesise(level, &codes, (width, height), strip, 0, 255, &mut out).expect("its codes");
                     }
                 });
                 println!("    {:.2} megapixels/s", (width * height) as f64 / 1e6 / time);
@@ -131,7 +131,7 @@ fn main() {
                 let time = table.row(&name, RUNS * count, || {
                     let (size, region) = ((width, height), Rect::whole(width, height));
                     (0..RUNS).for_each(|_| {
-                        pool.install(|| synthesise(&spec, &weights, level, &codes, size, region, 0, &mut out))
+                        pool.install(|| synthesise(&spec, &weights, level, &codes, size, region, 0, 255, &mut out))
                             .expect("codes of the whole picture");
                     });
                 });

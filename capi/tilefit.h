@@ -30,7 +30,9 @@ struct tilefit_picture_info {
     uint32_t pictures; /* in the file */
     uint32_t width;
     uint32_t height;
-    uint32_t channels;      /* 1 grey, 3 red green blue; 8 bits each */
+    uint32_t channels;      /* alpha included; without it 1 is grey, 3 red green blue, others are bands */
+    uint32_t depth;         /* bits of a sample, 8 to 16 */
+    uint32_t alpha;         /* 1 if the last channel is alpha, not multiplied into the others; else 0 */
     uint32_t digest;        /* CRC-32 of the decoded samples */
     uint64_t weights_bytes; /* of the file: the model */
     uint64_t codes_bytes;   /* of the file: all pictures' codes */
@@ -40,7 +42,8 @@ struct tilefit_picture_info {
 
 /* In all functions: `data`, `size` is the file. `picture` counts from 0. `limits` may be NULL: 2^28 pixels, 2 GiB.
  * `scale` 0 to 3 decodes at 1/2^scale: sides are ceil(side / 2^scale).
- * Samples go to `out`, row by row, the channels of a pixel together; `out_size` is at least width * height * channels.
+ * Samples go to `out`, row by row, the channels of a pixel together; `out_size` is the number of bytes, at
+ * least width * height * channels, and twice as much for a depth over 8: a sample is then a uint16_t of this machine.
  * On failure `error`, if not NULL, receives one line of at most `error_size - 1` bytes of UTF-8 and a final 0;
  * `out` holds nothing of use. The result is one of tilefit_status. */
 

@@ -10,7 +10,7 @@ fn read_png(path: &std::ffi::OsStr) -> Result<Picture, Box<dyn std::error::Error
     let mut samples = vec![0; reader.output_buffer_size().ok_or("the picture is too large")?];
     let info = reader.next_frame(&mut samples)?;
     let (width, height, channels) = (info.width as usize, info.height as usize, info.color_type.samples());
-    Ok(Picture { width, height, channels, samples })
+    Ok(Picture::from_u8(width, height, channels, &samples))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

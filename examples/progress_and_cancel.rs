@@ -10,7 +10,7 @@ fn picture() -> Picture {
         let (x, y) = ((i % width) as f64 - 96.0, (i / width) as f64 - 64.0);
         (128.0 + 100.0 * (0.02 * (x * x + y * y)).sqrt().sin()) as u8
     };
-    Picture { width, height, channels: 1, samples: (0..width * height).map(sample).collect() }
+    Picture::from_u8(width, height, 1, &(0..width * height).map(sample).collect::<Vec<u8>>())
 }
 
 fn main() -> tilefit::Result<()> {

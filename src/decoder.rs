@@ -10,7 +10,7 @@ use crate::container::source::{merged, Source};
 #[cfg(doc)]
 use crate::error::Class;
 use crate::error::{Error, Result};
-use crate::image::{Picture, Rect};
+use crate::image::{Picture, PixelFormat, Rect};
 use crate::limits::{try_vec, Limits};
 use crate::models::{self, Codes, Grid, Model};
 use alloc::{
@@ -30,6 +30,9 @@ pub const MAX_SCALE: u32 = 3;
 /// About how many pixels a thread synthesises at a time. Models keep feature maps only for a part of them.
 const BLOCK: usize = 1 << 16;
 
+/// Bytes of a sample in a [`Picture`].
+const SAMPLE: usize = std::mem::size_of::<u16>();
+
 /// Bytes that synthesis and context networks take in addition to codes and samples.
 const WORKING_MEMORY: u64 = 24 << 20;
 
@@ -45,7 +48,7 @@ fn tiles_at_once() -> usize {
 /// An opened file. Decoding never panics, whatever the bytes are.
 ///
 /// Methods that take a picture count from 0. Those that take a `scale` decode at `1/2^scale`, with `scale` from 0 to 3;
-/// width and height are then divided by `2^scale` and rounded up. Samples have 8 bits and are interleaved.
+/// width and height are then divided by `2^scale` and rounded up. Samples are interleaved.
 ///
 /// # Errors
 /// Methods that decode return
@@ -61,13 +64,41 @@ pub struct Decoder<'a> {
     level: Level,
 }
 
+/// The type of a sample in a buffer: `u8` or `u16`.
+pub trait Sample: sealed::Sealed + Copy + Send {
+    /// Has `fill` write as many samples of 16 bits, and stores them in `out`.
+    #[doc(hidden)]
+    fn write(out: &mut [Self], fill: impl FnOnce(&mut [u16]) -> Result<()>) -> Result<()>;
+}
+
+impl Sample for u16 {
+    fn write(out: &mut [u16], fill: impl FnOnce(&mut [u16]) -> Result<()>) -> Result<()> {
+        fill(out)
+    }
+}
+
+impl Sample for u8 {
+    fn write(out: &mut [u8], fill: impl FnOnce(&mut [u16]) -> Result<()>) -> Result<()> {
+        let mut samples = try_vec(out.len())?;
+        fill(&mut samples)?;
+        out.iter_mut().zip(&samples).for_each(|(o, s)| *o = *s as u8);
+        Ok(())
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for u16 {}
+}
+
 /// Facts about a file that are known without decoding its segments.
 #[derive(Clone, Debug)]
 pub struct Info {
     /// Version of the file's format.
     pub version: u8,
     pub model: &'static str,
-    pub channels: usize,
+    pub format: PixelFormat,
     pub pictures: Vec<PictureInfo>,
     pub bytes: usize,
     pub header_bytes: usize,
@@ -120,7 +151,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn open(header: Header, source: Source<'a>, limits: Limits) -> Result<Self> {
-        let model = models::read_model(header.family, header.channels, &header.description, &header.weights)?;
+        let model = models::read_model(header.family, header.format, &header.description, &header.weights)?;
         if model.layers() != header.layers {
             return Err(Error::format(format!(
                 "the file has {} layers of segments, its model has {}",
@@ -160,7 +191,7 @@ impl<'a> Decoder<'a> {
         Info {
             version: h.version,
             model: models::family_name(h.family),
-            channels: h.channels,
+            format: h.format,
             pictures: h.pictures.clone(),
             bytes: self.source.length(),
             header_bytes: h.length - h.weights.len() - h.metadata.len(),
@@ -174,7 +205,7 @@ impl<'a> Decoder<'a> {
             layers: h.layers,
             segments: h.segments.clone(),
             decode_memory_bytes: (0..h.pictures.len())
-                .map(|p| self.memory(p, 0, self.area(p, 0), h.channels))
+                .map(|p| self.memory(p, 0, self.area(p, 0), SAMPLE * h.format.channels))
                 .max()
                 .unwrap_or(0),
         }
@@ -201,8 +232,8 @@ impl<'a> Decoder<'a> {
     }
 
     /// Upper bound of the bytes that decoding `region` takes: the codes, the larger of the tiles being decoded and the output
-    /// with `samples` bytes per pixel, and the working memory.
-    fn memory(&self, picture: usize, scale: u32, region: Rect, samples: usize) -> u64 {
+    /// with `output` bytes per pixel, and the working memory.
+    fn memory(&self, picture: usize, scale: u32, region: Rect, output: usize) -> u64 {
         let PictureInfo { width, height, .. } = self.header.pictures[picture];
         let specs = self.model.grids();
         let area = |r: &Rect| (r.x1.saturating_sub(r.x0) as u64).saturating_mul(r.y1.saturating_sub(r.y0) as u64);
@@ -215,8 +246,8 @@ impl<'a> Decoder<'a> {
         let tile = self.header.tile_rect(picture, 0);
         let at_once = self.header.tiles(picture).min(tiles_at_once()) as u64;
         let tiles = bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(at_once);
-        let samples = area(&region).saturating_mul(samples as u64);
-        codes.saturating_add(tiles.max(samples)).saturating_add(WORKING_MEMORY)
+        let output = area(&region).saturating_mul(output as u64);
+        codes.saturating_add(tiles.max(output)).saturating_add(WORKING_MEMORY)
     }
 
     /// Decodes a whole picture.
@@ -236,17 +267,28 @@ impl<'a> Decoder<'a> {
         Ok(out)
     }
 
-    /// The number of samples, and so of bytes, that a decode gives.
+    /// The number of samples that a decode gives.
     pub fn samples(&self, picture: usize, scale: u32, region: Option<Rect>) -> Result<usize> {
-        Ok(self.check(picture, scale, region, 0)?.area() * self.header.channels)
+        Ok(self.check(picture, scale, region, 0)?.area() * self.header.format.channels)
     }
 
-    /// As [`Self::decode_scaled`], but writes to `out`, whose length must be [`Self::samples`].
-    pub fn decode_into(&self, picture: usize, scale: u32, region: Option<Rect>, out: &mut [u8]) -> Result<()> {
+    /// As [`Self::decode_scaled`], but writes to `out`, whose length must be [`Self::samples`]. Samples of more than 8 bits
+    /// need an `out` of `u16`.
+    pub fn decode_into<S: Sample>(
+        &self,
+        picture: usize,
+        scale: u32,
+        region: Option<Rect>,
+        out: &mut [S],
+    ) -> Result<()> {
         let region = self.check(picture, scale, region, 0)?;
-        let samples = region.area() * self.header.channels;
+        let samples = region.area() * self.header.format.channels;
         if out.len() != samples {
-            let message = format!("the buffer has {} bytes, the samples take {samples}", out.len());
+            let message = format!("the buffer has {} samples, the region has {samples}", out.len());
+            return Err(Error::of_argument("out", message));
+        }
+        if self.header.format.sample_bytes() > std::mem::size_of::<S>() {
+            let message = format!("samples of {} bits do not fit into bytes", self.header.format.depth);
             return Err(Error::of_argument("out", message));
         }
         let (codes, _) = self.codes(picture, scale, region, false)?;
@@ -269,7 +311,7 @@ impl<'a> Decoder<'a> {
             return Err(Error::format(format!("{} bytes follow the last segment", self.source.length() - end)));
         }
         for (i, p) in self.header.pictures.iter().enumerate() {
-            let digest = crc32(&self.decode(i)?.samples);
+            let digest = self.decode(i)?.digest();
             if digest != p.digest {
                 return Err(Error::format(format!(
                     "the decoded samples of picture {i} have digest {digest:08x}, the header says {:08x}",
@@ -289,7 +331,7 @@ impl<'a> Decoder<'a> {
         region: Option<Rect>,
         gap: usize,
     ) -> Result<Vec<std::ops::Range<usize>>> {
-        let region = self.check(picture, scale, region, self.header.channels)?;
+        let region = self.check(picture, scale, region, SAMPLE * self.header.format.channels)?;
         let info = &self.header.pictures[picture];
         let support = self.model.support(region, (info.width, info.height), scale);
         let mut ranges = Vec::new();
@@ -330,34 +372,42 @@ impl<'a> Decoder<'a> {
         region: Option<Rect>,
         partial: bool,
     ) -> Result<(Picture, Vec<Damage>)> {
-        let channels = self.header.channels;
-        let region = self.check(picture, scale, region, channels)?;
+        let format = self.header.format;
+        let region = self.check(picture, scale, region, SAMPLE * format.channels)?;
         let (codes, damage) = self.codes(picture, scale, region, partial)?;
-        let mut samples = try_vec(region.area() * channels)?;
+        let mut samples = try_vec(region.area() * format.channels)?;
         self.synthesise(picture, scale, region, &codes, &mut samples)?;
-        Ok((Picture { width: region.width(), height: region.height(), channels, samples }, damage))
+        Ok((Picture { width: region.width(), height: region.height(), format, samples }, damage))
     }
 
-    fn synthesise(&self, picture: usize, scale: u32, region: Rect, codes: &Codes, samples: &mut [u8]) -> Result<()> {
+    fn synthesise<S: Sample>(
+        &self,
+        picture: usize,
+        scale: u32,
+        region: Rect,
+        codes: &Codes,
+        samples: &mut [S],
+    ) -> Result<()> {
         let info = &self.header.pictures[picture];
         let width = region.width();
         // At most the rows of the region: otherwise `step` could overflow 32-bit addresses for a wide picture.
         let rows = (BLOCK / width).clamp(64, 1024).min(region.height());
-        let block = |(i, out): (usize, &mut [u8])| {
+        let (peak, size) = (self.header.format.peak(), (info.width, info.height));
+        let block = |(i, out): (usize, &mut [S])| {
             let y0 = region.y0 + i * rows;
             let part = Rect::new(region.x0, y0, region.x1, (y0 + rows).min(region.y1));
-            self.model.synthesise(self.level, codes, (info.width, info.height), part, scale, out)
+            S::write(out, |out| self.model.synthesise(self.level, codes, size, part, scale, peak, out))
         };
-        let step = rows * width * self.header.channels;
+        let step = rows * width * self.header.format.channels;
         #[cfg(feature = "threads")]
         return samples.par_chunks_mut(step).enumerate().try_for_each(block);
         #[cfg(not(feature = "threads"))]
         return samples.chunks_mut(step).enumerate().try_for_each(block);
     }
 
-    /// Checks the arguments of a decode against the file and the limits, and returns the region. `samples` is the number of
-    /// samples per pixel that the decode allocates for its output.
-    fn check(&self, picture: usize, scale: u32, region: Option<Rect>, samples: usize) -> Result<Rect> {
+    /// Checks the arguments of a decode against the file and the limits, and returns the region. `output` is the number of
+    /// bytes per pixel that the decode allocates for its output.
+    fn check(&self, picture: usize, scale: u32, region: Option<Rect>, output: usize) -> Result<Rect> {
         if picture >= self.header.pictures.len() {
             return Err(Error::of_argument(
                 "picture",
@@ -379,7 +429,7 @@ impl<'a> Decoder<'a> {
             ));
         }
         self.limits.check_pixels((region.width() as u64).saturating_mul(region.height() as u64))?;
-        self.limits.check_memory(self.memory(picture, scale, region, samples))?;
+        self.limits.check_memory(self.memory(picture, scale, region, output))?;
         Ok(region)
     }
 

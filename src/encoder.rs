@@ -37,7 +37,7 @@ type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 /// # fn main() -> tilefit::Result<()> {
 /// let (width, height) = (32, 24);
 /// let samples = (0..width * height).map(|i| (4 * (i % width) + 3 * (i / width)) as u8).collect();
-/// let picture = Picture { width, height, channels: 1, samples };
+/// let picture = Picture::from_u8(width, height, 1, &samples);
 ///
 /// let encoded = Encoder::new().effort(1).target(Target::Quality(40.0)).encode(&picture)?;
 /// println!("{} bytes, {:.2} dB", encoded.bytes.len(), encoded.report.psnr);
@@ -55,7 +55,7 @@ type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 /// ```
 /// # use tilefit::{Encoder, Picture, Signal};
 /// # fn main() -> tilefit::Result<()> {
-/// # let picture = Picture { width: 16, height: 16, channels: 1, samples: (0..=255).collect() };
+/// # let picture = Picture::from_u8(16, 16, 1, &(0..=255).collect::<Vec<u8>>());
 /// let mut steps = 0;
 /// let encoded = Encoder::new()
 ///     .effort(9)
@@ -363,7 +363,7 @@ impl<'a> Encoder<'a> {
         check_pictures(pictures, self.options.target)?;
         let work = Work {
             pixels: pictures.iter().map(Picture::pixels).sum(),
-            channels: pictures[0].channels,
+            channels: pictures[0].format.channels,
             threads: self.threads.unwrap_or_else(rayon::current_num_threads),
         };
         // A resumed fit keeps its effort, whatever the time limit.
@@ -443,17 +443,24 @@ fn check_pictures(pictures: &[Picture], target: Target) -> Result<()> {
         if p.width == 0 || p.height == 0 {
             return refuse(format!("a picture of {}x{} has no pixels", p.width, p.height));
         }
-        if !matches!(p.channels, 1 | 3) {
-            return refuse(format!("{} samples per pixel: expected 1 (grey) or 3 (RGB)", p.channels));
-        }
-        let samples = p.width.checked_mul(p.height).and_then(|n| n.checked_mul(p.channels));
+        p.format.check()?;
+        let samples = p.width.checked_mul(p.height).and_then(|n| n.checked_mul(p.format.channels));
         if samples != Some(p.samples.len()) {
-            let what =
-                format!("{} samples for {}x{} pixels of {} channels", p.samples.len(), p.width, p.height, p.channels);
+            let what = format!(
+                "{} samples for {}x{} pixels of {} channels",
+                p.samples.len(),
+                p.width,
+                p.height,
+                p.format.channels
+            );
             return refuse(what);
         }
-        if p.channels != first.channels {
-            return refuse("expected all grey or all RGB: grey and colour pictures cannot share a model".into());
+        if p.samples.iter().any(|s| *s > p.format.peak()) {
+            return refuse(format!("a sample over {}, the largest of {} bits", p.format.peak(), p.format.depth));
+        }
+        if p.format != first.format {
+            let (a, b) = (first.format.name(), p.format.name());
+            return refuse(format!("{a} and {b} pictures cannot share a model: expected all of one kind and depth"));
         }
         if matches!(target, Target::MsSsim(_)) && p.width.min(p.height) < metrics::MS_SSIM_LEAST_SIDE {
             let least = metrics::MS_SSIM_LEAST_SIDE;

@@ -1,28 +1,134 @@
-//! Pictures as 8-bit samples, and rectangles of them.
+//! Pictures: what their samples are, the samples, and rectangles of pixels.
 
-use alloc::{vec, vec::Vec};
+use crate::container::crc::crc32_of;
+use crate::error::{Error, Result};
+use alloc::{format, string::String, vec, vec::Vec};
 
-/// A picture of 8-bit samples.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// What the samples of a pixel are. Everything that depends on the number or the size of samples asks this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PixelFormat {
+    /// Samples of a pixel, alpha included: 1 to [`Self::MAX_CHANNELS`]. Without alpha 1 is grey, 3 is red, green and blue; any
+    /// other number are bands without a meaning to the codec.
+    pub channels: usize,
+    /// Bits of a sample: 8 to 16.
+    pub depth: u32,
+    /// Whether the last channel is alpha, not multiplied into the others (0 is transparent).
+    pub alpha: bool,
+}
+
+impl PixelFormat {
+    /// Most channels of a pixel.
+    pub const MAX_CHANNELS: usize = 16;
+    /// Grey of 8 bits.
+    pub const GREY: Self = PixelFormat::new(1, 8);
+    /// Red, green and blue of 8 bits.
+    pub const RGB: Self = PixelFormat::new(3, 8);
+
+    /// `channels` samples of `depth` bits, none of them alpha.
+    pub const fn new(channels: usize, depth: u32) -> Self {
+        PixelFormat { channels, depth, alpha: false }
+    }
+
+    /// The same with the last channel as alpha.
+    pub const fn with_alpha(self) -> Self {
+        PixelFormat { alpha: true, ..self }
+    }
+
+    /// The largest sample, `2^depth - 1`. Alpha is opaque there.
+    pub fn peak(self) -> u16 {
+        ((1u32 << self.depth.min(16)) - 1) as u16
+    }
+
+    /// What the picture is called: "RGB", "grey with alpha", "4 bands".
+    pub fn name(self) -> String {
+        let colours = match self.colours() {
+            1 => "grey".into(),
+            3 => "RGB".into(),
+            n => format!("{n} bands"),
+        };
+        colours + if self.alpha { " with alpha" } else { "" }
+    }
+
+    /// Channels other than alpha.
+    pub fn colours(self) -> usize {
+        self.channels - usize::from(self.alpha)
+    }
+
+    /// Bytes of a sample in [`Picture::to_bytes`]: 1 up to 8 bits, 2 above.
+    pub fn sample_bytes(self) -> usize {
+        if self.depth > 8 {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// Refuses numbers that the format of files does not have.
+    ///
+    /// # Errors
+    /// [`Class::Argument`](crate::Class::Argument).
+    pub fn check(self) -> Result<()> {
+        let refuse = |message: String| Err(Error::of_argument("format", message));
+        if !(1..=Self::MAX_CHANNELS).contains(&self.channels) {
+            return refuse(format!("{} channels: 1 to {} are possible", self.channels, Self::MAX_CHANNELS));
+        }
+        if !(8..=16).contains(&self.depth) {
+            return refuse(format!("samples of {} bits: 8 to 16 are possible", self.depth));
+        }
+        if self.alpha && self.channels == 1 {
+            return refuse("a picture with nothing but alpha".into());
+        }
+        Ok(())
+    }
+}
+
+/// A picture.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Picture {
     /// Pixels in a row.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Samples of a pixel: 1 (grey) or 3 (red, green, blue).
-    pub channels: usize,
-    /// `[height][width][channels]`: row by row, the samples of a pixel together.
-    pub samples: Vec<u8>,
+    /// What the samples of a pixel are.
+    pub format: PixelFormat,
+    /// `[height][width][channels]`: row by row, the samples of a pixel together; each at most the format's
+    /// [peak](PixelFormat::peak).
+    pub samples: Vec<u16>,
 }
 
 impl Picture {
+    /// A picture of 8-bit samples without alpha, `[height][width][channels]`.
+    ///
+    /// # Panics
+    /// Unless there are `width * height * channels` samples.
+    pub fn from_u8(width: usize, height: usize, channels: usize, samples: &[u8]) -> Self {
+        assert_eq!(samples.len(), width * height * channels, "samples of {width}x{height} pixels");
+        let samples = samples.iter().map(|s| u16::from(*s)).collect();
+        Picture { width, height, format: PixelFormat::new(channels, 8), samples }
+    }
+
+    /// The samples as bytes: one for each up to 8 bits, otherwise two, the lower first.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self.format.sample_bytes() {
+            1 => self.samples.iter().map(|s| *s as u8).collect(),
+            _ => self.samples.iter().flat_map(|s| s.to_le_bytes()).collect(),
+        }
+    }
+
+    /// The samples as bytes that are scaled to 8 bits, for displays: the peak becomes 255.
+    pub fn to_u8(&self) -> Vec<u8> {
+        let peak = u32::from(self.format.peak());
+        self.samples.iter().map(|s| ((u32::from(*s) * 255 + peak / 2) / peak) as u8).collect()
+    }
+
     /// The samples as f32 in `[0, 1]`, channel after channel: `[channels][height][width]`.
     pub fn to_planes(&self) -> Vec<f32> {
-        let n = self.width * self.height;
-        let mut planes = vec![0f32; n * self.channels];
-        for c in 0..self.channels {
-            for (p, s) in planes[c * n..][..n].iter_mut().zip(self.samples[c..].iter().step_by(self.channels)) {
-                *p = *s as f32 / 255.0;
+        let (n, channels) = (self.pixels(), self.format.channels);
+        let peak = f32::from(self.format.peak());
+        let mut planes = vec![0f32; n * channels];
+        for c in 0..channels {
+            for (p, s) in planes[c * n..][..n].iter_mut().zip(self.samples[c..].iter().step_by(channels)) {
+                *p = f32::from(*s) / peak;
             }
         }
         planes
@@ -31,6 +137,14 @@ impl Picture {
     /// Number of pixels.
     pub fn pixels(&self) -> usize {
         self.width * self.height
+    }
+
+    /// CRC-32 of [`Self::to_bytes`], the digest of the header.
+    pub fn digest(&self) -> u32 {
+        match self.format.sample_bytes() {
+            1 => crc32_of(self.samples.iter().map(|s| *s as u8)),
+            _ => crc32_of(self.samples.iter().flat_map(|s| s.to_le_bytes())),
+        }
     }
 }
 

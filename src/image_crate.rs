@@ -3,7 +3,7 @@
 use crate::container::{header::MAGIC, metadata};
 use crate::decoder::Decoder;
 use crate::error::{Class, Error};
-use crate::image::Rect;
+use crate::image::{PixelFormat, Rect};
 use crate::limits::Limits;
 use ::image::error::{
     DecodingError, ImageFormatHint, LimitError, LimitErrorKind, UnsupportedError, UnsupportedErrorKind,
@@ -34,11 +34,16 @@ impl TilefitDecoder {
     /// Reads a file and its header; nothing is decoded yet. Its first picture is chosen.
     ///
     /// # Errors
-    /// A reader that fails, and a file that [`Decoder::from_beginning`] refuses.
+    /// A reader that fails, a file that [`Decoder::from_beginning`] refuses, and pictures that are neither grey nor RGB.
     pub fn new(mut reader: impl Read) -> ImageResult<Self> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(ImageError::IoError)?;
         let decoder = Decoder::from_beginning(&bytes, bytes.len(), Limits::default()).map_err(failed)?;
+        let format = decoder.header().format;
+        if ![1, 3].contains(&format.colours()) {
+            let what = format!("{}: the crate image has grey and RGB", format.name());
+            return Err(failed(Error::new(Class::Unsupported, what)));
+        }
         Ok(TilefitDecoder { decoder, picture: 0 })
     }
 
@@ -67,10 +72,17 @@ impl ImageDecoder for TilefitDecoder {
     }
 
     fn color_type(&self) -> ColorType {
-        if self.decoder.header().channels == 1 {
-            ColorType::L8
-        } else {
-            ColorType::Rgb8
+        let format = self.decoder.header().format;
+        match (format.colours(), format.alpha, format.sample_bytes()) {
+            (1, false, 1) => ColorType::L8,
+            (1, true, 1) => ColorType::La8,
+            (3, false, 1) => ColorType::Rgb8,
+            (3, true, 1) => ColorType::Rgba8,
+            (1, false, _) => ColorType::L16,
+            (1, true, _) => ColorType::La16,
+            (3, false, _) => ColorType::Rgb16,
+            // `new` refuses all others.
+            _ => ColorType::Rgba16,
         }
     }
 
@@ -92,7 +104,12 @@ impl ImageDecoder for TilefitDecoder {
     }
 
     fn read_image(self, buf: &mut [u8]) -> ImageResult<()> {
-        self.decoder.decode_into(self.picture, 0, None, buf).map_err(failed)
+        if self.decoder.header().format.sample_bytes() == 1 {
+            return self.decoder.decode_into(self.picture, 0, None, buf).map_err(failed);
+        }
+        let picture = self.decoder.decode(self.picture).map_err(failed)?;
+        store(&picture.samples, picture.format, buf);
+        Ok(())
     }
 
     fn read_image_boxed(self: Box<Self>, buf: &mut [u8]) -> ImageResult<()> {
@@ -104,12 +121,25 @@ impl ImageDecoderRect for TilefitDecoder {
     fn read_rect(&mut self, x: u32, y: u32, width: u32, height: u32, buf: &mut [u8], pitch: usize) -> ImageResult<()> {
         let [x, y, width, height] = [x, y, width, height].map(|v| v as usize);
         let region = Rect::new(x, y, x.saturating_add(width), y.saturating_add(height));
-        let samples = self.decoder.decode_region(self.picture, region).map_err(failed)?.samples;
-        let row = width * self.decoder.header().channels;
-        for (to, from) in buf.chunks_mut(pitch).zip(samples.chunks_exact(row)) {
-            to[..row].copy_from_slice(from);
+        let picture = self.decoder.decode_region(self.picture, region).map_err(failed)?;
+        let row = width * picture.format.channels;
+        for (to, from) in buf.chunks_mut(pitch).zip(picture.samples.chunks_exact(row)) {
+            store(from, picture.format, to);
         }
         Ok(())
+    }
+}
+
+/// Samples as the crate `image` has them: bytes up to 8 bits, otherwise `u16` of the machine, scaled to 16 bits.
+fn store(samples: &[u16], format: PixelFormat, out: &mut [u8]) {
+    if format.sample_bytes() == 1 {
+        out.iter_mut().zip(samples).for_each(|(o, s)| *o = *s as u8);
+        return;
+    }
+    let peak = u32::from(format.peak());
+    for (o, s) in out.chunks_exact_mut(2).zip(samples) {
+        let scaled = (u32::from(*s) * 65535 + peak / 2) / peak;
+        o.copy_from_slice(&(scaled as u16).to_ne_bytes());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Quality and size of a decoded picture: PSNR, MS-SSIM, bits a pixel.
 //!
-//! PSNR is over all 8-bit samples: `10 log10(255^2 / mean((a - b)^2))`, infinite for equal pictures.
+//! PSNR is over all samples: `10 log10(peak^2 / mean((a - b)^2))`, with the peak `2^depth - 1` of the pictures; infinite
+//! for equal pictures.
 //!
 //! MS-SSIM is the five-scale form of Wang, Simoncelli and Bovik ("Multiscale structural similarity for image quality
 //! assessment", 2003), with an 11x11 Gaussian window of sigma 1.5 at positions where it lies inside the picture, on each of
@@ -18,9 +19,6 @@ const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 const TAPS: usize = 11;
 /// Pictures with a shorter side have no MS-SSIM.
 pub const MS_SSIM_LEAST_SIDE: usize = TAPS;
-/// The square of the range of an 8-bit sample. A mean squared error of samples in `[0, 1]` is that of 8-bit samples divided
-/// by it.
-pub const PEAK_SQUARE: f64 = 255.0 * 255.0;
 /// Rows and columns of window positions that are computed at a time. Their four blurred planes, 300 KiB in f64, stay in the
 /// second-level cache; any value of this order works.
 const BLOCK: (usize, usize) = (64, 128);
@@ -33,40 +31,40 @@ pub fn psnr(a: &Picture, b: &Picture) -> f64 {
     mse_to_psnr(mse(a, b))
 }
 
-/// `10 log10(255^2 / mse)` of a mean squared error of 8-bit samples.
+/// `10 log10(1 / mse)` of a mean squared error of samples in `[0, 1]`.
 pub fn mse_to_psnr(mse: f64) -> f64 {
-    10.0 * (PEAK_SQUARE / mse).log10()
+    -10.0 * mse.log10()
 }
 
-/// Mean squared difference of the 8-bit samples.
+/// Mean squared difference of the samples divided by their peak.
 ///
 /// # Panics
-/// If the sizes differ.
+/// If the sizes or the depths differ.
 pub fn mse(a: &Picture, b: &Picture) -> f64 {
     same_size(a, b);
-    let channels = a.channels.max(b.channels);
+    let channels = a.format.channels.max(b.format.channels);
     let sum: u64 = (0..a.height)
         .into_par_iter()
         .map(|y| {
             let (ra, rb) = (row(a, y), row(b, y));
-            if a.channels == b.channels {
+            if a.format.channels == b.format.channels {
                 squares(ra, rb)
             } else {
-                let (one, many) = if a.channels < b.channels { (ra, rb) } else { (rb, ra) };
+                let (one, many) = if a.format.channels < b.format.channels { (ra, rb) } else { (rb, ra) };
                 many.chunks_exact(channels).zip(one).flat_map(|(m, o)| m.iter().map(|q| square(*o, *q))).sum()
             }
         })
         .sum();
-    sum as f64 / (a.pixels() * channels) as f64
+    sum as f64 / (a.pixels() * channels) as f64 / f64::from(a.format.peak()).powi(2)
 }
 
-/// Sum of the squared differences of 8-bit samples.
-pub fn squares(a: &[u8], b: &[u8]) -> u64 {
+/// Sum of the squared differences of samples.
+pub fn squares(a: &[u16], b: &[u16]) -> u64 {
     a.iter().zip(b).map(|(p, q)| square(*p, *q)).sum()
 }
 
-fn square(p: u8, q: u8) -> u64 {
-    u64::from((p.abs_diff(q) as u32).pow(2))
+fn square(p: u16, q: u16) -> u64 {
+    u64::from(p.abs_diff(q)).pow(2)
 }
 
 /// MS-SSIM, at most 1.
@@ -83,7 +81,7 @@ pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
     if scales == 0 {
         return None;
     }
-    let channels = a.channels.max(b.channels);
+    let channels = a.format.channels.max(b.format.channels);
     let sum: f64 = (0..channels).map(|c| ms_ssim_channel(a, b, c, scales)).sum();
     Some(sum / channels as f64)
 }
@@ -95,10 +93,12 @@ pub fn bpp(bytes: u64, pixels: usize) -> f64 {
 
 fn same_size(a: &Picture, b: &Picture) {
     assert_eq!((a.width, a.height), (b.width, b.height), "pictures of different sizes");
+    assert_eq!(a.format.depth, b.format.depth, "pictures of different depths");
 }
 
-fn row(p: &Picture, y: usize) -> &[u8] {
-    &p.samples[y * p.width * p.channels..][..p.width * p.channels]
+fn row(p: &Picture, y: usize) -> &[u16] {
+    let n = p.width * p.format.channels;
+    &p.samples[y * n..][..n]
 }
 
 /// Number of scales at which a window fits into a picture whose shorter side is `side`.
@@ -116,8 +116,8 @@ fn gaussian() -> [f64; TAPS] {
     g.map(|v| v / sum)
 }
 
-/// One channel at one scale. Those of coarser scales are f32, which is exact: a mean of 8-bit samples over at most 16x16
-/// pixels has 16 bits.
+/// One channel at one scale, in units of an 8-bit sample. Those of coarser scales are f32, which is exact for 8 bits: a
+/// mean of samples over at most 16x16 pixels has 16 bits.
 enum Plane<'a> {
     Samples { picture: &'a Picture, channel: usize },
     Means { width: usize, samples: Vec<f32> },
@@ -128,8 +128,11 @@ impl Plane<'_> {
     fn read(&self, x: usize, y: usize, out: &mut [f64]) {
         match self {
             Plane::Samples { picture, channel } => {
-                let from = row(picture, y)[x * picture.channels + channel..].iter().step_by(picture.channels);
-                out.iter_mut().zip(from).for_each(|(o, v)| *o = *v as f64);
+                let from = row(picture, y)[x * picture.format.channels + channel..].iter();
+                let from = from.step_by(picture.format.channels);
+                // In units of an 8-bit sample.
+                let unit = 255.0 / f64::from(picture.format.peak());
+                out.iter_mut().zip(from).for_each(|(o, v)| *o = f64::from(*v) * unit);
             }
             Plane::Means { width, samples } => {
                 out.iter_mut().zip(&samples[y * width + x..]).for_each(|(o, v)| *o = *v as f64);
@@ -162,7 +165,7 @@ impl Plane<'_> {
 }
 
 fn ms_ssim_channel(a: &Picture, b: &Picture, c: usize, scales: usize) -> f64 {
-    let channel = |p: &Picture| c.min(p.channels - 1);
+    let channel = |p: &Picture| c.min(p.format.channels - 1);
     let mut x = Plane::Samples { picture: a, channel: channel(a) };
     let mut y = Plane::Samples { picture: b, channel: channel(b) };
     let (mut width, mut height) = (a.width, a.height);
@@ -252,14 +255,16 @@ fn symmetric(g: &[f64; TAPS], v: impl Fn(usize) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::PixelFormat;
 
-    fn picture(width: usize, height: usize, channels: usize, f: impl Fn(usize) -> u8) -> Picture {
-        Picture { width, height, channels, samples: (0..width * height * channels).map(f).collect() }
+    fn picture(width: usize, height: usize, channels: usize, f: impl Fn(usize) -> u16) -> Picture {
+        let samples = (0..width * height * channels).map(f).collect();
+        Picture { width, height, format: PixelFormat::new(channels, 8), samples }
     }
 
     #[test]
     fn equal_pictures() {
-        let p = picture(30, 20, 3, |i| (i * 37 % 251) as u8);
+        let p = picture(30, 20, 3, |i| (i * 37 % 251) as u16);
         assert_eq!(psnr(&p, &p), f64::INFINITY);
         assert!((ms_ssim(&p, &p).unwrap() - 1.0).abs() < 1e-12);
     }
@@ -272,8 +277,8 @@ mod tests {
 
     #[test]
     fn grey_counts_as_three_equal_channels() {
-        let g = picture(33, 21, 1, |i| (i * i % 253) as u8);
-        let other = picture(33, 21, 3, |i| (i * 7 % 255) as u8);
+        let g = picture(33, 21, 1, |i| (i * i % 253) as u16);
+        let other = picture(33, 21, 3, |i| (i * 7 % 255) as u16);
         let rgb = picture(33, 21, 3, |i| g.samples[i / 3]);
         assert_eq!(psnr(&g, &other), psnr(&rgb, &other));
         assert_eq!(psnr(&other, &g), psnr(&rgb, &other));

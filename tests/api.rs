@@ -8,7 +8,7 @@ use tilefit::{Class, Decoder, Encoder, Error, Limits, Picture, Rect, Signal, Tar
 
 fn picture(width: usize, height: usize, channels: usize) -> Picture {
     let sample = |i: usize| (128.0 + 90.0 * ((i / channels % width) as f32 * 0.3).sin() + (i % 7) as f32) as u8;
-    Picture { width, height, channels, samples: (0..width * height * channels).map(sample).collect() }
+    Picture::from_u8(width, height, channels, &(0..width * height * channels).map(sample).collect::<Vec<u8>>())
 }
 
 /// The error of an encode that must fail before its first step.
@@ -155,6 +155,6 @@ fn invalid_arguments_of_a_decoder_are_errors() {
     assert_eq!(name(decoder.decode_scaled(0, 9, None).unwrap_err()), (Class::Argument, Some("scale")));
     let outside = decoder.decode_region(0, Rect::new(0, 0, 21, 10));
     assert_eq!(name(outside.unwrap_err()), (Class::Argument, Some("region")));
-    let too_short = decoder.decode_into(0, 0, None, &mut [0; 10]);
+    let too_short = decoder.decode_into(0, 0, None, &mut [0u8; 10]);
     assert_eq!(name(too_short.unwrap_err()), (Class::Argument, Some("out")));
 }

@@ -79,8 +79,10 @@ fn the_reference_decoder_agrees() {
 }
 
 /// The samples of region `r` of `whole`.
-fn crop(whole: &Picture, r: Rect) -> Vec<u8> {
-    let row = |y: usize| &whole.samples[(y * whole.width + r.x0) * whole.channels..][..r.width() * whole.channels];
+fn crop(whole: &Picture, r: Rect) -> Vec<u16> {
+    let row = |y: usize| {
+        &whole.samples[(y * whole.width + r.x0) * whole.format.channels..][..r.width() * whole.format.channels]
+    };
     (r.y0..r.y1).flat_map(|y| row(y).to_vec()).collect()
 }
 

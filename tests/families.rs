@@ -46,7 +46,7 @@ fn picture(width: usize, height: usize, channels: usize) -> Picture {
         (128.0 + wave + edge + noise.below(8) as f32) as u8
     };
     let samples = (0..width * height * channels).map(&mut sample).collect();
-    Picture { width, height, channels, samples }
+    Picture::from_u8(width, height, channels, &samples)
 }
 
 /// The fastest encoder of the family.
@@ -166,7 +166,7 @@ fn contrasts(width: usize, height: usize) -> Picture {
         let wave = (0.9 * x).sin() * (0.7 * y + (0.1 * x).cos()).cos();
         (128.0 + contrast * (wave + 0.6 * (noise.unit() as f32 - 0.5))) as u8
     };
-    Picture { width, height, channels: 1, samples: (0..width * height).map(&mut sample).collect() }
+    Picture::from_u8(width, height, 1, &(0..width * height).map(&mut sample).collect::<Vec<u8>>())
 }
 
 /// A file is the best by the loss that was minimised.

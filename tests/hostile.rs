@@ -32,7 +32,7 @@ fn use_file(bytes: &[u8]) -> bool {
     let first = decoder.pictures()[0];
     let whole = first.width * first.height;
     if let Ok((picture, damage)) = decoder.decode_partial(0, 0, None) {
-        assert_eq!(picture.samples.len(), whole * picture.channels);
+        assert_eq!(picture.samples.len(), whole * picture.format.channels);
         // Without damage, a partial decode equals a normal one.
         assert!(!damage.is_empty() || decoder.decode(0).as_ref() == Ok(&picture));
     }

@@ -20,7 +20,7 @@ fn bytes(name: &str) -> Vec<u8> {
 fn ours(name: &str) -> Vec<u8> {
     let bytes = bytes(name);
     let picture = Decoder::new(&bytes, tilefit::Limits::default()).unwrap().decode(0).unwrap();
-    picture.samples
+    picture.to_bytes()
 }
 
 /// A reader that recognises the format by its signature.
@@ -67,7 +67,7 @@ fn regions_other_pictures_and_metadata() {
     let mut rows = vec![0; 20 * 30];
     decoder.read_rect(60, 50, 7, 20, &mut rows, 30).unwrap();
     let tight: Vec<u8> = rows.chunks(30).flat_map(|r| &r[..21]).copied().collect();
-    assert_eq!(tight, part.unwrap().samples);
+    assert_eq!(tight, part.unwrap().to_bytes());
     assert!(decoder.read_rect(127, 0, 4, 1, &mut rows, 30).is_err());
 
     let group = TilefitDecoder::new(&bytes("gdn-grey-group.tfit")[..]).unwrap();

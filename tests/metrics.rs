@@ -33,7 +33,7 @@ fn small_picture() {
 fn odd_sides() {
     let whole = fixture("nebula.png");
     let (width, height) = (257, 333);
-    let mut crop = Picture { width, height, channels: 3, samples: Vec::new() };
+    let mut crop = Picture::from_u8(width, height, 3, &Vec::new());
     for y in 0..height {
         crop.samples.extend(&whole.samples[y * whole.width * 3..][..width * 3]);
     }

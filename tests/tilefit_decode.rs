@@ -27,7 +27,7 @@ fn decode_with_info(name: &str, more: &[&str]) -> (Picture, png::Info<'static>) 
     let info = reader.next_frame(&mut samples).unwrap();
     reader.finish().unwrap();
     let channels = if info.color_type == png::ColorType::Rgb { 3 } else { 1 };
-    let picture = Picture { width: info.width as usize, height: info.height as usize, channels, samples };
+    let picture = Picture::from_u8(info.width as usize, info.height as usize, channels, &samples);
     (picture, reader.info().clone())
 }
 

@@ -174,8 +174,8 @@ export class OpenFile {
     await this.#open();
     const n = numbers(this.#machine.call("tilefit_info", this.#handle));
     const pictures = [];
-    let at = 15;
-    for (let i = 0; i < n[14]; i++) {
+    let at = 17;
+    for (let i = 0; i < n[16]; i++) {
       const [width, height, digest, columns, rows] = n.slice(at, at + 5);
       at += 5;
       const tileBytes = [...n.slice(at, (at += columns * rows))];
@@ -185,6 +185,8 @@ export class OpenFile {
       version: n[0],
       model: FAMILIES[n[1]] ?? `family ${n[1]}`,
       channels: n[2],
+      depth: n[14],
+      alpha: n[15] === 1,
       pictures,
       bytes: n[3],
       headerBytes: n[4],
@@ -229,9 +231,10 @@ export class OpenFile {
     const decodeTime = performance.now() - before;
     const size = region ?? n.size(picture, scale);
     const channels = rgba ? 4 : n.channels;
-    const samples = size.width * size.height * channels;
-    const data = new Uint8ClampedArray(answer.slice(0, samples).buffer);
-    const damage = new TextDecoder().decode(answer.subarray(samples)).split("\n").filter(Boolean);
+    const wide = !rgba && n.wide;
+    const bytes = size.width * size.height * channels * (wide ? 2 : 1);
+    const data = new (wide ? Uint16Array : Uint8ClampedArray)(answer.slice(0, bytes).buffer);
+    const damage = new TextDecoder().decode(answer.subarray(bytes)).split("\n").filter(Boolean);
     machine.tidy();
     const fetchedBytes = this.#fetched;
     this.#fetched = 0;
@@ -244,8 +247,9 @@ export class OpenFile {
     const n = numbers(this.#machine.call("tilefit_info", this.#handle)).slice();
     return {
       channels: n[2],
+      wide: n[14] > 8,
       size(picture, scale) {
-        let at = 15;
+        let at = 17;
         for (let i = 0; i < picture; i++) at += 5 + n[at + 3] * n[at + 4];
         return { width: Math.ceil(n[at] / scale), height: Math.ceil(n[at + 1] / scale) };
       },

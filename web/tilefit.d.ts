@@ -22,7 +22,7 @@ export interface DecodeOptions {
   picture?: number;
   /** Default 1. */
   scale?: Scale;
-  /** `rgba` (the default) is what a canvas takes; `samples` has the file's channels, 1 or 3, interleaved. */
+  /** `rgba` (the default) is what a canvas takes, 8 bits each; `samples` has the file's channels at its depth, interleaved. */
   format?: "rgba" | "samples";
   /** Drops the request if it has not begun; the promise rejects with the signal's reason. */
   signal?: AbortSignal;

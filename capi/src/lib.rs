@@ -28,6 +28,10 @@ pub struct CInfo {
     pub width: u32,
     pub height: u32,
     pub channels: u32,
+    /// Bits of a sample.
+    pub depth: u32,
+    /// Whether the last channel is alpha: 0 or 1.
+    pub alpha: u32,
     pub digest: u32,
     pub weights_bytes: u64,
     pub codes_bytes: u64,
@@ -131,8 +135,16 @@ unsafe fn decode_to(
 ) -> Result<()> {
     let decoder = Decoder::new(data, limits)?;
     let size = decoder.samples(picture, scale, region)?;
+    if decoder.header().format.sample_bytes() == 1 {
+        // SAFETY: the contract of this function.
+        return decoder.decode_into(picture, scale, region, unsafe { output(out, out_size, size, "samples")? });
+    }
+    // The caller's buffer need not be aligned for u16.
     // SAFETY: the contract of this function.
-    decoder.decode_into(picture, scale, region, unsafe { output(out, out_size, size, "samples")? })
+    let out = unsafe { output(out, out_size, size.saturating_mul(2), "samples")? };
+    let decoded = decoder.decode_scaled(picture, scale, region)?;
+    out.chunks_exact_mut(2).zip(decoded.samples).for_each(|(o, s)| o.copy_from_slice(&s.to_ne_bytes()));
+    Ok(())
 }
 
 /// See `tilefit.h`.
@@ -164,7 +176,9 @@ pub unsafe extern "C" fn tilefit_info(
                 pictures: all.pictures.len() as u32,
                 width: p.width as u32,
                 height: p.height as u32,
-                channels: all.channels as u32,
+                channels: all.format.channels as u32,
+                depth: all.format.depth,
+                alpha: all.format.alpha.into(),
                 digest: p.digest,
                 weights_bytes: all.weights_bytes as u64,
                 codes_bytes: all.codes_bytes as u64,

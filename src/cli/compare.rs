@@ -84,7 +84,7 @@ struct Rows<'a> {
 
 impl ImageBuffer for Rows<'_> {
     fn get_jpeg_color_type(&self) -> JpegColorType {
-        if self.picture.channels == 1 {
+        if self.picture.format.channels == 1 {
             JpegColorType::Luma
         } else {
             JpegColorType::Ycbcr
@@ -100,14 +100,14 @@ impl ImageBuffer for Rows<'_> {
     }
 
     fn fill_buffers(&self, y: u16, buffers: &mut [Vec<u8>; 4]) {
-        let stride = self.picture.width * self.picture.channels;
+        let stride = self.picture.width * self.picture.format.channels;
         let row = &self.picture.samples[y as usize * stride..][..stride];
-        if self.picture.channels == 1 {
-            buffers[0].extend_from_slice(row);
+        if self.picture.format.channels == 1 {
+            buffers[0].extend(row.iter().map(|s| *s as u8));
             return;
         }
         for p in row.chunks_exact(3) {
-            let (y, cb, cr) = rgb_to_ycbcr(p[0], p[1], p[2]);
+            let (y, cb, cr) = rgb_to_ycbcr(p[0] as u8, p[1] as u8, p[2] as u8);
             buffers[0].push(y);
             buffers[1].push(cb);
             buffers[2].push(cr);

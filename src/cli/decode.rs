@@ -160,7 +160,7 @@ fn report_decoded(args: &Args, path: &Path, output: &Output, picture: &Picture, 
             .text("output", &output.name())
             .integer("width", picture.width as u64)
             .integer("height", picture.height as u64)
-            .integer("channels", picture.channels as u64)
+            .integer("channels", picture.format.channels as u64)
             .integer("damaged_segments", damage.len() as u64)
             .number("seconds", started.elapsed().as_secs_f64())
             .integer("peak_memory_bytes", report::peak_memory());

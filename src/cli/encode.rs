@@ -170,7 +170,7 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
 fn plan_summary(args: &Args, name: &str, pictures: &[Picture], plan: &Plan) -> String {
     let first = &pictures[0];
     let what = match pictures.len() {
-        1 => format!("{}x{} {}", first.width, first.height, if first.channels == 1 { "grey" } else { "RGB" }),
+        1 => format!("{}x{} {}", first.width, first.height, first.format.name()),
         n => {
             let pixels: usize = pictures.iter().map(Picture::pixels).sum();
             format!("{n} pictures, {:.2} megapixels", pixels as f64 / 1e6)
@@ -210,7 +210,7 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<
         let Source { picture, bytes: b, metadata } = png_io::read_file(path, &read_limits(args))?;
         let metadata = metadata.into_iter().filter(|(kind, _)| kept(*kind));
         items.extend(metadata.map(|(kind, data)| Item { picture: i, kind, data }));
-        if pictures.first().is_some_and(|p: &Picture| p.channels != picture.channels) {
+        if pictures.first().is_some_and(|p: &Picture| p.format.channels != picture.format.channels) {
             return Err(
                 Failure::new(Code::Input, "the pictures of a group must be all grey or all RGB").at(path.display())
             );

@@ -4,7 +4,6 @@ use super::args::Args;
 use super::failure::Result;
 use super::report::{self, Json};
 use super::{each, limits, png_io};
-use crate::container::crc::crc32;
 use crate::decoder::{Decoder, Info};
 
 pub fn run(args: &Args) -> Result<u8> {
@@ -14,7 +13,7 @@ pub fn run(args: &Args) -> Result<u8> {
             let decoder = Decoder::new(&data, limits(args))?;
             let info = decoder.info();
             let digests = (0..info.pictures.len())
-                .map(|i| Ok(format!("{:08x}", crc32(&decoder.decode(i)?.samples))))
+                .map(|i| Ok(format!("{:08x}", decoder.decode(i)?.digest())))
                 .collect::<Result<Vec<_>>>()?;
             let name = path.display().to_string();
             report::print(&if args.has("json") { json(&name, &info, &digests) } else { text(&name, &info, &digests) });
@@ -29,7 +28,7 @@ fn json(name: &str, info: &Info, digests: &[String]) -> String {
         Json::new()
             .integer("width", p.width as u64)
             .integer("height", p.height as u64)
-            .integer("channels", info.channels as u64)
+            .integer("channels", info.format.channels as u64)
             .integer("depth", 8)
             .end()
     });
@@ -75,9 +74,9 @@ fn text(name: &str, info: &Info, digests: &[String]) -> String {
             report::size(info.decode_memory_bytes as f64)
         ),
     ];
-    let colour = if info.channels == 1 { "grey" } else { "RGB" };
+    let (colour, depth) = (info.format.name(), info.format.depth);
     for (i, (p, d)) in info.pictures.iter().zip(digests).enumerate() {
-        lines.push(format!("  picture {:<3}{}x{}, {colour}, 8 bits, digest {d}", i + 1, p.width, p.height));
+        lines.push(format!("  picture {:<3}{}x{}, {colour}, {depth} bits, digest {d}", i + 1, p.width, p.height));
     }
     lines.join("\n")
 }

@@ -39,7 +39,7 @@ impl Page {
             "{} x {} pixels, {}, PNG of {} bytes",
             p.width,
             p.height,
-            if p.channels == 1 { "grey" } else { "RGB" },
+            p.format.name(),
             report::grouped(original.bytes)
         );
         let crops = crops(p);
@@ -188,11 +188,11 @@ fn crops(p: &Picture) -> Vec<(&'static str, Rect)> {
         (0..n).map(move |i| (i * crop).min(side - crop))
     };
     let detail = |r: &Rect| -> u64 {
-        let stride = p.width * p.channels;
+        let stride = p.width * p.format.channels;
         let mut sum = 0;
         for y in r.y0..r.y1 {
-            let row = &p.samples[y * stride + r.x0 * p.channels..y * stride + r.x1 * p.channels];
-            sum += row.iter().zip(&row[p.channels..]).map(|(a, b)| a.abs_diff(*b) as u64).sum::<u64>();
+            let row = &p.samples[y * stride + r.x0 * p.format.channels..y * stride + r.x1 * p.format.channels];
+            sum += row.iter().zip(&row[p.format.channels..]).map(|(a, b)| a.abs_diff(*b) as u64).sum::<u64>();
         }
         sum
     };
@@ -212,11 +212,12 @@ fn crops(p: &Picture) -> Vec<(&'static str, Rect)> {
 }
 
 fn figure(name: &str, caption: &str, p: &Picture, r: Rect) -> String {
-    let mut samples = Vec::with_capacity(r.area() * p.channels);
+    let mut samples = Vec::with_capacity(r.area() * p.format.channels);
     for y in r.y0..r.y1 {
-        samples.extend_from_slice(&p.samples[(y * p.width + r.x0) * p.channels..][..r.width() * p.channels]);
+        samples
+            .extend_from_slice(&p.samples[(y * p.width + r.x0) * p.format.channels..][..r.width() * p.format.channels]);
     }
-    let crop = Picture { width: r.width(), height: r.height(), channels: p.channels, samples };
+    let crop = Picture { width: r.width(), height: r.height(), format: p.format, samples };
     let mut png = Vec::new();
     write_png(&crop, &[], &mut png).expect("a crop fits a PNG in memory");
     format!(
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn crops_are_inside_the_picture() {
         for (width, height) in [(1, 1), (191, 500), (1000, 193)] {
-            let p = Picture { width, height, channels: 1, samples: vec![0; width * height] };
+            let p = Picture::from_u8(width, height, 1, &vec![0; width * height]);
             for (_, r) in crops(&p) {
                 assert!(!r.is_empty() && r.x1 <= width && r.y1 <= height);
             }

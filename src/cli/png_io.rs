@@ -5,7 +5,7 @@
 
 use super::failure::{Code, Failure, Result};
 use crate::container::metadata::{self, Item};
-use crate::image::Picture;
+use crate::image::{Picture, PixelFormat};
 use crate::limits::{try_vec, Limits};
 use std::borrow::Cow;
 use std::fs::File;
@@ -114,13 +114,12 @@ pub fn read_png<R: BufRead + Seek>(mut reader: R, limits: &ReadLimits) -> Result
     if info.animation_control.is_some() {
         return Err(bad("animated PNG is not supported: extract the frame that you want"));
     }
-    if info.trns.is_some() {
-        return Err(bad("transparency (a tRNS chunk) is not supported: flatten the picture onto a background first"));
-    }
-    let channels = reader.output_color_type().0.samples();
+    let (colour, bits) = reader.output_color_type();
+    let channels = colour.samples();
+    let wide = bits == png::BitDepth::Sixteen;
     let (width, height) = (info.width as usize, info.height as usize);
-    let mut samples = try_vec(width * height * channels)?;
-    reader.next_frame(&mut samples).map_err(damaged)?;
+    let mut bytes_of_samples = try_vec(width * height * channels * (1 + usize::from(wide)))?;
+    reader.next_frame(&mut bytes_of_samples).map_err(damaged)?;
     reader.finish().map_err(damaged)?;
     let info = reader.info();
     let icc = info.icc_profile.as_ref().map(|p| (metadata::ICC, p.to_vec()));
@@ -130,7 +129,13 @@ pub fn read_png<R: BufRead + Seek>(mut reader: R, limits: &ReadLimits) -> Result
         (metadata::CICP, vec![c.color_primaries, c.transfer_function, c.matrix_coefficients, range])
     });
     let metadata = [icc, exif, cicp].into_iter().flatten().collect();
-    Ok(Source { picture: Picture { width, height, channels, samples }, bytes, metadata })
+    let samples = match wide {
+        true => bytes_of_samples.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).collect(),
+        false => bytes_of_samples.iter().map(|b| u16::from(*b)).collect(),
+    };
+    let alpha = matches!(colour, png::ColorType::GrayscaleAlpha | png::ColorType::Rgba);
+    let format = PixelFormat { channels, depth: if wide { 16 } else { 8 }, alpha };
+    Ok(Source { picture: Picture { width, height, format, samples }, bytes, metadata })
 }
 
 /// Checks signature and IHDR before the PNG library does, so that each error can name its reason.
@@ -154,15 +159,9 @@ fn check_header(head: &[u8], limits: &ReadLimits) -> Result<()> {
         return Err(bad("damaged PNG: the IHDR chunk is missing"));
     }
     let side = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as u64;
-    let (width, height, depth, colour) = (side(16), side(20), head[24], head[25]);
+    let (width, height) = (side(16), side(20));
     if width == 0 || height == 0 {
         return Err(bad(format!("the picture has no pixels ({width}x{height})")));
-    }
-    if colour & 4 != 0 {
-        return Err(bad("an alpha channel is not supported: flatten the picture onto a background first"));
-    }
-    if depth == 16 {
-        return Err(bad("16-bit samples are not supported: convert the picture to 8 bits first"));
     }
     // The sides are below 2^32, so this does not overflow.
     if width * height > limits.max_pixels {
@@ -205,7 +204,11 @@ pub fn read_jpeg(data: &[u8], limits: &ReadLimits) -> Result<Source> {
     decoder.set_options(options.jpeg_set_out_colorspace(space));
     let mut samples = try_vec(width * height * channels)?;
     decoder.decode_into(&mut samples).map_err(damaged)?;
-    Ok(Source { picture: Picture { width, height, channels, samples }, bytes: data.len() as u64, metadata: Vec::new() })
+    Ok(Source {
+        picture: Picture::from_u8(width, height, channels, &samples),
+        bytes: data.len() as u64,
+        metadata: Vec::new(),
+    })
 }
 
 /// Writes a PNG of 8-bit samples with the picture's metadata.
@@ -215,8 +218,15 @@ pub fn write_png(picture: &Picture, items: &[Item], out: impl Write) -> Result<(
     info.icc_profile = metadata::find(items, metadata::ICC).map(Cow::from);
     info.exif_metadata = metadata::find(items, metadata::EXIF).map(Cow::from);
     let mut encoder = png::Encoder::with_info(out, info).map_err(|e| bad(format!("cannot write the PNG: {e}")))?;
-    encoder.set_color(if picture.channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
-    encoder.set_depth(png::BitDepth::Eight);
+    let format = picture.format;
+    encoder.set_color(match (format.colours(), format.alpha) {
+        (1, false) => png::ColorType::Grayscale,
+        (1, true) => png::ColorType::GrayscaleAlpha,
+        (3, false) => png::ColorType::Rgb,
+        (3, true) => png::ColorType::Rgba,
+        _ => return Err(bad(format!("a PNG cannot hold {}: choose another format", format.name()))),
+    });
+    encoder.set_depth(if format.depth > 8 { png::BitDepth::Sixteen } else { png::BitDepth::Eight });
     encoder.set_compression(png::Compression::Fast);
     // The streaming writer does not copy the picture; the call for whole pictures does.
     let failed = |e: png::EncodingError| match e {
@@ -228,7 +238,13 @@ pub fn write_png(picture: &Picture, items: &[Item], out: impl Write) -> Result<(
         writer.write_chunk(png::chunk::cICP, points).map_err(failed)?;
     }
     let mut stream = writer.stream_writer_with_size(1 << 16).map_err(failed)?;
-    stream.write_all(&picture.samples).map_err(|e| cannot_write(&e))?;
+    for row in picture.samples.chunks((picture.width * format.channels).max(1)) {
+        let row: Vec<u8> = match format.sample_bytes() {
+            1 => row.iter().map(|s| *s as u8).collect(),
+            _ => row.iter().flat_map(|s| s.to_be_bytes()).collect(),
+        };
+        stream.write_all(&row).map_err(|e| cannot_write(&e))?;
+    }
     stream.finish().map_err(failed)?;
     writer.finish().map_err(failed)
 }
@@ -261,16 +277,19 @@ mod tests {
     fn grey_of_few_bits_and_palettes_keep_their_picture() {
         let grey =
             read(&encode(png::ColorType::Grayscale, png::BitDepth::Two, &[0b00011011, 0b11100100], false)).unwrap();
-        assert_eq!((grey.picture.channels, &grey.picture.samples[..]), (1, &[0, 85, 170, 255, 255, 170, 85, 0][..]));
+        assert_eq!(
+            (grey.picture.format.channels, &grey.picture.samples[..]),
+            (1, &[0, 85, 170, 255, 255, 170, 85, 0][..])
+        );
         let palette = read(&encode(png::ColorType::Indexed, png::BitDepth::One, &[0b0101_0000, 0], true)).unwrap();
-        assert_eq!(palette.picture.channels, 3);
+        assert_eq!(palette.picture.format.channels, 3);
         assert_eq!(palette.picture.samples[..9], [1, 2, 3, 250, 251, 252, 1, 2, 3]);
     }
 
     #[test]
     fn written_pictures_and_metadata_are_read_back() {
         let samples: Vec<u8> = (0..3 * 70 * 41).map(|i| (i * i % 251) as u8).collect();
-        let picture = Picture { width: 70, height: 41, channels: 3, samples };
+        let picture = Picture::from_u8(70, 41, 3, &samples);
         let mut out = Vec::new();
         let item = |kind, data: &[u8]| Item { picture: 0, kind, data: data.to_vec() };
         let items =
@@ -284,7 +303,7 @@ mod tests {
     #[test]
     fn every_truncation_is_an_error() {
         let mut out = Vec::new();
-        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
+        write_png(&Picture::from_u8(9, 9, 1, &vec![7; 81]), &[], &mut out).unwrap();
         for n in 0..out.len() {
             let e = read(&out[..n]).unwrap_err();
             assert_eq!(e.exit_code(), 1, "{n}");
@@ -295,7 +314,7 @@ mod tests {
     #[test]
     fn checksum_errors_have_a_short_message() {
         let mut out = Vec::new();
-        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
+        write_png(&Picture::from_u8(9, 9, 1, &vec![7; 81]), &[], &mut out).unwrap();
         let end = out.len() - 14;
         out[end] ^= 1;
         assert_eq!(read(&out).unwrap_err().message, "damaged PNG: the checksum of a chunk does not match");
@@ -304,7 +323,7 @@ mod tests {
     #[test]
     fn the_pixel_limit_is_checked_from_the_header() {
         let mut out = Vec::new();
-        write_png(&Picture { width: 9, height: 9, channels: 1, samples: vec![7; 81] }, &[], &mut out).unwrap();
+        write_png(&Picture::from_u8(9, 9, 1, &vec![7; 81]), &[], &mut out).unwrap();
         let e = read_any(&out, &ReadLimits { max_pixels: 80 }).unwrap_err();
         assert_eq!(e.code, Code::Damaged);
         assert!(e.message.contains("--max-pixels"));

@@ -9,8 +9,13 @@ fn table() -> [u32; 256] {
 
 /// The CRC-32 of `bytes`.
 pub fn crc32(bytes: &[u8]) -> u32 {
+    crc32_of(bytes.iter().copied())
+}
+
+/// The CRC-32 of bytes that are not in one slice.
+pub fn crc32_of(bytes: impl Iterator<Item = u8>) -> u32 {
     let table = table();
-    !bytes.iter().fold(!0, |c, b| table[((c ^ *b as u32) & 0xff) as usize] ^ (c >> 8))
+    !bytes.fold(!0, |c, b| table[((c ^ u32::from(b)) & 0xff) as usize] ^ (c >> 8))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::reader::Reader;
 #[cfg(feature = "fit")]
 use super::reader::{write_u32, write_varint};
 use crate::error::{Class, Error, Result};
-use crate::image::Rect;
+use crate::image::{PixelFormat, Rect};
 use alloc::{format, vec::Vec};
 
 /// The signature: a non-ASCII byte so that the file is not taken for text, two letters, and CR LF, which a text-mode transfer
@@ -49,7 +49,7 @@ pub struct Header {
     /// Version of the format.
     pub version: u8,
     pub family: u8,
-    pub channels: usize,
+    pub format: PixelFormat,
     pub pictures: Vec<PictureInfo>,
     /// Side of a tile in pixels; 0 if each picture is one tile.
     pub tile: usize,
@@ -151,6 +151,12 @@ impl Header {
             let digest = r.u32("a picture's digest")?;
             pictures.push(PictureInfo { width, height, digest });
         }
+        let format = match flags & (GREY | SAMPLES) {
+            0 => PixelFormat::RGB,
+            GREY => PixelFormat::GREY,
+            SAMPLES => read_format(&mut r)?,
+            _ => return Err(Error::format("the header says twice how many channels there are")),
+        };
         let tile = if flags & TILED != 0 {
             let log2 = r.u8("the tile size")?;
             if !TILE_LOG2.contains(&log2) {
@@ -170,13 +176,11 @@ impl Header {
         let description = r.take(n as usize, "the model description")?.to_vec();
         let n = r.varint(MAX_WEIGHTS, "the weights' length")?;
         let weights = r.take(n as usize, "the weights")?.to_vec();
-        let channels = if flags & GREY != 0 { 1 } else { 3 };
-
         let layers = if flags & LAYERED != 0 { 2 } else { 1 };
         let mut header = Header {
             version,
             family,
-            channels,
+            format,
             pictures,
             tile,
             description,
@@ -222,12 +226,14 @@ impl Header {
         let mut out = MAGIC.to_vec();
         out.extend([self.version, self.family]);
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        let explicit = ![PixelFormat::RGB, PixelFormat::GREY].contains(&self.format);
         out.push(
             flag(self.pictures.len() > 1, GROUP)
                 | flag(self.tile > 0, TILED)
                 | flag(!self.metadata.is_empty(), METADATA)
-                | flag(self.channels == 1, GREY)
-                | flag(self.layers == 2, LAYERED),
+                | flag(self.format == PixelFormat::GREY, GREY)
+                | flag(self.layers == 2, LAYERED)
+                | flag(explicit, SAMPLES),
         );
         if self.pictures.len() > 1 {
             write_varint(&mut out, self.pictures.len() as u64);
@@ -236,6 +242,10 @@ impl Header {
             write_varint(&mut out, p.width as u64);
             write_varint(&mut out, p.height as u64);
             write_u32(&mut out, p.digest);
+        }
+        if explicit {
+            let PixelFormat { channels, depth, alpha } = self.format;
+            out.extend([channels as u8 | flag(alpha, ALPHA), depth as u8]);
         }
         if self.tile > 0 {
             out.push(self.tile.trailing_zeros() as u8);
@@ -264,8 +274,23 @@ const GROUP: u8 = 1;
 const TILED: u8 = 2;
 /// The file has metadata.
 const METADATA: u8 = 4;
-/// One channel instead of three.
+/// One channel of 8 bits instead of three.
 const GREY: u8 = 8;
 /// Two segments per tile instead of one: the coarse grids form a separate layer.
 const LAYERED: u8 = 16;
-const FLAGS: u8 = GROUP | TILED | METADATA | GREY | LAYERED;
+/// The pixel format follows the pictures; it is neither RGB nor grey of 8 bits.
+const SAMPLES: u8 = 32;
+const FLAGS: u8 = GROUP | TILED | METADATA | GREY | LAYERED | SAMPLES;
+/// Added to the number of channels where the last of them is alpha.
+const ALPHA: u8 = 128;
+
+/// Reads the pixel format: channels and [`ALPHA`], then the depth.
+fn read_format(r: &mut Reader) -> Result<PixelFormat> {
+    let (channels, depth) = (r.u8("the channels")?, r.u8("the depth")?);
+    let format =
+        PixelFormat { channels: usize::from(channels & !ALPHA), depth: u32::from(depth), alpha: channels & ALPHA != 0 };
+    if [PixelFormat::RGB, PixelFormat::GREY].contains(&format) || format.check().is_err() {
+        return Err(Error::format("the header's pixel format is not one that this field may hold"));
+    }
+    Ok(format)
+}

@@ -8,7 +8,7 @@ use crate::models::echo::{Echo, GRIDS};
 use proptest::prelude::*;
 
 fn file(width: usize, height: usize, tile: usize, split: bool, count: usize) -> Vec<u8> {
-    let picture = Picture { width, height, channels: 3, samples: vec![0; 3 * width * height] };
+    let picture = Picture::from_u8(width, height, 3, &vec![0; 3 * width * height]);
     let grids = |p: usize| -> Codes {
         GRIDS
             .iter()
@@ -27,7 +27,7 @@ fn file(width: usize, height: usize, tile: usize, split: bool, count: usize) -> 
     write(&fitted, &vec![picture; count], &[]).unwrap().bytes
 }
 
-fn crop(p: &Picture, r: Rect) -> Vec<u8> {
+fn crop(p: &Picture, r: Rect) -> Vec<u16> {
     (r.y0..r.y1).flat_map(|y| p.samples[3 * (y * p.width + r.x0)..3 * (y * p.width + r.x1)].iter().copied()).collect()
 }
 

@@ -37,8 +37,11 @@ pub struct Checkpoint {
 /// them.
 pub fn key(family: &str, options: &Options, pictures: &[Picture]) -> u64 {
     let options = format!("{} {family} {options:?}", env!("CARGO_PKG_VERSION"));
-    let sizes = pictures.iter().flat_map(|p| [p.width, p.height, p.channels]).flat_map(|n| (n as u64).to_le_bytes());
-    let samples = pictures.iter().flat_map(|p| p.samples.iter().copied());
+    let sizes = pictures
+        .iter()
+        .flat_map(|p| [p.width, p.height, p.format.channels, p.format.depth as usize, p.format.alpha.into()]);
+    let sizes = sizes.flat_map(|n| (n as u64).to_le_bytes());
+    let samples = pictures.iter().flat_map(|p| p.samples.iter().flat_map(|s| s.to_le_bytes()));
     let all = options.bytes().chain(sizes).chain(samples);
     all.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ b as u64).wrapping_mul(0x0100_0000_01b3))
 }

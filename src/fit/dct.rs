@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn blocks_are_spread() {
-        let of = |width, height| Picture { width, height, channels: 1, samples: vec![0; width * height] };
+        let of = |width, height| Picture::from_u8(width, height, 1, &vec![0; width * height]);
         let pictures = [of(20, 9), of(3, 3)];
         let all: Vec<_> = spread(&pictures, 8, 100).map(|(p, x, y)| (p.width, x, y)).collect();
         assert_eq!(all, [(20, 0, 0), (20, 8, 0), (20, 16, 0), (20, 0, 8), (20, 8, 8), (20, 16, 8), (3, 0, 0)]);

@@ -36,7 +36,7 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<W
     let mut header = Header {
         version: VERSION,
         family: fitted.model.family(),
-        channels: pictures[0].channels,
+        format: pictures[0].format,
         pictures: pictures.iter().map(|p| PictureInfo { width: p.width, height: p.height, digest: 0 }).collect(),
         tile: fitted.tile,
         description,
@@ -66,7 +66,7 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<W
     let decoder = Decoder::new(&bytes, Limits::NONE)?;
     let decoded = (0..pictures.len()).map(|i| decoder.decode(i)).collect::<Result<Vec<_>>>()?;
     for (info, picture) in header.pictures.iter_mut().zip(&decoded) {
-        info.digest = crc32(&picture.samples);
+        info.digest = picture.digest();
     }
     let mut bytes = header.write();
     let header_bytes = bytes.len() - header.weights.len() - header.metadata.len();
@@ -109,9 +109,17 @@ fn part(specs: &[GridSpec], codes: &Codes, pixels: Rect) -> Codes {
 pub fn decoded(model: &dyn Model, picture: &Picture, codes: &Codes) -> Picture {
     let size = (picture.width, picture.height);
     let mut samples = vec![0; picture.samples.len()];
-    let done = model.synthesise(Level::best(), codes, size, Rect::whole(size.0, size.1), 0, &mut samples);
+    let done = model.synthesise(
+        Level::best(),
+        codes,
+        size,
+        Rect::whole(size.0, size.1),
+        0,
+        picture.format.peak(),
+        &mut samples,
+    );
     done.expect("codes of this model");
-    Picture { width: size.0, height: size.1, channels: picture.channels, samples }
+    Picture { width: size.0, height: size.1, format: picture.format, samples }
 }
 
 /// Quality of decoded pictures: MSE over all samples, MS-SSIM as the mean over the pictures.
@@ -132,12 +140,12 @@ impl Quality {
             pixels += a.pixels() as f64;
             ms_ssim = ms_ssim.and_then(|sum| Some(sum + metrics::ms_ssim(a, b)? / pictures.len() as f64));
         }
-        Quality { mse: squares / (metrics::PEAK_SQUARE * pixels), ms_ssim }
+        Quality { mse: squares / pixels, ms_ssim }
     }
 
     /// PSNR in dB, infinite for equal pictures.
     pub fn psnr(&self) -> f64 {
-        metrics::mse_to_psnr(self.mse * metrics::PEAK_SQUARE)
+        metrics::mse_to_psnr(self.mse)
     }
 
     /// The measures that targets are compared with, for a file of `bytes` bytes.

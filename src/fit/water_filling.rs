@@ -39,7 +39,7 @@ impl Spectrum {
             *sum += e;
             Some(*sum)
         });
-        Spectrum { sums: sums.collect(), energies, channels: pictures.first().map_or(1, |p| p.channels) as f64 }
+        Spectrum { sums: sums.collect(), energies, channels: pictures.first().map_or(1, |p| p.format.channels) as f64 }
     }
 
     /// Mean squared error at `lambda`, samples in `[0, 1]`.
@@ -98,13 +98,13 @@ pub fn narrow(range: (f64, f64), halvings: u32, wanted: f64, quality: impl Fn(f6
 fn block(p: &Picture, left: usize, top: usize) -> Vec<Vec<f64>> {
     let sample = |i: usize, c: usize| {
         let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
-        p.samples[(y * p.width + x) * p.channels + c] as f64 / 255.0
+        f64::from(p.samples[(y * p.width + x) * p.format.channels + c]) / f64::from(p.format.peak())
     };
     let plane = |weights: [f64; 3]| -> Vec<f64> {
         let norm = weights.iter().map(|w| w * w).sum::<f64>().sqrt();
         (0..SIDE * SIDE).map(|i| (0..3).map(|c| weights[c] * sample(i, c)).sum::<f64>() / norm).collect()
     };
-    if p.channels == 3 {
+    if p.format.channels == 3 {
         vec![plane([1.0, 1.0, 1.0]), plane([1.0, 0.0, -1.0]), plane([1.0, -2.0, 1.0])]
     } else {
         vec![(0..SIDE * SIDE).map(|i| sample(i, 0)).collect()]
@@ -121,7 +121,7 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         };
-        Picture { width, height, channels, samples: (0..width * height * channels).map(|_| next()).collect() }
+        Picture::from_u8(width, height, channels, &(0..width * height * channels).map(|_| next()).collect::<Vec<u8>>())
     }
 
     /// The transform is orthonormal: at a level above all coefficients the error is the energy of the picture.

@@ -61,7 +61,8 @@ impl Model for Echo {
         _: (usize, usize),
         region: Rect,
         _: u32,
-        out: &mut [u8],
+        _: u16,
+        out: &mut [u16],
     ) -> Result<()> {
         let at = |g: &Grid, c: usize, x: usize, y: usize| {
             g.codes[(c * g.rect.height() + y - g.rect.y0) * g.rect.width() + x - g.rect.x0] as u8
@@ -71,7 +72,7 @@ impl Model for Echo {
             for x in region.x0..region.x1 {
                 let left = if x > 0 { at(&codes[1], 0, x - 1, y) } else { 0 };
                 let sum = at(&codes[1], 0, x, y).wrapping_add(left).wrapping_add(at(&codes[0], 1, x / 4, y / 4));
-                out[i..i + 3].fill(sum);
+                out[i..i + 3].fill(u16::from(sum));
                 i += 3;
             }
         }

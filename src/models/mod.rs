@@ -7,7 +7,7 @@
 //! To add a family: implement [`Model`], and [`Encode`] for the encoder, and add a line to [`FAMILIES`].
 
 use crate::error::{Class, Error, Result};
-use crate::image::Rect;
+use crate::image::{PixelFormat, Rect};
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use kernels::Level;
 use std::ops::Range;
@@ -64,9 +64,9 @@ impl Grid {
 /// Codes of a picture, or of a part of it: one [`Grid`] for each [`GridSpec`] of the model, in the same order.
 pub type Codes = Vec<Grid>;
 
-/// The decoder's half of a family. The picture has `height x width x channels` samples of 8 bits.
+/// The decoder's half of a family. The picture has `height x width x channels` samples.
 pub trait Model: Send + Sync {
-    /// Channels of the picture, 1 (grey) or 3 (red, green, blue).
+    /// Channels of the picture.
     fn channels(&self) -> usize;
 
     /// The layout of the codes, in coding order.
@@ -100,7 +100,7 @@ pub trait Model: Send + Sync {
     /// the picture at `1/2^scale`, `size` is width and height of the full-size picture.
     fn support(&self, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect>;
 
-    /// Computes the samples of `region`, interleaved, into `out`.
+    /// Computes the samples of `region`, interleaved, `0 ..= peak`, into `out`.
     ///
     /// `region` is in pixels of the picture at `1/2^scale` (`ceil(side / 2^scale)` a side), `size` is width and height of
     /// the full-size picture. `codes` covers at least [`support`](Self::support); the samples do not depend on how much
@@ -112,7 +112,8 @@ pub trait Model: Send + Sync {
         size: (usize, usize),
         region: Rect,
         scale: u32,
-        out: &mut [u8],
+        peak: u16,
+        out: &mut [u16],
     ) -> Result<()>;
 }
 
@@ -147,13 +148,15 @@ pub const PYRAMID: u8 = 3;
 #[cfg(test)]
 pub(crate) const TEST: u8 = 255;
 
-/// Makes a model from the number of channels in the header, the model description and the weights section.
-type ReadFn = fn(usize, &[u8], &[u8]) -> Result<Box<dyn Model>>;
+/// Makes a model from the pixel format in the header, the model description and the weights section.
+type ReadFn = fn(PixelFormat, &[u8], &[u8]) -> Result<Box<dyn Model>>;
 
 /// Byte, name (as in `--model`) and reader of each family that this build decodes.
 pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
-    (GDN, "gdn", |channels, spec, weights| Ok(Box::new(gdn::GdnModel::read(channels, spec, weights)?))),
-    (PYRAMID, "pyramid", |_, spec, weights| Ok(Box::new(pyramid::model::PyramidModel::read(spec, weights)?))),
+    (GDN, "gdn", |format, spec, weights| Ok(Box::new(gdn::GdnModel::read(format.channels, spec, weights)?))),
+    (PYRAMID, "pyramid", |format, spec, weights| {
+        Ok(Box::new(pyramid::model::PyramidModel::read(format.channels, spec, weights)?))
+    }),
     #[cfg(all(test, feature = "fit"))]
     (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
 ];
@@ -168,15 +171,16 @@ pub fn family_name(family: u8) -> &'static str {
 /// # Errors
 /// [`Class::Unsupported`] for a family that this build does not decode, [`Class::Format`] for a description or weights
 /// that break the format.
-pub fn read_model(family: u8, channels: usize, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
+pub fn read_model(family: u8, format: PixelFormat, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
     let Some((.., read)) = FAMILIES.iter().find(|(byte, ..)| *byte == family) else {
         let known: Vec<String> = FAMILIES.iter().map(|(byte, name, _)| format!("{name} ({byte})")).collect();
         let message = format!("model family {family}: this program decodes {}", known.join(", "));
         return Err(Error::new(Class::Unsupported, message));
     };
-    let model = read(channels, description, weights)?;
-    if model.channels() != channels {
-        return Err(Error::format(format!("the model has {} channels, the header {channels}", model.channels())));
+    let model = read(format, description, weights)?;
+    if model.channels() != format.channels {
+        let (has, wants) = (model.channels(), format.channels);
+        return Err(Error::format(format!("the model has {has} channels, the header {wants}")));
     }
     Ok(model)
 }

@@ -41,7 +41,7 @@ pub fn file(
             spec.grids().iter().map(|s| grid(s.shift)).collect()
         })
         .collect();
-    let picture = Picture { width, height, channels: spec.channels, samples: vec![0; spec.channels * width * height] };
+    let picture = Picture::from_u8(width, height, spec.channels, &vec![0; spec.channels * width * height]);
     let fitted = Fitted { model: Box::new(model), codes, tile };
     write(&fitted, &vec![picture; count], &[]).expect("a small file")
 }

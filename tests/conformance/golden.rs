@@ -33,7 +33,7 @@ pub fn results() -> Vec<String> {
 pub fn digests(name: &str, bytes: &[u8], level: Level) -> Vec<String> {
     let decoder = Decoder::new(bytes, Limits::default()).unwrap_or_else(|e| panic!("{name}: {e}")).with_level(level);
     let header = Header::read(bytes).unwrap();
-    let model = read_model(header.family, header.channels, &header.description, &header.weights).unwrap();
+    let model = read_model(header.family, header.format, &header.description, &header.weights).unwrap();
     let mut lines = Vec::new();
     for picture in 0..header.pictures.len() {
         lines.push(format!(
@@ -42,7 +42,7 @@ pub fn digests(name: &str, bytes: &[u8], level: Level) -> Vec<String> {
         ));
         for scale in 0..=MAX_SCALE {
             let p = decoder.decode_scaled(picture, scale, None).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let digest = crc32(&p.samples);
+            let digest = p.digest();
             lines.push(format!("{name} {picture} {}x{} 1/{} {digest:08x}", p.width, p.height, 1 << scale));
         }
     }

@@ -11,7 +11,7 @@ use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
 use tilefit::models::{Codes, Grid};
-use tilefit::{Encoder, Level, Picture, Rect, Target, WeightCoding};
+use tilefit::{Encoder, Level, Picture, PixelFormat, Rect, Target, WeightCoding};
 
 /// A part of the nebula picture, in colour or its green channel.
 fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Picture {
@@ -22,7 +22,7 @@ fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Pi
         let pixel = &whole.samples[(y * whole.width + x) * 3..][..3];
         samples.extend_from_slice(if channels == 3 { pixel } else { &pixel[1..2] });
     }
-    Picture { width, height, channels, samples }
+    Picture { width, height, format: PixelFormat::new(channels, 8), samples }
 }
 
 fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: WeightCoding) -> Vec<u8> {
@@ -79,8 +79,7 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
     let exponents = if far_apart { [1, 15, 3, 9, 2, 10, 5, 12] } else { [9, 11, 0, 8, 6, 10, 10, 12] };
     let quantised = Quantised::new(&spec, &weights, exponents);
     let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(!far_apart);
-    let pictures =
-        [(75, 66), (9, 70)].map(|(width, height)| Picture { width, height, channels: 3, samples: Vec::new() });
+    let pictures = [(75, 66), (9, 70)].map(|(width, height)| Picture::from_u8(width, height, 3, &Vec::new()));
     let mut codes_of = |p: &Picture| -> Codes {
         let grids = model.spec().grids();
         let fill = |g: &tilefit::models::GridSpec| {

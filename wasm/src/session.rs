@@ -25,7 +25,7 @@ impl Session {
 
     /// Little-endian u32 without gaps: version, family, channels; bytes of the file, of its header, weights, codes and
     /// metadata; number of weights, multiplications a pixel, side of a tile, number of tiles, number of layers, memory of a
-    /// decode in KiB, number of pictures; then for each picture its width, height, digest, columns and rows of tiles, and
+    /// decode in KiB, bits of a sample, whether the last channel is alpha (1), number of pictures; then for each picture its width, height, digest, columns and rows of tiles, and
     /// the bytes of each tile.
     pub fn info(&self) -> Vec<u8> {
         let (info, header) = (self.decoder.info(), self.decoder.header());
@@ -33,7 +33,7 @@ impl Session {
         let mut put = |n: usize| out.extend((n as u32).to_le_bytes());
         put(info.version.into());
         put(header.family.into());
-        put(info.channels);
+        put(info.format.channels);
         put(info.bytes);
         put(info.header_bytes);
         put(info.weights_bytes);
@@ -45,6 +45,8 @@ impl Session {
         put(info.tiles);
         put(info.layers);
         put(info.decode_memory_bytes.div_ceil(1024).min(u32::MAX.into()) as usize);
+        put(info.format.depth as usize);
+        put(info.format.alpha.into());
         put(info.pictures.len());
         for (i, p) in info.pictures.iter().enumerate() {
             let (columns, rows) = header.tile_grid(i);
@@ -91,7 +93,7 @@ impl Session {
         } else {
             (self.decoder.decode_scaled(picture, scale, region)?, Vec::new())
         };
-        let mut out = if rgba { to_rgba(decoded)? } else { decoded.samples };
+        let mut out = if rgba { to_rgba(&decoded)? } else { decoded.to_bytes() };
         for d in damage {
             // In the words of `tilefit decode --partial`.
             out.extend(format!("tile {}: {}\n", d.tile, d.reason).into_bytes());
@@ -100,18 +102,19 @@ impl Session {
     }
 }
 
-/// The samples as RGBA with alpha 255, in the same memory if the allocator can enlarge it.
-pub fn to_rgba(picture: Picture) -> Result<Vec<u8>> {
-    let (n, channels, mut out) = (picture.pixels(), picture.channels, picture.samples);
-    let more = n * (4 - channels);
-    out.try_reserve_exact(more)
+/// The picture as RGBA of 8 bits, for a canvas. Without alpha it is opaque; of bands the first three are shown.
+pub fn to_rgba(picture: &Picture) -> Result<Vec<u8>> {
+    let format = picture.format;
+    let mut out = Vec::new();
+    out.try_reserve_exact(picture.pixels() * 4)
         .map_err(|_| Error::new(Class::MemoryLimit, "no memory for the picture: decode a region"))?;
-    out.resize(n * 4, 255);
-    // From the last pixel to the first, so that no sample is overwritten before it is read.
-    for i in (0..n).rev() {
-        let from = i * channels;
-        let pixel = [out[from], out[from + channels / 2], out[from + channels - 1], 255];
-        out[4 * i..][..4].copy_from_slice(&pixel);
+    let peak = u32::from(format.peak());
+    let byte = |s: u16| ((u32::from(s) * 255 + peak / 2) / peak) as u8;
+    let last = format.colours() - 1;
+    for p in picture.samples.chunks_exact(format.channels) {
+        let colour = if last < 2 { [p[0]; 3] } else { [p[0], p[1], p[2]] };
+        out.extend(colour.map(byte));
+        out.push(if format.alpha { byte(p[last + 1]) } else { 255 });
     }
     Ok(out)
 }

@@ -99,6 +99,6 @@ fn broken_files_say_what_is_wrong() {
 
 #[test]
 fn grey_becomes_rgba() {
-    let picture = tilefit::Picture { width: 3, height: 1, channels: 1, samples: vec![1, 2, 3] };
+    let picture = tilefit::Picture::from_u8(3, 1, 1, &vec![1, 2, 3]);
     assert_eq!(session::to_rgba(picture).unwrap(), [1, 1, 1, 255, 2, 2, 2, 255, 3, 3, 3, 255]);
 }

@@ -1,4 +1,4 @@
-//! 3x3 convolution between the channels of a picture (1 or 3), a row at a time.
+//! 3x3 convolution between the channels of a picture, a row at a time.
 
 use crate::vector::Simd;
 
@@ -56,15 +56,27 @@ pub(crate) fn conv3x3_lanes<S: Simd, const FUSED: bool>(
     relu: bool,
 ) {
     match bias.len() {
-        1 => channels::<S, FUSED, 1>(s, w, bias, rows, stride, out, out_stride, n, relu),
-        3 => channels::<S, FUSED, 3>(s, w, bias, rows, stride, out, out_stride, n, relu),
-        c => panic!("3x3 convolution of {c} channels: 1 and 3 are built"),
+        // With the number of channels as a constant, grey and RGB take no loop over them.
+        1 => outputs::<S, FUSED, 1>(s, 1, 0, w, bias, rows, stride, out, out_stride, n, relu),
+        3 => outputs::<S, FUSED, 3>(s, 3, 0, w, bias, rows, stride, out, out_stride, n, relu),
+        c => {
+            let whole = c / 3 * 3;
+            for o in (0..whole).step_by(3) {
+                outputs::<S, FUSED, 3>(s, c, o, w, bias, rows, stride, out, out_stride, n, relu);
+            }
+            for o in whole..c {
+                outputs::<S, FUSED, 1>(s, c, o, w, bias, rows, stride, out, out_stride, n, relu);
+            }
+        }
     }
 }
 
+/// Outputs `o .. o + O` of `c`.
 #[inline(always)]
-fn channels<S: Simd, const FUSED: bool, const C: usize>(
+fn outputs<S: Simd, const FUSED: bool, const O: usize>(
     s: S,
+    c: usize,
+    o: usize,
     w: &[f32],
     bias: &[f32],
     rows: [&[f32]; 3],
@@ -75,18 +87,18 @@ fn channels<S: Simd, const FUSED: bool, const C: usize>(
     relu: bool,
 ) {
     let n = n.next_multiple_of(S::F32_LANES);
-    assert!(w.len() == 9 * C * C && bias.len() == C);
-    assert!(rows[0].len().min(rows[1].len()).min(rows[2].len()) >= (C - 1) * stride + n + 2);
-    assert!(out.len() >= (C - 1) * out_stride + n);
+    assert!(w.len() == 9 * c * c && bias.len() == c && o + O <= c);
+    assert!(rows[0].len().min(rows[1].len()).min(rows[2].len()) >= (c - 1) * stride + n + 2);
+    assert!(out.len() >= (c - 1) * out_stride + n);
     let mut x = 0;
     while x + 3 * S::F32_LANES <= n {
         // SAFETY: x + 3 lanes <= n, and the lengths for n are asserted above.
-        unsafe { block::<S, FUSED, C, 3>(s, w, bias, rows, stride, out, out_stride, x, relu) };
+        unsafe { block::<S, FUSED, O, 3>(s, c, o, w, bias, rows, stride, out, out_stride, x, relu) };
         x += 3 * S::F32_LANES;
     }
     while x < n {
         // SAFETY: as above; n is a multiple of the lanes.
-        unsafe { block::<S, FUSED, C, 1>(s, w, bias, rows, stride, out, out_stride, x, relu) };
+        unsafe { block::<S, FUSED, O, 1>(s, c, o, w, bias, rows, stride, out, out_stride, x, relu) };
         x += S::F32_LANES;
     }
 }
@@ -94,10 +106,12 @@ fn channels<S: Simd, const FUSED: bool, const C: usize>(
 /// `P` vectors of pixels from `x`.
 ///
 /// # Safety
-/// `w` holds `9 C^2` values, each channel of each row `x + P lanes + 2`, each channel of `out` `x + P lanes`.
+/// `o + O <= c`; `w` holds `9 c^2` values, each channel of each row `x + P lanes + 2`, each channel of `out` `x + P lanes`.
 #[inline(always)]
-unsafe fn block<S: Simd, const FUSED: bool, const C: usize, const P: usize>(
+unsafe fn block<S: Simd, const FUSED: bool, const O: usize, const P: usize>(
     s: S,
+    c: usize,
+    first: usize,
     w: &[f32],
     bias: &[f32],
     rows: [&[f32]; 3],
@@ -107,11 +121,11 @@ unsafe fn block<S: Simd, const FUSED: bool, const C: usize, const P: usize>(
     x: usize,
     relu: bool,
 ) {
-    let mut sum = [[s.splat(0.0); P]; C];
-    for o in 0..C {
-        sum[o] = [s.splat(bias[o]); P];
+    let mut sum = [[s.splat(0.0); P]; O];
+    for o in 0..O {
+        sum[o] = [s.splat(bias[first + o]); P];
     }
-    for i in 0..C {
+    for i in 0..c {
         for ky in 0..3 {
             for kx in 0..3 {
                 let mut v = [s.splat(0.0); P];
@@ -119,9 +133,9 @@ unsafe fn block<S: Simd, const FUSED: bool, const C: usize, const P: usize>(
                     // SAFETY: the caller's promise on rows.
                     v[p] = unsafe { s.load_from(rows[ky], i * stride + x + kx + p * S::F32_LANES) };
                 }
-                for o in 0..C {
-                    // SAFETY: the index is below 9 C^2.
-                    let weight = s.splat(unsafe { *w.get_unchecked((o * C + i) * 9 + ky * 3 + kx) });
+                for o in 0..O {
+                    // SAFETY: the index is below 9 c^2.
+                    let weight = s.splat(unsafe { *w.get_unchecked(((first + o) * c + i) * 9 + ky * 3 + kx) });
                     for p in 0..P {
                         sum[o][p] = s.product_sum::<FUSED>(weight, v[p], sum[o][p]);
                     }
@@ -129,11 +143,11 @@ unsafe fn block<S: Simd, const FUSED: bool, const C: usize, const P: usize>(
             }
         }
     }
-    for o in 0..C {
+    for o in 0..O {
         for p in 0..P {
             let v = if relu { s.max(sum[o][p], s.splat(0.0)) } else { sum[o][p] };
             // SAFETY: the caller's promise on out.
-            unsafe { s.store_to(v, out, o * out_stride + x + p * S::F32_LANES) };
+            unsafe { s.store_to(v, out, (first + o) * out_stride + x + p * S::F32_LANES) };
         }
     }
 }
@@ -146,7 +160,7 @@ mod tests {
     #[test]
     fn levels_agree() {
         let x: Vec<f32> = (0..900).map(|i: i32| (i * i % 37) as f32 * 0.31 - 4.7).collect();
-        for c in [1, 3] {
+        for c in [1, 2, 3, 4, 7] {
             let w: Vec<f32> = (0..9 * c * c).map(|i| (i * 7 % 11) as f32 * 0.13 - 0.6).collect();
             for n in [0, 16, 48, 64, 80] {
                 let rows = [&x[0..], &x[101..], &x[205..]];

@@ -67,15 +67,26 @@ fn weights_lanes<S: Simd>(
     n: usize,
 ) {
     match db.len() {
-        1 => channels::<S, 1>(s, g, g_stride, rows, stride, dw, db, n),
-        3 => channels::<S, 3>(s, g, g_stride, rows, stride, dw, db, n),
-        c => panic!("3x3 convolution of {c} channels: 1 and 3 are built"),
+        1 => outputs::<S, 1>(s, 1, 0, g, g_stride, rows, stride, dw, db, n),
+        3 => outputs::<S, 3>(s, 3, 0, g, g_stride, rows, stride, dw, db, n),
+        c => {
+            let whole = c / 3 * 3;
+            for o in (0..whole).step_by(3) {
+                outputs::<S, 3>(s, c, o, g, g_stride, rows, stride, dw, db, n);
+            }
+            for o in whole..c {
+                outputs::<S, 1>(s, c, o, g, g_stride, rows, stride, dw, db, n);
+            }
+        }
     }
 }
 
+/// The gradients of the weights of outputs `first .. first + O` of `c`.
 #[inline(always)]
-fn channels<S: Simd, const C: usize>(
+fn outputs<S: Simd, const O: usize>(
     s: S,
+    c: usize,
+    first: usize,
     g: &[f32],
     g_stride: usize,
     rows: [&[f32]; 3],
@@ -85,35 +96,35 @@ fn channels<S: Simd, const C: usize>(
     n: usize,
 ) {
     let n = n.next_multiple_of(S::F32_LANES);
-    assert!(dw.len() == 9 * C * C && db.len() == C);
-    assert!(rows[0].len().min(rows[1].len()).min(rows[2].len()) >= (C - 1) * stride + n + 2);
-    assert!(g.len() >= (C - 1) * g_stride + n);
-    for i in 0..C {
+    assert!(dw.len() == 9 * c * c && db.len() == c && first + O <= c);
+    assert!(rows[0].len().min(rows[1].len()).min(rows[2].len()) >= (c - 1) * stride + n + 2);
+    assert!(g.len() >= (c - 1) * g_stride + n);
+    for i in 0..c {
         for ky in 0..3 {
             let row = &rows[ky][i * stride..];
-            let mut sum = [[s.splat(0.0); 3]; C];
+            let mut sum = [[s.splat(0.0); 3]; O];
             for x in (0..n).step_by(S::F32_LANES) {
                 let mut v = [s.splat(0.0); 3];
                 for kx in 0..3 {
                     // SAFETY: x + lanes <= n, and a channel has n + 2 values, asserted above.
                     v[kx] = unsafe { s.load_from(row, x + kx) };
                 }
-                for o in 0..C {
+                for o in 0..O {
                     // SAFETY: as above.
-                    let g = unsafe { s.load_from(g, o * g_stride + x) };
+                    let g = unsafe { s.load_from(g, (first + o) * g_stride + x) };
                     for kx in 0..3 {
                         sum[o][kx] = s.mul_add(g, v[kx], sum[o][kx]);
                     }
                 }
             }
-            for o in 0..C {
+            for o in 0..O {
                 for kx in 0..3 {
-                    dw[(o * C + i) * 9 + ky * 3 + kx] += s.sum(sum[o][kx]);
+                    dw[((first + o) * c + i) * 9 + ky * 3 + kx] += s.sum(sum[o][kx]);
                 }
             }
         }
     }
-    for o in 0..C {
+    for o in first..first + O {
         let mut sum = s.splat(0.0);
         for x in (0..n).step_by(S::F32_LANES) {
             // SAFETY: as above.
@@ -133,7 +144,7 @@ mod tests {
     #[test]
     fn levels_agree_with_the_scalar_twins() {
         let x: Vec<f32> = (0..900).map(|i: i32| (i * i % 37) as f32 * 0.031 - 0.47).collect();
-        for c in [1, 3] {
+        for c in [1, 2, 3, 4, 7] {
             let w: Vec<f32> = (0..9 * c * c).map(|i| (i * 7 % 11) as f32 * 0.13 - 0.6).collect();
             for n in [0, 16, 48, 64, 80] {
                 let rows = [&x[0..], &x[101..], &x[205..]];

@@ -1,10 +1,10 @@
-//! A small PNG writer: 8 bits, the Paeth filter on all rows, Huffman codes without matches. Its files are some percent larger
+//! A small PNG writer: the Paeth filter on all rows, Huffman codes without matches. Its files are some percent larger
 //! than those of the common libraries, its code is a hundredth of theirs.
 
 use std::io::{self, Write};
 use tilefit::container::crc::crc32;
 use tilefit::container::metadata::{self, Item};
-use tilefit::Picture;
+use tilefit::{Picture, PixelFormat};
 
 /// Filtered bytes of a deflate block, each of which has its own Huffman code. Any value of this order works: the code takes
 /// about 130 bytes.
@@ -24,7 +24,12 @@ pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> io::Resu
         let side = u32::try_from(side).map_err(|_| io::Error::other("the picture is too large for a PNG"))?;
         header.extend(side.to_be_bytes());
     }
-    header.extend([8, if picture.channels == 3 { 2 } else { 0 }, 0, 0, 0]);
+    let format = picture.format;
+    if ![1, 3].contains(&format.colours()) {
+        return Err(io::Error::other(format!("a PNG cannot hold {}", format.name())));
+    }
+    let colour = if format.colours() == 3 { 2 } else { 0 } | if format.alpha { 4 } else { 0 };
+    header.extend([8 * format.sample_bytes() as u8, colour, 0, 0, 0]);
     chunk(out, b"IHDR", &header)?;
 
     if let Some(points) = metadata::find(items, metadata::CICP) {
@@ -41,14 +46,19 @@ pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> io::Resu
     }
 
     let mut zlib = Zlib::new();
-    let stride = picture.width * picture.channels;
-    let zeros = vec![0; stride];
+    let stride = picture.width * format.channels;
+    let pixel = format.channels * format.sample_bytes();
+    let (mut above, mut row) = (vec![0; picture.width * pixel], Vec::new());
     let mut filtered = Vec::new();
-    let mut above = &zeros[..];
-    for (y, row) in picture.samples.chunks_exact(stride).enumerate() {
+    for (y, samples) in picture.samples.chunks_exact(stride).enumerate() {
+        row.clear();
+        match format.sample_bytes() {
+            1 => row.extend(samples.iter().map(|s| *s as u8)),
+            _ => row.extend(samples.iter().flat_map(|s| scaled(*s, format).to_be_bytes())),
+        }
         filtered.push(4);
-        paeth(row, above, picture.channels, &mut filtered);
-        above = row;
+        paeth(&row, &above, pixel, &mut filtered);
+        std::mem::swap(&mut above, &mut row);
         let last = y + 1 == picture.height;
         if filtered.len() >= BLOCK || last {
             zlib.push(&filtered, last);
@@ -69,11 +79,17 @@ fn chunk(out: &mut dyn Write, kind: &[u8; 4], data: &[u8]) -> io::Result<()> {
     out.write_all(&crc32(&bytes).to_be_bytes())
 }
 
+/// A sample scaled to 16 bits, as PNG asks for those of other depths.
+fn scaled(sample: u16, format: PixelFormat) -> u16 {
+    let peak = u32::from(format.peak());
+    ((u32::from(sample) * 65535 + peak / 2) / peak) as u16
+}
+
 /// Appends each sample minus its Paeth prediction: of left, above and upper left the one nearest to left + above - upper
 /// left.
-fn paeth(row: &[u8], above: &[u8], channels: usize, out: &mut Vec<u8>) {
+fn paeth(row: &[u8], above: &[u8], pixel: usize, out: &mut Vec<u8>) {
     for (i, &v) in row.iter().enumerate() {
-        let before = |r: &[u8]| i.checked_sub(channels).map_or(0, |j| i32::from(r[j]));
+        let before = |r: &[u8]| i.checked_sub(pixel).map_or(0, |j| i32::from(r[j]));
         let (a, b, c) = (before(row), i32::from(above[i]), before(above));
         let (da, db, dc) = ((b - c).abs(), (a - c).abs(), (a + b - 2 * c).abs());
         let predicted = if da <= db && da <= dc {

@@ -122,7 +122,7 @@ impl Plan {
     pub fn of(pictures: &[Picture], effort: u32, cost: f64) -> Plan {
         let pixels = pictures.iter().map(Picture::pixels).sum();
         let smallest = pictures.iter().map(|p| p.width.min(p.height)).min().unwrap_or(1);
-        Plan::new(effort, pictures[0].channels, pixels, smallest, cost)
+        Plan::new(effort, pictures[0].format.channels, pixels, smallest, cost)
     }
 
     /// `pixels` are those of all pictures together, `smallest` is the shortest side of any.

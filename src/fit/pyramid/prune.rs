@@ -54,7 +54,7 @@ pub fn prune(
 pub(super) fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
     let decoded = decoded(model, picture, codes);
-    let mse = metrics::mse(picture, &decoded) / metrics::PEAK_SQUARE;
+    let mse = metrics::mse(picture, &decoded);
     lambda * bits + picture.pixels() as f64 * tune.distortion(mse, || metrics::ms_ssim(picture, &decoded))
 }
 
@@ -89,8 +89,8 @@ mod tests {
         codes[coarse].codes[SPARSE / 2] = 5;
         let model = PyramidModel::from_quantised(spec.clone(), quantised.clone(), false);
         let mut samples = vec![0; side * side];
-        model.synthesise(Level::best(), &codes, (side, side), Rect::whole(side, side), 0, &mut samples).unwrap();
-        let pictures = [Picture { width: side, height: side, channels: 1, samples }];
+        model.synthesise(Level::best(), &codes, (side, side), Rect::whole(side, side), 0, 255, &mut samples).unwrap();
+        let pictures = [Picture { width: side, height: side, format: crate::image::PixelFormat::GREY, samples }];
         let wanted = codes.clone();
         let finest = codes.len() - 1;
         codes[finest].codes[side * side / 2] = 1;

@@ -9,7 +9,7 @@
 use super::train::Trainer;
 use crate::fit::file::decoded;
 use crate::image::Picture;
-use crate::metrics::{squares, PEAK_SQUARE};
+use crate::metrics::squares;
 use crate::models::pyramid::context::Plane;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::{Codes, Model};
@@ -225,7 +225,7 @@ impl CodeSearch<'_> {
 
     /// The samples within these columns and rows of pixels, row by row.
     fn samples_within(&self, xs: &Range<usize>, ys: &Range<usize>) -> Vec<Range<usize>> {
-        let (width, n) = (self.picture.width, self.picture.channels);
+        let (width, n) = (self.picture.width, self.picture.format.channels);
         ys.clone().map(|y| (y * width + xs.start) * n..(y * width + xs.end) * n).collect()
     }
 
@@ -234,9 +234,9 @@ impl CodeSearch<'_> {
         squares(&decoded.samples[at.clone()], &self.picture.samples[at.clone()]) as i64
     }
 
-    /// What one unit of squared error of 8-bit samples costs, in bits.
+    /// What one unit of squared error of samples costs, in bits.
     fn bits_per_square(&self) -> f64 {
-        1.0 / (PEAK_SQUARE * self.lambda * self.picture.channels as f64)
+        1.0 / (f64::from(self.picture.format.peak()).powi(2) * self.lambda * self.picture.format.channels as f64)
     }
 
     /// The grids as the context network takes them.

@@ -289,7 +289,7 @@ pub fn backward(
 /// A trainer after a fit with the last stage of `effort` alone, in this many steps and with the largest networks of the effort.
 pub(crate) fn short_fit(pictures: &[Picture], effort: u32, lambda: f64, steps: u32) -> Trainer {
     let (width, height) = (pictures[0].width, pictures[0].height);
-    let plan = Plan::new(effort, pictures[0].channels, width * height, width.min(height), f64::INFINITY);
+    let plan = Plan::new(effort, pictures[0].format.channels, width * height, width.min(height), f64::INFINITY);
     let course = plan.course(plan.stages.len() - 1);
     let mut trainer = Trainer::new(plan.spec.clone(), pictures, 0, Level::best(), 1, Tune::Psnr);
     (0..steps).for_each(|k| trainer.step(lambda, &course(f64::from(k) / f64::from(steps))));
@@ -304,7 +304,7 @@ pub(crate) fn waves(side: usize, noise: f32) -> Picture {
         let wave = (x as f32 * 0.4).sin() + (y as f32 * 0.23 + x as f32 * 0.1).cos();
         (128.0 + 40.0 * wave + noise * random.normal()) as u8
     };
-    Picture { width: side, height: side, channels: 3, samples: (0..side * side * 3).map(sample).collect() }
+    Picture::from_u8(side, side, 3, &(0..side * side * 3).map(sample).collect::<Vec<u8>>())
 }
 
 #[cfg(test)]

@@ -193,8 +193,8 @@ mod tests {
             let (x, y) = ((i / 3 % width) as f32, (i / 3 / width) as f32);
             (128.0 + 50.0 * (x * 0.3).sin() * (y * 0.2).cos() + 8.0 * random.normal()) as u8
         };
-        let samples = (0..width * height * 3).map(sample).collect();
-        reference::short_fit(&[Picture { width, height, channels: 3, samples }], 3, LAMBDA, 300)
+        let samples: Vec<u8> = (0..width * height * 3).map(sample).collect();
+        reference::short_fit(&[Picture::from_u8(width, height, 3, &samples)], 3, LAMBDA, 300)
     }
 
     fn indices(trainer: &Trainer, modules: &[Module]) -> Vec<usize> {

@@ -1,9 +1,10 @@
 //! Parallel work on strips: each strip writes to its own part of shared outputs.
 
+use crate::image::PixelFormat;
 use std::ops::Range;
 
 /// Most planes that the strips of one scale write to: the channels of a picture, or the gradients of the grids of a scale.
-pub(super) const MAX_PLANES: usize = 4;
+pub(super) const MAX_PLANES: usize = PixelFormat::MAX_CHANNELS;
 
 /// Consecutive rows of one plane, to write to.
 #[derive(Default)]

@@ -109,11 +109,19 @@ impl SynthModel {
         });
     }
 
-    /// Sum of squared errors of the picture rounded to 8 bits.
-    pub fn rounded_error(&mut self, level: Level, weights: &[f32], grids: &[PlaneView], target: &[f32]) -> f64 {
+    /// Sum of squared errors of the picture rounded to samples of `0 ..= peak`.
+    pub fn rounded_error(
+        &mut self,
+        level: Level,
+        weights: &[f32],
+        grids: &[PlaneView],
+        target: &[f32],
+        peak: f32,
+    ) -> f64 {
         self.coarse_maps(level, weights, grids);
         let (w, h) = self.sizes[0];
-        let square = |(v, t): (&f32, &f32)| (((v.clamp(0.0, 1.0) * 255.0).round() - t * 255.0) as f64 / 255.0).powi(2);
+        let square =
+            |(v, t): (&f32, &f32)| (f64::from((v.clamp(0.0, 1.0) * peak).round() - t * peak) / f64::from(peak)).powi(2);
         let mut errors = std::mem::take(&mut self.errors);
         self.strips.for_each(StripOutputs { errors: &mut errors, ..StripOutputs::default() }, &|rows, outputs| {
             self.with_strip(|strip| {

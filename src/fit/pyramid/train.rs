@@ -13,7 +13,7 @@ use crate::fit::rng::Rng;
 use crate::fit::soap::{Shape, Soap, SoapRate};
 use crate::fit::target::Measured;
 use crate::fit::Tune;
-use crate::image::Picture;
+use crate::image::{Picture, PixelFormat};
 use crate::metrics;
 use crate::models::pyramid::spec::{Module, PyramidSpec};
 use crate::models::Codes;
@@ -53,6 +53,8 @@ pub(super) struct FitPicture {
 
 /// Working memory of a step for one picture at a time. Nothing in it is kept; pictures of one size share it.
 pub(super) struct Workspace {
+    /// The largest sample of the pictures.
+    peak: u16,
     /// Of the picture at full size.
     pub width: usize,
     pub height: usize,
@@ -169,7 +171,7 @@ impl Trainer {
             let existing = self.workspaces.iter().position(|w| (w.width, w.height) == (width, height));
             let workspace = existing.unwrap_or(self.workspaces.len());
             if existing.is_none() {
-                self.workspaces.push(Workspace::new(spec, width, height, finest));
+                self.workspaces.push(Workspace::new(spec, picture.format.peak(), width, height, finest));
             }
             self.pictures.push(FitPicture { latents, target: downsampled(picture, finest), workspace });
         }
@@ -274,7 +276,7 @@ impl Trainer {
         &c.dq[g]
     }
 
-    /// Mean squared error of the 8-bit pictures of the rounded codes under networks of `weights`, samples in `[0, 1]`.
+    /// Mean squared error of the pictures of the rounded codes under networks of `weights`, samples in `[0, 1]`.
     pub fn mse_with(&mut self, weights: &[f32]) -> f64 {
         let (mut sum, level) = (0.0, self.level);
         each_rounded(level, &self.pictures, &mut self.workspaces, |p, c| {
@@ -290,7 +292,7 @@ impl Trainer {
         bits
     }
 
-    /// Measures the rounded codes under the present networks in floats: quality of the 8-bit pictures and bytes of the codes.
+    /// Measures the rounded codes under the present networks in floats: quality of the pictures and bytes of the codes.
     /// MS-SSIM is computed in the last stage if `similarity` asks for it, else it is 0.
     pub fn measure(&mut self, pictures: &[Picture], similarity: bool) -> Measured {
         let (mut bits, mut sum, mut ms_ssim) = (0.0, 0.0, 0.0);
@@ -299,7 +301,8 @@ impl Trainer {
             bits += c.rate.forward(level, weights, &c.q);
             sum += c.rounded_error(level, weights, &p.target);
             if let Some(picture) = pictures.next().filter(|_| similarity && self.finest == 0) {
-                ms_ssim += metrics::ms_ssim(picture, &c.picture(level, &self.spec, weights)).unwrap_or(1.0);
+                ms_ssim +=
+                    metrics::ms_ssim(picture, &c.picture(level, &self.spec, weights, picture.format)).unwrap_or(1.0);
             }
         });
         ms_ssim /= self.pictures.len() as f64;
@@ -343,12 +346,13 @@ pub(super) fn each_rounded<'a>(
 }
 
 impl Workspace {
-    fn new(spec: &PyramidSpec, width: usize, height: usize, finest: u32) -> Workspace {
+    fn new(spec: &PyramidSpec, peak: u16, width: usize, height: usize, finest: u32) -> Workspace {
         let present: Vec<_> = spec.coding_order().into_iter().filter(|g| g.scale >= finest).collect();
         // The last coded grid has the first map.
         let map = |n: usize| present[n + 1..].iter().filter(|g| !g.hyper).count();
         let buffers = || grid_sizes(spec, width, height, finest).iter().map(|(w, h)| PaddedGrid::new(*w, *h)).collect();
         Workspace {
+            peak,
             width,
             height,
             map_of_grid: (0..present.len()).map(|n| (!present[n].hyper).then(|| map(n))).collect(),
@@ -402,19 +406,19 @@ impl Workspace {
         self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
 
-    /// Sum of squared errors of the picture rounded to 8 bits.
+    /// Sum of squared errors of the picture rounded to integer samples.
     fn rounded_error(&mut self, level: Level, weights: &[f32], target: &[f32]) -> f64 {
-        self.synth.rounded_error(level, weights, &synthesised(&self.map_of_grid, &self.q), target)
+        self.synth.rounded_error(level, weights, &synthesised(&self.map_of_grid, &self.q), target, self.peak.into())
     }
 
-    /// The 8-bit picture of the codes `q`, in the last stage.
-    fn picture(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32]) -> Picture {
+    /// The picture of the codes `q`, in the last stage.
+    fn picture(&mut self, level: Level, spec: &PyramidSpec, weights: &[f32], format: PixelFormat) -> Picture {
         let (n, channels) = (self.width * self.height, spec.channels);
         self.out.resize(n * channels, 0.0);
         self.synth.forward(level, weights, &synthesised(&self.map_of_grid, &self.q), &mut self.out);
-        let sample = |i: usize| (self.out[i % channels * n + i / channels] * 255.0).round() as u8;
+        let sample = |i: usize| (self.out[i % channels * n + i / channels] * f32::from(self.peak)).round() as u16;
         let samples = (0..n * channels).map(sample).collect();
-        Picture { width: self.width, height: self.height, channels, samples }
+        Picture { width: self.width, height: self.height, format, samples }
     }
 }
 
@@ -445,7 +449,8 @@ fn synthesised_mut<'a>(map_of_grid: &[Option<usize>], q: &'a mut [PaddedGrid]) -
 
 /// Planes of the picture at `1/2^shift`, samples in `[0, 1]`: means of the pixels that a coarser pixel covers.
 fn downsampled(picture: &Picture, shift: u32) -> Vec<f32> {
-    let (w, h, n) = (picture.width, picture.height, picture.channels);
+    let (w, h, n) = (picture.width, picture.height, picture.format.channels);
+    let peak = f32::from(picture.format.peak());
     let side = 1usize << shift;
     let (cw, ch) = (w.div_ceil(side), h.div_ceil(side));
     let mut out = Vec::with_capacity(cw * ch * n);
@@ -458,9 +463,9 @@ fn downsampled(picture: &Picture, shift: u32) -> Vec<f32> {
                 let sum: u32 = rows
                     .clone()
                     .flat_map(|r| columns.clone().map(move |x| (r * w + x) * n + c))
-                    .map(|i| picture.samples[i] as u32)
+                    .map(|i| u32::from(picture.samples[i]))
                     .sum();
-                out.push(sum as f32 / (255.0 * count));
+                out.push(sum as f32 / (peak * count));
             }
         }
     }
@@ -504,9 +509,10 @@ const PRE: [f32; 4] = [0.0, 0.0, 0.0, 1.0];
 /// The mean sample of each channel, in `[0, 1]`.
 fn mean_colour(pictures: &[Picture], out: &mut [f32]) {
     let pixels: usize = pictures.iter().map(|p| p.pixels()).sum();
+    let peak = pictures.first().map_or(1.0, |p| f64::from(p.format.peak()));
     for (c, o) in out.iter_mut().enumerate() {
-        let samples = |p: &Picture| p.samples[c..].iter().step_by(p.channels).map(|s| *s as u64).sum::<u64>();
-        *o = (pictures.iter().map(samples).sum::<u64>() as f64 / (255.0 * pixels as f64)) as f32;
+        let samples = |p: &Picture| p.samples[c..].iter().step_by(p.format.channels).map(|s| *s as u64).sum::<u64>();
+        *o = (pictures.iter().map(samples).sum::<u64>() as f64 / (peak * pixels as f64)) as f32;
     }
 }
 
@@ -524,7 +530,7 @@ mod tests {
     /// Of two new maps each inherits from the one of its number, a single one from the stronger of two; nothing else changes.
     #[test]
     fn new_maps_inherit_their_weights() {
-        let pictures = [Picture { width: 64, height: 64, channels: 3, samples: vec![90; 3 * 64 * 64] }];
+        let pictures = [Picture::from_u8(64, 64, 3, &vec![90; 3 * 64 * 64])];
         let plan = Plan::new(5, 3, 64 * 64, 64, 0.0);
         let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 3, Level::best(), 1, Tune::Psnr);
         let inputs = plan.spec.maps();
@@ -561,8 +567,8 @@ mod tests {
         const PACKED: u64 = 64 << 10;
         let (width, height) = (200, 180);
         let sample = |i: usize| (i % 251 * (i / 3 % width) / 200) as u8;
-        let samples = (0..3 * width * height).map(sample).collect();
-        let pictures = [Picture { width, height, channels: 3, samples }];
+        let samples: Vec<u8> = (0..3 * width * height).map(sample).collect();
+        let pictures = [Picture::from_u8(width, height, 3, &samples)];
         // The counter counts the allocations of one thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
         pool.install(|| {

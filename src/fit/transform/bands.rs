@@ -64,7 +64,7 @@ pub struct Plan {
 
 impl Bands {
     pub fn new(pictures: &[Picture], shape: Shaped) -> Self {
-        let channels = pictures[0].channels;
+        let channels = pictures[0].format.channels;
         let dct = Dct::new(SIDE);
         let mut energies = Vec::new();
         let mut planes = vec![0f64; channels * AREA];
@@ -72,7 +72,7 @@ impl Bands {
             for i in 0..AREA {
                 let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
                 let s = &p.samples[(y * p.width + x) * channels..][..channels];
-                let v = |c: usize| f32::from(s[c]) / 255.0;
+                let v = |c: usize| f32::from(s[c]) / f32::from(p.format.peak());
                 let colour = if channels == 3 { from_rgb(v(0), v(1), v(2)) } else { [v(0), 0.0, 0.0] };
                 (0..channels).for_each(|c| planes[c * AREA + i] = f64::from(colour[c]));
             }
@@ -155,7 +155,7 @@ mod tests {
             let angle = |k: f64, x: usize| (PI * k * ((x % 8) as f64 + 0.5) / 8.0).cos();
             (128.0 + 60.0 * angle(5.0, x) * angle(2.0, y)) as u8
         };
-        let p = Picture { width: 64, height: 64, channels: 1, samples: (0..64 * 64).map(sample).collect() };
+        let p = Picture::from_u8(64, 64, 1, &(0..64 * 64).map(sample).collect::<Vec<u8>>());
         let plan = Bands::new(std::slice::from_ref(&p), spec).plan(1e-3, Some(2));
         assert_eq!(plan.order[1], Band { component: 0, fy: 2, fx: 5 });
         assert!(plan.order.len() == AREA && plan.mse < 1e-3, "{}", plan.mse);
@@ -163,9 +163,9 @@ mod tests {
 
     #[test]
     fn more_channels_for_more_detail() {
-        let flat = Picture { samples: vec![90; 3 << 18], width: 512, height: 512, channels: 3 };
+        let flat = Picture::from_u8(512, 512, 3, &vec![90; 3 << 18]);
         let busy = Picture {
-            samples: (0..3 << 18).map(|i| ((i % 9973) * (i % 9973) / 7 % 251) as u8).collect(),
+            samples: (0..3 << 18).map(|i| ((i % 9973) * (i % 9973) / 7 % 251) as u8).map(u16::from).collect(),
             ..flat.clone()
         };
         let plan = |p: &Picture, lambda| Bands::new(std::slice::from_ref(p), spec).plan(lambda, None);

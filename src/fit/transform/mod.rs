@@ -115,9 +115,9 @@ pub fn begin<'a, R: Rate + 'a>(
         control.set_lambda(planned.clamp(least, most));
     }
     let plan = bands.plan(control.lambda(), options.channels);
-    let spec = shape(plan.n, pictures[0].channels);
+    let spec = shape(plan.n, pictures[0].format.channels);
     let samples: u64 = pictures[0].samples.iter().map(|&s| u64::from(s)).sum();
-    let mean = samples as f32 / pictures[0].samples.len() as f32 / 255.0;
+    let mean = samples as f32 / pictures[0].samples.len() as f32 / f32::from(pictures[0].format.peak());
     let rate = rate(&spec);
     let net = Net::new(spec, &rate, &plan.order, mean, control.lambda(), options.seed);
     let trainer = Trainer::new(&net);

@@ -85,13 +85,14 @@ impl Patch {
         let p = &pictures[self.picture];
         let (w, h) = (self.all.width() << SHIFT, self.all.height() << SHIFT);
         let n = w * h;
+        let peak = f32::from(p.format.peak());
         for y in 0..h {
             let py = ((self.all.y0 << SHIFT) + y).min(p.height - 1);
             for x in 0..w {
                 let px = ((self.all.x0 << SHIFT) + x).min(p.width - 1);
-                let s = &p.samples[(py * p.width + px) * p.channels..][..p.channels];
-                let v = |c: usize| f32::from(s[c]) / 255.0;
-                if p.channels == 3 {
+                let s = &p.samples[(py * p.width + px) * p.format.channels..][..p.format.channels];
+                let v = |c: usize| f32::from(s[c]) / peak;
+                if p.format.channels == 3 {
                     let yuv = from_rgb(v(0), v(1), v(2));
                     out[y * w + x] = yuv[0] - 0.5;
                     out[n + y * w + x] = yuv[1];
@@ -107,11 +108,12 @@ impl Patch {
     pub fn fill_target(&self, pictures: &[Picture], out: &mut Vec<f32>) {
         let p = &pictures[self.picture];
         let r = self.pixels(pictures);
+        let peak = f32::from(p.format.peak());
         out.clear();
-        for c in 0..p.channels {
+        for c in 0..p.format.channels {
             for y in r.y0..r.y1 {
-                let row = &p.samples[(y * p.width + r.x0) * p.channels..][..r.width() * p.channels];
-                out.extend(row[c..].iter().step_by(p.channels).map(|&s| f32::from(s) / 255.0));
+                let row = &p.samples[(y * p.width + r.x0) * p.format.channels..][..r.width() * p.format.channels];
+                out.extend(row[c..].iter().step_by(p.format.channels).map(|&s| f32::from(s) / peak));
             }
         }
     }

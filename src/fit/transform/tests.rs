@@ -10,7 +10,7 @@ fn waves(width: usize, height: usize) -> Picture {
         let (x, y, c) = (i / 3 % width, i / 3 / width, i % 3);
         (128.0 + 90.0 * (x as f32 * 0.17 + c as f32).sin() * (y as f32 * 0.11 + 0.3).cos()) as u8
     };
-    Picture { width, height, channels: 3, samples: (0..3 * width * height).map(sample).collect() }
+    Picture::from_u8(width, height, 3, &(0..3 * width * height).map(sample).collect::<Vec<u8>>())
 }
 
 /// The steady state of both stages allocates nothing: memory grows in the first steps alone.

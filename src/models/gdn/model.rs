@@ -117,9 +117,10 @@ impl Model for GdnModel {
         size: (usize, usize),
         region: Rect,
         scale: u32,
-        out: &mut [u8],
+        peak: u16,
+        out: &mut [u16],
     ) -> Result<()> {
-        self.synthesis.synthesise(level, &codes[0], size, region, scale, out);
+        self.synthesis.synthesise(level, &codes[0], size, region, scale, peak, out);
         Ok(())
     }
 }
@@ -194,7 +195,7 @@ mod tests {
             for scale in 0..=3 {
                 let (w, h) = (size.0.div_ceil(1 << scale), size.1.div_ceil(1 << scale));
                 let mut whole = vec![0; w * h * channels];
-                model.synthesise(Level::best(), &codes, size, Rect::whole(w, h), scale, &mut whole).unwrap();
+                model.synthesise(Level::best(), &codes, size, Rect::whole(w, h), scale, 255, &mut whole).unwrap();
                 assert!(w * h < 50 || whole.iter().any(|s| *s != whole[0]), "the test sees something");
                 let mut noise = Noise(seed);
                 for level in Level::available() {
@@ -208,7 +209,7 @@ mod tests {
                         );
                         let part = cut(&codes, model.support(region, size, scale)[0]);
                         let mut out = vec![0; region.area() * channels];
-                        model.synthesise(level, &part, size, region, scale, &mut out).unwrap();
+                        model.synthesise(level, &part, size, region, scale, 255, &mut out).unwrap();
                         for (i, row) in out.chunks_exact(region.width() * channels).enumerate() {
                             let at = ((region.y0 + i) * w + region.x0) * channels;
                             assert_eq!(row, &whole[at..at + row.len()], "{size:?} {region:?} {scale} {level:?}");
@@ -229,7 +230,7 @@ mod tests {
             weights[model.spec().tensors()[9].range.clone()].fill(bad);
             let mut out = vec![0; 9 * 7 * 3];
             let model = GdnModel::from_weights(*model.spec(), &weights);
-            model.synthesise(Level::best(), &codes, size, Rect::whole(9, 7), 0, &mut out).unwrap();
+            model.synthesise(Level::best(), &codes, size, Rect::whole(9, 7), 0, 255, &mut out).unwrap();
             out
         };
         assert_ne!(samples(0.0), samples(0.5));

@@ -6,7 +6,7 @@ use super::synthesis;
 use crate::error::{Error, Result};
 use alloc::format;
 
-/// Flags of the first byte: the trunk is [`usual_trunk`]; the picture has 3 channels; the coarse grids are a layer of
+/// Flags of the first byte: the trunk is [`usual_trunk`]; the picture has more than 1 channel; the coarse grids are a layer of
 /// their own.
 const USUAL: u8 = 0x80;
 const COLOUR: u8 = 0x40;
@@ -25,7 +25,7 @@ impl PyramidSpec {
         let tail = self.trunk.len() - 2;
         let usual = self.trunk == usual_trunk(self.channels, self.trunk[0].outputs, tail);
         let flag = |on, bit| if on { bit } else { 0 };
-        let flags = flag(usual, USUAL) | flag(self.channels == 3, COLOUR) | flag(split, SPLIT);
+        let flags = flag(usual, USUAL) | flag(self.channels > 1, COLOUR) | flag(split, SPLIT);
         out.push(flags | self.depth as u8);
         out.push(((self.feature_scales as u8) << 5) | self.spatial as u8);
         out.push(((tail as u8) << 5) | self.features as u8);
@@ -42,14 +42,17 @@ impl PyramidSpec {
         }
     }
 
-    /// Reads a description: the shape, and whether the coarse grids are a layer of their own.
+    /// Reads the description for a picture of `channels` channels: the shape, and whether the coarse grids are a layer of
+    /// their own.
     ///
     /// # Errors
     /// A description of another length, or of a shape that [`check`](Self::check) refuses.
-    pub fn read(bytes: &[u8]) -> Result<(Self, bool)> {
+    pub fn read(channels: usize, bytes: &[u8]) -> Result<(Self, bool)> {
         let short = || Error::format("the model description is cut short: the file is damaged");
         let (&[flags, neighbours, features, hidden, hyper], rest) = bytes.split_first_chunk().ok_or_else(short)?;
-        let channels = if flags & COLOUR != 0 { 3 } else { 1 };
+        if (flags & COLOUR != 0) != (channels > 1) {
+            return Err(Error::format(format!("the model description is not that of {channels} channels")));
+        }
         let tail = usize::from(features >> 5);
         let (second, rest) = match rest.split_first() {
             _ if hyper & SECOND == 0 => (0, rest),
@@ -113,9 +116,19 @@ pub mod tests {
 
     /// Random valid shapes.
     pub fn specs() -> impl Strategy<Value = PyramidSpec> {
-        (0u32..9, 0u32..10, 1usize..=26, 0usize..=16, 0u32..6, 1usize..=128, any::<[bool; 2]>(), 0usize..4, any::<u8>())
-            .prop_map(|(depth, hyper, spatial, features, scales, hidden, [colour, apart], odd, second)| {
-                let mut spec = PyramidSpec::preset(if colour { 3 } else { 1 }, 1, spatial, features, hidden);
+        (
+            0u32..9,
+            0u32..10,
+            1usize..=26,
+            0usize..=16,
+            0u32..6,
+            1usize..=128,
+            (1usize..=16, any::<bool>()),
+            0usize..4,
+            any::<u8>(),
+        )
+            .prop_map(|(depth, hyper, spatial, features, scales, hidden, (channels, apart), odd, second)| {
+                let mut spec = PyramidSpec::preset(channels, 1, spatial, features, hidden);
                 spec.depth = depth;
                 spec.hyper_from = hyper.min(depth + 1);
                 spec.second = second & ((2u32 << depth) - 1) as u8;
@@ -134,13 +147,13 @@ pub mod tests {
         fn descriptions_come_back(spec in specs(), split: bool) {
             let mut bytes = Vec::new();
             spec.write(split, &mut bytes);
-            prop_assert_eq!(PyramidSpec::read(&bytes).unwrap(), (spec, split));
-            prop_assert!(PyramidSpec::read(&bytes[..bytes.len() - 1]).is_err());
+            prop_assert_eq!(PyramidSpec::read(spec.channels, &bytes).unwrap(), (spec.clone(), split));
+            prop_assert!(PyramidSpec::read(spec.channels, &bytes[..bytes.len() - 1]).is_err());
         }
 
         #[test]
-        fn any_description_is_checked(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
-            if let Ok((spec, _)) = PyramidSpec::read(&bytes) {
+        fn any_description_is_checked(channels in 1usize..=16, bytes in prop::collection::vec(any::<u8>(), 0..24)) {
+            if let Ok((spec, _)) = PyramidSpec::read(channels, &bytes) {
                 prop_assert!(spec.weights_count() < 1 << 20);
             }
         }

@@ -58,12 +58,12 @@ impl PyramidModel {
         }
     }
 
-    /// Reads a model from the header's description and the weights section.
+    /// Reads a model for pictures of `channels` channels from the header's description and the weights section.
     ///
     /// # Errors
     /// What [`PyramidSpec::read`] and [`Quantised::read`] refuse.
-    pub fn read(description: &[u8], weights: &[u8]) -> Result<Self> {
-        let (spec, split) = PyramidSpec::read(description)?;
+    pub fn read(channels: usize, description: &[u8], weights: &[u8]) -> Result<Self> {
+        let (spec, split) = PyramidSpec::read(channels, description)?;
         let quantised = Quantised::read(&spec, weights)?;
         Ok(Self::from_quantised(spec, quantised, split))
     }
@@ -213,9 +213,10 @@ impl Model for PyramidModel {
         size: (usize, usize),
         region: Rect,
         scale: u32,
-        out: &mut [u8],
+        peak: u16,
+        out: &mut [u16],
     ) -> Result<()> {
-        synthesis::synthesise(&self.spec, &self.weights, level, codes, size, region, scale, out)
+        synthesis::synthesise(&self.spec, &self.weights, level, codes, size, region, scale, peak, out)
     }
 }
 

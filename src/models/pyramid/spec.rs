@@ -62,7 +62,7 @@ pub fn usual_trunk(channels: usize, hidden: usize, tail: usize) -> Vec<SynthLaye
 /// The shape of a pyramid model, without its weights.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PyramidSpec {
-    /// Channels of the picture, 1 or 3.
+    /// Channels of the picture, 1 to 16.
     pub channels: usize,
     /// Scale of the coarsest grid: there are grids at scales `0 ..= depth`.
     pub depth: u32,

@@ -11,7 +11,7 @@
 //! 2. The maps of a pixel pass through the 1x1 layers. The last of these adds the stabiliser: its sum starts at the sum of
 //!    both biases, then come the products of the stabiliser, then those of the layer.
 //! 3. 3x3 layers, which repeat the edge of the picture outside; a residual layer has 1 added to its centre weights.
-//! 4. A sample is `floor(255 v + 1/2)`, clamped to `0 ..= 255`.
+//! 4. A sample is `floor(peak v + 1/2)`, clamped to `0 ..= peak`; the peak is `2^depth - 1`.
 //!
 //! All arithmetic is f32 with sums from the left and no fused operations, so that every machine gets the same samples. The
 //! picture is computed in blocks, each from the codes that it depends on: memory is bounded, and a region has the same
@@ -20,7 +20,7 @@
 use super::network::Network;
 use super::spec::PyramidSpec;
 use crate::error::{Error, Result};
-use crate::image::Rect;
+use crate::image::{PixelFormat, Rect};
 use crate::models::{Codes, Grid};
 use alloc::{format, vec, vec::Vec};
 use kernels::exact::conv3x3::conv3x3;
@@ -103,8 +103,8 @@ pub fn check(spec: &PyramidSpec) -> Result<()> {
         }
         inputs = l.outputs;
     }
-    if ones == 0 || ![1, 3].contains(&spec.channels) {
-        return Err(Error::format("the synthesis must start with 1x1 layers and end in 1 or 3 channels"));
+    if ones == 0 || !(1..=PixelFormat::MAX_CHANNELS).contains(&spec.channels) {
+        return Err(Error::format("the synthesis must start with 1x1 layers and end in 1 to 16 channels"));
     }
     Ok(())
 }
@@ -122,7 +122,8 @@ pub fn synthesise(
     size: (usize, usize),
     region: Rect,
     scale: u32,
-    out: &mut [u8],
+    peak: u16,
+    out: &mut [u16],
 ) -> Result<()> {
     if region.is_empty() {
         return Ok(());
@@ -148,6 +149,7 @@ pub fn synthesise(
             .collect(),
         size,
         scale,
+        peak,
     };
     if task.grids.iter().zip(scale..).any(|(g, s)| g.len() != spec.synthesised_at(s)) {
         return Err(Error::format("codes of a grid are missing"));
@@ -235,11 +237,13 @@ struct Task<'a> {
     size: (usize, usize),
     /// The output is at `1/2^scale`.
     scale: u32,
+    /// The largest sample.
+    peak: u16,
 }
 
 impl Task<'_> {
     /// Computes strip `n` of the region, a row of blocks, into `out`.
-    fn strip(&self, space: &mut Workspace, region: Rect, n: usize, out: &mut [u8]) {
+    fn strip(&self, space: &mut Workspace, region: Rect, n: usize, out: &mut [u16]) {
         let c = self.spec.channels;
         let y0 = region.y0 + n * BLOCK_HEIGHT;
         let y1 = (y0 + BLOCK_HEIGHT).min(region.y1);
@@ -250,7 +254,7 @@ impl Task<'_> {
                 for channel in 0..c {
                     let x = &space.picture.row(y, channel)[PAD..][..block.width()];
                     let at = ((y - y0) * region.width() + x0 - region.x0) * c + channel;
-                    to_samples(self.level, x, &mut out[at..], c);
+                    to_samples(self.level, x, self.peak, &mut out[at..], c);
                 }
             }
         }
@@ -445,14 +449,14 @@ mod tests {
             let (w, h) = (size.0.div_ceil(1 << scale), size.1.div_ceil(1 << scale));
             let c = spec.channels;
             let mut want = vec![0; w * h * c];
-            synthesise(&spec, &weights, Level::SCALAR, &codes, size, Rect::whole(w, h), scale, &mut want).unwrap();
+            synthesise(&spec, &weights, Level::SCALAR, &codes, size, Rect::whole(w, h), scale, 255, &mut want).unwrap();
             for level in Level::available() {
                 let (x0, y0) = (noise.below(w), noise.below(h));
                 let region = Rect::new(x0, y0, x0 + 1 + noise.below(w - x0), y0 + 1 + noise.below(h - y0));
                 // Nothing but the support is there.
                 let part = cut(&codes, &support(&spec, region, size, scale));
                 let mut got = vec![0; region.area() * c];
-                synthesise(&spec, &weights, level, &part, size, region, scale, &mut got).unwrap();
+                synthesise(&spec, &weights, level, &part, size, region, scale, 255, &mut got).unwrap();
                 for y in 0..region.height() {
                     let want = &want[((y0 + y) * w + x0) * c..][..region.width() * c];
                     prop_assert_eq!(&got[y * region.width() * c..][..want.len()], want, "{:?} row {}", level, y);
@@ -480,7 +484,7 @@ mod tests {
             let mut planes = vec![0f32; w * h * spec.channels];
             model.forward(Level::best(), &weights, &grids, &mut planes);
             let mut out = vec![0; planes.len()];
-            synthesise(&spec, &weights, Level::best(), &codes, size, Rect::whole(w, h), scale, &mut out).unwrap();
+            synthesise(&spec, &weights, Level::best(), &codes, size, Rect::whole(w, h), scale, 255, &mut out).unwrap();
             for (n, p) in planes.iter().enumerate() {
                 let sample = out[n % (w * h) * spec.channels + n / (w * h)];
                 prop_assert!((sample as f32 - 255.0 * p).abs() < 0.51, "{}: {} for {}", n, sample, 255.0 * p);
@@ -496,7 +500,7 @@ mod tests {
         let codes = whole_codes(&spec, size, &mut Noise(1));
         let mut out = vec![0; 3 * 40 * 30];
         let mut run = |codes: &Codes, scale| {
-            synthesise(&spec, &weights, Level::best(), codes, size, Rect::whole(1, 1), scale, &mut out)
+            synthesise(&spec, &weights, Level::best(), codes, size, Rect::whole(1, 1), scale, 255, &mut out)
         };
         assert!(run(&codes, 0).is_ok());
         assert!(run(&codes, 9).unwrap_err().message().contains("coarser than"));

@@ -153,7 +153,8 @@ impl Synthesis {
         block: Rect,
         scale: u32,
         region: Rect,
-        out: &mut [u8],
+        peak: u16,
+        out: &mut [u16],
     ) {
         let area = enlarged(block, size, scale);
         self.planes(level, work, codes, size, area);
@@ -167,7 +168,8 @@ impl Synthesis {
             let from = ((row - region.y0) * region.width() + block.x0 - region.x0) * channels;
             let out = &mut out[from..][..block.width() * channels];
             if scale == 0 {
-                (0..channels).for_each(|c| to_samples(level, planes.row(c, row, area.x0), &mut out[c..], channels));
+                (0..channels)
+                    .for_each(|c| to_samples(level, planes.row(c, row, area.x0), peak, &mut out[c..], channels));
                 continue;
             }
             let (top, bottom) = (row << scale, ((row + 1) << scale).min(area.y1));
@@ -182,8 +184,8 @@ impl Synthesis {
                             count += 1.0;
                         }
                     }
-                    // `as` rounds positive values down, saturates at 0 and 255, and turns NaN into 0.
-                    *sample = (sum / count * 255.0 + 0.5) as u8;
+                    // `as` rounds positive values down, saturates at 0 and 65535, and turns NaN into 0.
+                    *sample = ((sum / count * f32::from(peak) + 0.5) as u16).min(peak);
                 }
             }
         }
@@ -197,7 +199,8 @@ impl Synthesis {
         size: (usize, usize),
         region: Rect,
         scale: u32,
-        out: &mut [u8],
+        peak: u16,
+        out: &mut [u16],
     ) {
         let mut work = Work::default();
         // A preview is the mean of full-size pixels: its blocks cover as many of these as blocks at full size do.
@@ -205,7 +208,7 @@ impl Synthesis {
         for y in (region.y0..region.y1).step_by(side) {
             for x in (region.x0..region.x1).step_by(side) {
                 let block = Rect::new(x, y, (x + side).min(region.x1), (y + side).min(region.y1));
-                self.block(level, &mut work, codes, size, block, scale, region, out);
+                self.block(level, &mut work, codes, size, block, scale, region, peak, out);
             }
         }
     }
