@@ -190,7 +190,7 @@ impl<'a> Decoder<'a> {
         let codes = h.segments.iter().fold(0usize, |sum, s| sum.saturating_add(s.length));
         Info {
             version: h.version,
-            model: models::family_name(h.family),
+            model: self.model.name(),
             format: h.format,
             pictures: h.pictures.clone(),
             bytes: self.source.length(),

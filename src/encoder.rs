@@ -6,10 +6,12 @@ use crate::decoder::Decoder;
 use crate::error::Class;
 use crate::error::{Error, Result};
 use crate::fit::checkpoint::{self, Checkpoint};
-use crate::fit::driver::{self, Monitor, Outcome};
+use crate::fit::driver::{Monitor, Outcome};
 pub use crate::fit::driver::{Progress, Signal};
 use crate::fit::estimate::Work;
 use crate::fit::options::EFFORTS;
+use crate::fit::prepare::{Alpha, Prepared};
+use crate::fit::select;
 use crate::fit::{self, Family, Options};
 pub use crate::fit::{Target, Tune, WeightCoding};
 use crate::image::Picture;
@@ -71,6 +73,9 @@ type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 /// ```
 pub struct Encoder<'a> {
     family: Result<&'static Family>,
+    /// Whether the family was not chosen by the caller: a lossless file is written where it is smaller.
+    automatic: bool,
+    alpha_quality: Option<f64>,
     options: Options,
     time_limit: Option<Duration>,
     threads: Option<usize>,
@@ -148,6 +153,8 @@ impl<'a> Encoder<'a> {
     pub fn new() -> Self {
         Encoder {
             family: Ok(&fit::FAMILIES[0]),
+            automatic: true,
+            alpha_quality: None,
             options: Options::default(),
             time_limit: None,
             threads: None,
@@ -166,8 +173,10 @@ impl<'a> Encoder<'a> {
         &fit::NAMES
     }
 
-    /// Sets the model family, one of [`Self::models`]. Another name is an error of [`Self::check`].
+    /// Sets the model family, one of [`Self::models`]. Another name is an error of [`Self::check`]. Without a choice a
+    /// lossless file is written where it is smaller than a fitted one.
     pub fn model(mut self, name: &str) -> Self {
+        self.automatic = false;
         let unknown = || Error::of_argument("model", format!("{name}: expected one of {}", fit::NAMES.join(", ")));
         self.family = fit::family(name).ok_or_else(unknown);
         self
@@ -176,6 +185,14 @@ impl<'a> Encoder<'a> {
     /// Sets the quality or the size of the file. The default is a quality of 75.
     pub fn target(mut self, target: Target) -> Self {
         self.options.target = target;
+        self
+    }
+
+    /// Sets the quality of alpha, 0 to 100: at `q` its samples differ by at most `(100 - q) / 4` percent of the peak, at 100 by
+    /// nothing. The default is lossless alpha where it costs next to nothing; otherwise alpha is fitted together with colour,
+    /// for pictures that look right on every background.
+    pub fn alpha_quality(mut self, quality: f64) -> Self {
+        self.alpha_quality = Some(quality);
         self
     }
 
@@ -291,7 +308,7 @@ impl<'a> Encoder<'a> {
     pub fn encode_group(self, pictures: &[Picture]) -> Result<Encoded> {
         let started = Instant::now();
         let (plan, checkpoint) = self.prepare(pictures)?;
-        let Encoder { family, mut options, time_limit, threads, verify, metadata, .. } = self;
+        let Encoder { family, automatic, alpha_quality, mut options, time_limit, threads, verify, metadata, .. } = self;
         let family = family?;
         let metadata = metadata::write(&metadata)?;
         let key = match &checkpoint {
@@ -299,6 +316,12 @@ impl<'a> Encoder<'a> {
             None => checkpoint::key(family.name, &options, pictures),
         };
         options.effort = plan.effort;
+        let peak = f64::from(pictures[0].format.peak());
+        let alpha = match alpha_quality {
+            Some(quality) => Alpha::Apart(((100.0 - quality) / 400.0 * peak).round() as u16),
+            None => Alpha::Automatic,
+        };
+        let prepared = Prepared::new(pictures, alpha);
         let never = AtomicBool::new(false);
         let (stop, on_stop) = self.stop.unwrap_or((&never, Signal::Cancel));
         let mut progress = self.progress.unwrap_or_else(|| Box::new(|_| Signal::GoOn));
@@ -314,7 +337,8 @@ impl<'a> Encoder<'a> {
             deadline: time_limit.map(|limit| started + limit),
         };
         let work = || {
-            let outcome = driver::fit(family, pictures, &options, &metadata, checkpoint, key, monitor)?;
+            let outcome =
+                select::encode(family, automatic, &prepared, &options, &metadata, checkpoint, key, monitor)?;
             if verify {
                 let decoder = Decoder::new(&outcome.file.bytes, Limits::NONE);
                 decoder
@@ -332,7 +356,7 @@ impl<'a> Encoder<'a> {
         };
         let Outcome { file, quality, lambda, steps, planned } = outcome?;
         let report = Report {
-            model: family.name,
+            model: file.model,
             effort: options.effort,
             lambda,
             steps,
@@ -400,10 +424,14 @@ impl<'a> Encoder<'a> {
             Target::Bpp(bpp) => ("a number of bits per pixel", bpp, 1e-6..=64.0),
             Target::Size(0) => return refuse("target", "expected at least 1 byte".into()),
             Target::Size(bytes) => ("a size", bytes as f64, 1.0..=u64::MAX as f64),
+            Target::MaxError(n) => ("an error", n.into(), 0.0..=65535.0),
         };
         if !range.contains(&value) {
             let what = format!("expected {what} from {} to {}, not {value}", range.start(), range.end());
             return refuse("target", what);
+        }
+        if let Some(quality) = self.alpha_quality.filter(|q| !(0.0..=100.0).contains(q)) {
+            return refuse("alpha_quality", format!("expected 0 to 100, not {quality}"));
         }
         if !EFFORTS.contains(&o.effort) {
             let what = format!("{}: expected {} to {}", o.effort, EFFORTS.start(), EFFORTS.end());

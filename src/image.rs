@@ -115,6 +115,17 @@ impl Picture {
         }
     }
 
+    /// The picture with samples scaled to `depth` bits, from 8 to 16: the peak becomes the peak.
+    pub fn with_depth(mut self, depth: u32) -> Self {
+        let from = u32::from(self.format.peak());
+        self.format.depth = depth;
+        let to = u32::from(self.format.peak());
+        if from != to {
+            self.samples.iter_mut().for_each(|s| *s = ((u32::from(*s) * to + from / 2) / from) as u16);
+        }
+        self
+    }
+
     /// The samples as bytes that are scaled to 8 bits, for displays: the peak becomes 255.
     pub fn to_u8(&self) -> Vec<u8> {
         let peak = u32::from(self.format.peak());

@@ -8,9 +8,10 @@
 //! R, G and B; the result is the mean of the three. From scale to scale a picture is halved by the mean of 2x2 samples; an
 //! odd side first gets a row or column of zeros at its low edge.
 //!
-//! A grey picture counts as three equal channels, so that it can be compared with an RGB one.
+//! A grey picture counts as three equal channels, so that it can be compared with an RGB one. A picture with alpha is compared
+//! as it looks on black and on white: both measures are the mean of these two (PSNR that of their mean squared errors).
 
-use crate::image::Picture;
+use crate::image::{Picture, PixelFormat};
 use rayon::prelude::*;
 
 /// Exponents of the five scales, finest first; from the paper.
@@ -42,6 +43,10 @@ pub fn mse_to_psnr(mse: f64) -> f64 {
 /// If the sizes or the depths differ.
 pub fn mse(a: &Picture, b: &Picture) -> f64 {
     same_size(a, b);
+    if a.format.alpha || b.format.alpha {
+        let on = |background| mse(&composed(a, background), &composed(b, background));
+        return (on(0) + on(a.format.peak())) / 2.0;
+    }
     let channels = a.format.channels.max(b.format.channels);
     let sum: u64 = (0..a.height)
         .into_par_iter()
@@ -77,6 +82,10 @@ fn square(p: u16, q: u16) -> u64 {
 /// If the sizes differ.
 pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
     same_size(a, b);
+    if a.format.alpha || b.format.alpha {
+        let on = |background| ms_ssim(&composed(a, background), &composed(b, background));
+        return Some((on(0)? + on(a.format.peak())?) / 2.0);
+    }
     let scales = scales(a.width.min(a.height));
     if scales == 0 {
         return None;
@@ -84,6 +93,18 @@ pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
     let channels = a.format.channels.max(b.format.channels);
     let sum: f64 = (0..channels).map(|c| ms_ssim_channel(a, b, c, scales)).sum();
     Some(sum / channels as f64)
+}
+
+/// The picture without alpha, on a background whose samples are all `background`. A picture without alpha is itself.
+pub fn composed(p: &Picture, background: u16) -> Picture {
+    let (channels, colours, peak) = (p.format.channels, p.format.colours(), u64::from(p.format.peak()));
+    let mut samples = Vec::with_capacity(p.pixels() * colours);
+    for pixel in p.samples.chunks_exact(channels) {
+        let alpha = if p.format.alpha { u64::from(pixel[colours]) } else { peak };
+        let on = |s: &u16| (u64::from(*s) * alpha + u64::from(background) * (peak - alpha) + peak / 2) / peak;
+        samples.extend(pixel[..colours].iter().map(|s| on(s) as u16));
+    }
+    Picture { width: p.width, height: p.height, format: PixelFormat::new(colours, p.format.depth), samples }
 }
 
 /// Bits a pixel.
@@ -255,7 +276,6 @@ fn symmetric(g: &[f64; TAPS], v: impl Fn(usize) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::PixelFormat;
 
     fn picture(width: usize, height: usize, channels: usize, f: impl Fn(usize) -> u16) -> Picture {
         let samples = (0..width * height * channels).map(f).collect();
@@ -283,6 +303,20 @@ mod tests {
         assert_eq!(psnr(&g, &other), psnr(&rgb, &other));
         assert_eq!(psnr(&other, &g), psnr(&rgb, &other));
         assert_eq!(ms_ssim(&g, &other), ms_ssim(&rgb, &other));
+    }
+
+    #[test]
+    fn alpha_is_compared_on_black_and_on_white() {
+        let format = PixelFormat::new(2, 8).with_alpha();
+        let picture = |pixels: [u16; 4]| Picture { width: 2, height: 1, format, samples: pixels.to_vec() };
+        let original = picture([100, 255, 9, 0]);
+        // Colours that alpha hides do not count.
+        assert_eq!(psnr(&original, &picture([100, 255, 200, 0])), f64::INFINITY);
+        // Half of an error is seen through half of alpha; without alpha the pixel is the background.
+        let (half, more) = (picture([100, 51, 9, 0]), picture([200, 51, 9, 0]));
+        assert!((mse(&half, &more) - (20.0f64 / 255.0).powi(2) / 2.0).abs() < 1e-9);
+        let gone = (100f64.powi(2) + 155f64.powi(2)) / 4.0 / 255f64.powi(2);
+        assert!((mse(&original, &picture([100, 0, 9, 0])) - gone).abs() < 1e-9);
     }
 
     #[test]

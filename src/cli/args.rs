@@ -106,7 +106,8 @@ The first line on stderr estimates the time and memory of the fit. A failed run 
 Ctrl-C stops the fit and saves a checkpoint next to the output. --resume continues from that checkpoint; \
 --resume --time-limit 0 writes the best file that the checkpoint gives.
 
-At most one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --target-size may be given (default -q 75).",
+At most one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp, --target-size, --lossless and --max-error may be \
+given (default -q 75). Without --model a lossless file is written where it is smaller than a fitted one.",
         operands: (1, usize::MAX),
         flags: &[
             flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
@@ -119,6 +120,10 @@ At most one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
             flag("target-msssim", None, Value::Number(0.01, 1.0), "reach at least this MS-SSIM"),
             flag("target-bpp", None, Value::Number(1e-6, 64.0), "use at most this many bits per pixel, counting the whole file"),
             flag("target-size", None, Value::Size, "use at most this many bytes, counting the whole file (400K, 1.5M, 64Ki)"),
+            flag("lossless", None, Value::None, "keep every sample; nothing is fitted"),
+            flag("max-error", None, Value::Integer(0, 65535), "let no sample differ by more than this; nothing is fitted"),
+            flag("alpha-quality", None, Value::Number(0.0, 100.0), "quality of alpha, 100 is lossless (default by the picture)")
+                .more("At Q samples of alpha differ by at most (100 - Q) / 4 percent of the peak. Without this option alpha is lossless where that costs next to nothing, and else fitted together with colour."),
             flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim"]), "distortion to minimise (default psnr)")
                 .more("Only the gdn family has ssim."),
             flag("effort", Some('e'), Value::Integer(1, 9), "from 1 (fastest) to 9 (smallest file) (default 5)"),
@@ -135,7 +140,7 @@ At most one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp and --
             flag("group", None, Value::None, "write all inputs into one file (-o) with shared weights"),
             flag("tile", None, Value::Integer(0, 1 << 20), "side of a tile in pixels, 0 for one tile (default depends on the family)"),
             flag("channels", None, Value::Integer(1, 1024), "latent channels of a gdn model (default depends on picture and target)"),
-            flag("depth", None, Value::Choice(&["8", "16", "keep"]), "bits per sample (only 8 is supported so far)"),
+            flag("depth", None, Value::Choice(&["8", "16", "keep"]), "scale samples to 8 or 16 bits (default keep)"),
             flag("strip", None, Value::Choice(&["safe", "all"]), "safe: leave out EXIF; all: leave out ICC and CICP as well"),
             flag("weights", None, Value::Choice(&["coded", "f16"]), "how weights are stored (default coded)"),
         ],

@@ -19,16 +19,22 @@ use std::time::Instant;
 const STEPS_WARNING: u64 = 2;
 
 /// Flags that set the target; at most one of them may be given.
-const TARGETS: [&str; 6] = ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size"];
+const TARGETS: [&str; 8] = [
+    "quality",
+    "lambda",
+    "target-psnr",
+    "target-msssim",
+    "target-bpp",
+    "target-size",
+    "lossless",
+    "max-error",
+];
 
 pub fn run(args: &Args) -> Result<u8> {
     encoder(args)?;
     let option = args.path("output");
     if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
         return Err(usage("--json and -o - both write to stdout: choose one"));
-    }
-    if args.text("depth") == Some("16") {
-        return Err(usage("--depth 16 is not supported: only 8 bits per sample are"));
     }
     let outputs = if args.has("group") {
         let Some(path) = option.filter(|o| !o.is_dir()) else {
@@ -81,6 +87,9 @@ fn encoder<'a>(args: &Args) -> Result<Encoder<'a>> {
     if args.text("weights") == Some("f16") {
         encoder = encoder.weights(WeightCoding::F16);
     }
+    if let Some(quality) = args.number("alpha-quality") {
+        encoder = encoder.alpha_quality(quality);
+    }
     if let Some(channels) = args.integer("channels") {
         encoder = encoder.channels(channels as usize);
     }
@@ -101,6 +110,8 @@ fn target(args: &Args) -> Result<Option<Target>> {
         "target-psnr" => Target::Psnr(number),
         "target-msssim" => Target::MsSsim(number),
         "target-bpp" => Target::Bpp(number),
+        "lossless" => Target::MaxError(0),
+        "max-error" => Target::MaxError(args.integer(name).unwrap_or(0) as u16),
         _ => Target::Size(args.size(name).unwrap_or(0)),
     }))
 }
@@ -210,10 +221,15 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<
         let Source { picture, bytes: b, metadata } = png_io::read_file(path, &read_limits(args))?;
         let metadata = metadata.into_iter().filter(|(kind, _)| kept(*kind));
         items.extend(metadata.map(|(kind, data)| Item { picture: i, kind, data }));
-        if pictures.first().is_some_and(|p: &Picture| p.format.channels != picture.format.channels) {
-            return Err(
-                Failure::new(Code::Input, "the pictures of a group must be all grey or all RGB").at(path.display())
-            );
+        let picture = match args.text("depth") {
+            Some("8") => picture.with_depth(8),
+            Some("16") => picture.with_depth(16),
+            _ => picture,
+        };
+        if let Some(first) = pictures.first().filter(|p: &&Picture| p.format != picture.format) {
+            let kind = |p: &Picture| format!("{} of {} bits", p.format.name(), p.format.depth);
+            let message = format!("a group has one kind of picture, not {} and {}", kind(first), kind(&picture));
+            return Err(Failure::new(Code::Input, message).at(path.display()));
         }
         bytes.push(b);
         pictures.push(picture);

@@ -29,7 +29,8 @@ fn json(name: &str, info: &Info, digests: &[String]) -> String {
             .integer("width", p.width as u64)
             .integer("height", p.height as u64)
             .integer("channels", info.format.channels as u64)
-            .integer("depth", 8)
+            .integer("depth", u64::from(info.format.depth))
+            .raw("alpha", if info.format.alpha { "true" } else { "false" })
             .end()
     });
     Json::new()

@@ -9,10 +9,11 @@
 
 use super::checkpoint::Checkpoint;
 use super::file::{self, Quality, Written};
+use super::prepare::Prepared;
 use super::target::{self, LambdaControl, Measured};
+use crate::image::Picture;
 use super::{Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft};
 use crate::error::{Class, Error, Result};
-use crate::image::Picture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -119,31 +120,32 @@ pub struct Outcome {
     pub planned: u64,
 }
 
-/// Fits `pictures` and writes the file, with a section of metadata.
+/// Fits the colours of `prepared` pictures and writes the file, with a section of metadata.
 ///
 /// # Errors
 /// [`Class::Target`] if a target is missed, [`Class::Cancelled`], [`Class::Argument`] if the checkpoint is not of this fit.
 pub fn fit<'a>(
     family: &Family,
-    pictures: &'a [Picture],
+    prepared: &'a Prepared,
     options: &Options,
     metadata: &'a [u8],
     resume: Option<Checkpoint>,
     key: u64,
     monitor: Monitor<'a>,
 ) -> Result<Outcome> {
-    let tile = family.tile(pictures, options);
+    let tile = family.tile(&prepared.colours, options);
+    let besides = metadata.len() as u64 + prepared.alpha_bytes();
     let options = Options { tile: Some(tile), ..options.clone() };
-    let (fit, control) = (family.begin)(pictures, &options, metadata.len() as u64)?;
+    let (fit, control) = (family.begin)(&prepared.colours, &options, besides)?;
     let stages = fit.stages();
     let clock = monitor.deadline.map(|d| Clock::new(d, &stages, options.target.moves()));
     let planned = stages.iter().map(|s| u64::from(s.steps)).sum();
-    let overhead = file::overhead(pictures, tile) + metadata.len() as f64;
+    let overhead = file::overhead(&prepared.colours, tile) + besides as f64;
     let run = Run {
         fit,
         control,
         stages,
-        pictures,
+        prepared,
         options: &options,
         metadata,
         key,
@@ -165,7 +167,7 @@ struct Run<'a, 'o> {
     fit: Box<dyn Fit + 'o>,
     control: LambdaControl,
     stages: Vec<Stage>,
-    pictures: &'a [Picture],
+    prepared: &'a Prepared<'a>,
     options: &'o Options,
     metadata: &'a [u8],
     key: u64,
@@ -309,7 +311,7 @@ impl Run<'_, '_> {
     /// Makes a file of the fit as it is now, and keeps it if it is the best so far.
     fn candidate(&mut self) -> Result<Measured> {
         let fitted = self.finish();
-        let candidate = Candidate::new(&fitted, self.pictures, self.metadata, self.control.lambda())?;
+        let candidate = Candidate::new(fitted, self.prepared, self.metadata, self.control.lambda())?;
         let measured = self.best.offer(candidate, &self.control);
         self.last_measured = Some(measured);
         Ok(measured)
@@ -321,8 +323,8 @@ impl Run<'_, '_> {
         self.pause(self.stages.len() - 1, u32::MAX)?;
         // Frees the memory of the fit before the file is written and decoded.
         drop(self.fit);
-        self.best.offer(Candidate::new(&fitted, self.pictures, self.metadata, lambda)?, &self.control);
-        self.best.outcome(self.options.target, self.pictures, self.done, self.planned)
+        self.best.offer(Candidate::new(fitted, self.prepared, self.metadata, lambda)?, &self.control);
+        self.best.outcome(self.options.target, self.prepared, self.done, self.planned)
     }
 
     /// Finishes a fit with a target: changes lambda and makes touch-ups until the file is close enough or time is up.
@@ -356,7 +358,7 @@ impl Run<'_, '_> {
                 self.report();
             }
         }
-        self.best.outcome(self.options.target, self.pictures, self.done, self.planned)
+        self.best.outcome(self.options.target, self.prepared, self.done, self.planned)
     }
 
     /// Whether there is no time for another round, assumed to take as long as the one that started at `began`.
@@ -385,24 +387,29 @@ impl Best {
     }
 
     /// The best file, or how near it came to the target.
-    fn outcome(self, target: Target, pictures: &[Picture], steps: u64, planned: u64) -> Result<Outcome> {
+    fn outcome(self, target: Target, prepared: &Prepared, steps: u64, planned: u64) -> Result<Outcome> {
         match self.0 {
             Some(((true, _), best)) => Ok(best.outcome(steps, planned)),
-            Some((_, best)) => Err(best.missed(target, pictures)),
+            Some((_, best)) => Err(best.missed(target, prepared)),
             None => unreachable!("every fit ends with a candidate"),
         }
     }
 }
 
 /// A finished file, one of those from which the best is chosen.
-struct Candidate {
+pub struct Candidate {
     file: Written,
     quality: Quality,
     lambda: f64,
 }
 
 impl Candidate {
-    fn new(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], lambda: f64) -> Result<Candidate> {
+    fn new(colours: Fitted, prepared: &Prepared, metadata: &[u8], lambda: f64) -> Result<Candidate> {
+        Self::of(&prepared.assemble(colours)?, &prepared.pictures, metadata, lambda)
+    }
+
+    /// Writes the file of `pictures`, and measures it.
+    pub fn of(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], lambda: f64) -> Result<Candidate> {
         let mut file = file::write(fitted, pictures, metadata)?;
         let quality = Quality::of(pictures, &file.decoded);
         file.decoded = Vec::new();
@@ -413,14 +420,15 @@ impl Candidate {
         self.quality.measured(self.file.bytes.len())
     }
 
-    fn outcome(self, steps: u64, planned: u64) -> Outcome {
+    /// The outcome of an encode that ends with this file.
+    pub fn outcome(self, steps: u64, planned: u64) -> Outcome {
         Outcome { file: self.file, quality: self.quality, lambda: self.lambda, steps, planned }
     }
 
     /// The error of a missed `target`, with the closest result.
-    fn missed(&self, target: Target, pictures: &[Picture]) -> Error {
+    fn missed(&self, target: Target, prepared: &Prepared) -> Error {
         let bytes = self.file.bytes.len();
-        let bpp = 8.0 * bytes as f64 / pictures.iter().map(|p| p.pixels() as f64).sum::<f64>();
+        let bpp = 8.0 * bytes as f64 / prepared.pictures.iter().map(|p| p.pixels() as f64).sum::<f64>();
         let what = match target {
             Target::Psnr(db) => format!("PSNR {db} dB is not reached, the closest is {:.2} dB", self.quality.psnr()),
             Target::MsSsim(v) => {
@@ -430,7 +438,7 @@ impl Candidate {
                 format!("{limit} bpp is not reached, the closest is {bpp:.5} bpp ({bytes} bytes)")
             }
             Target::Size(limit) => format!("{limit} bytes are not reached, the closest is {bytes} bytes"),
-            Target::Quality(_) | Target::Lambda(_) => "internal error: a fixed lambda cannot be missed".into(),
+            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => "internal error: a fixed lambda cannot be missed".into(),
         };
         Error::new(Class::Target, what)
     }

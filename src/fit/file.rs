@@ -17,6 +17,8 @@ use rayon::prelude::*;
 /// A file, its bytes by section, and its decoded pictures.
 #[derive(Clone, Debug)]
 pub struct Written {
+    /// The model's family.
+    pub model: &'static str,
     pub bytes: Vec<u8>,
     pub header_bytes: usize,
     pub weights_bytes: usize,
@@ -72,6 +74,7 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<W
     let header_bytes = bytes.len() - header.weights.len() - header.metadata.len();
     bytes.extend(&payload);
     Ok(Written {
+        model: model.name(),
         bytes,
         header_bytes,
         weights_bytes: header.weights.len(),

@@ -18,12 +18,14 @@ pub enum Target {
     Bpp(f64),
     /// At most this many bytes, at least 1, counting the whole file.
     Size(u64),
+    /// Each sample differs by at most this; 0 is lossless. There is no fit.
+    MaxError(u16),
 }
 
 impl Target {
     /// Whether lambda is adapted during the fit; otherwise the target fixes lambda.
     pub fn moves(self) -> bool {
-        !matches!(self, Target::Quality(_) | Target::Lambda(_))
+        !matches!(self, Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_))
     }
 }
 

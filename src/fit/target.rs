@@ -73,6 +73,8 @@ impl LambdaControl {
         let lambda = match options.target {
             Target::Quality(q) => quality_to_lambda(q),
             Target::Lambda(l) => l,
+            // Nothing is fitted.
+            Target::MaxError(_) => f64::MIN_POSITIVE,
             Target::Psnr(db) => solve(db, Spectrum::psnr),
             // The initial value is that of typical photographs; the fit corrects it.
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
@@ -113,7 +115,7 @@ impl LambdaControl {
     /// its target or the size above its limit.
     pub fn gap(&self, m: &Measured) -> Option<f64> {
         Some(match self.target {
-            Target::Quality(_) | Target::Lambda(_) => return None,
+            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => return None,
             Target::Psnr(db) => (m.psnr - db) / DB_PER_LOG_LAMBDA,
             Target::MsSsim(v) => (to_db(m.ms_ssim) - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA,
             Target::Bpp(bpp) => (8.0 * m.bytes / self.pixels / bpp).ln() / LOG_BYTES_PER_LOG_LAMBDA,
@@ -129,7 +131,7 @@ impl LambdaControl {
     /// Whether `m` meets the target: at least the quality, at most the size.
     pub fn met(&self, m: &Measured) -> bool {
         match self.target {
-            Target::Quality(_) | Target::Lambda(_) => true,
+            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => true,
             Target::Psnr(db) => m.psnr >= db,
             Target::MsSsim(v) => m.ms_ssim >= v,
             Target::Bpp(bpp) => 8.0 * m.bytes / self.pixels <= bpp,
@@ -145,7 +147,7 @@ impl LambdaControl {
         let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim));
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
-            (Target::Quality(_) | Target::Lambda(_), _) => distortion + m.rate(self.lambda, self.pixels),
+            (Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_), _) => distortion + m.rate(self.lambda, self.pixels),
             (Target::Psnr(_) | Target::MsSsim(_), _) => m.bytes,
             (Target::Bpp(_) | Target::Size(_), _) => distortion,
         };

@@ -21,6 +21,9 @@ impl Echo {
 }
 
 impl Model for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
     fn channels(&self) -> usize {
         3
     }
@@ -57,7 +60,7 @@ impl Model for Echo {
     fn synthesise(
         &self,
         _: Level,
-        codes: &Codes,
+        codes: &[Grid],
         _: (usize, usize),
         region: Rect,
         _: u32,

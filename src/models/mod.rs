@@ -15,6 +15,8 @@ use std::ops::Range;
 #[cfg(all(test, feature = "fit"))]
 pub(crate) mod echo;
 pub mod gdn;
+pub mod lossless;
+pub mod planes;
 pub mod pyramid;
 pub mod transform;
 
@@ -66,6 +68,9 @@ pub type Codes = Vec<Grid>;
 
 /// The decoder's half of a family. The picture has `height x width x channels` samples.
 pub trait Model: Send + Sync {
+    /// The name of its family; of several models in one file that of the one for colour.
+    fn name(&self) -> &'static str;
+
     /// Channels of the picture.
     fn channels(&self) -> usize;
 
@@ -108,7 +113,7 @@ pub trait Model: Send + Sync {
     fn synthesise(
         &self,
         level: Level,
-        codes: &Codes,
+        codes: &[Grid],
         size: (usize, usize),
         region: Rect,
         scale: u32,
@@ -143,6 +148,10 @@ impl dyn Encode + '_ {
 
 /// Family byte of `gdn`.
 pub const GDN: u8 = 1;
+/// Family byte of `lossless`.
+pub const LOSSLESS: u8 = 4;
+/// Family byte of [`planes`].
+pub const PLANES: u8 = 5;
 /// Family byte of `pyramid`.
 pub const PYRAMID: u8 = 3;
 #[cfg(test)]
@@ -157,14 +166,15 @@ pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
     (PYRAMID, "pyramid", |format, spec, weights| {
         Ok(Box::new(pyramid::model::PyramidModel::read(format.channels, spec, weights)?))
     }),
+    (LOSSLESS, "lossless", |format, spec, weights| {
+        Ok(Box::new(lossless::model::LosslessModel::read(format, spec, weights)?))
+    }),
+    (PLANES, "planes", |format, spec, weights| {
+        Ok(Box::new(planes::Planes::<dyn Model>::read(format, spec, weights)?))
+    }),
     #[cfg(all(test, feature = "fit"))]
     (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
 ];
-
-/// The name of a family; `"unknown"` for one that this build does not decode.
-pub fn family_name(family: u8) -> &'static str {
-    FAMILIES.iter().find(|(byte, ..)| *byte == family).map_or("unknown", |(_, name, _)| name)
-}
 
 /// The model that a header describes.
 ///

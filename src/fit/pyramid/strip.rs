@@ -4,6 +4,7 @@
 use super::planes::{repeat_edges, with_scratch, zero_edges, Planes, PAD};
 use super::upsampling::{self, Filters};
 use super::view::PlaneView;
+use crate::image::PixelFormat;
 use crate::models::pyramid::network::{Conv, Network};
 use kernels::fast::{conv3x3, pointwise};
 use kernels::Level;
@@ -182,7 +183,7 @@ impl Strip {
             let (zeros, scratch) = scratch.split_at_mut(c * stride);
             let (dx, outside) = scratch.split_at_mut(c * stride);
             zeros.fill(0.0);
-            let no_bias = [0f32; 4];
+            let no_bias = [0f32; PixelFormat::MAX_CHANNELS];
             let g_row = |y: isize| -> &[f32] {
                 match usize::try_from(y) {
                     Ok(y) if g.rows.contains(&y) => &g.row(y, 0)[PAD - 2..],

@@ -108,7 +108,7 @@ pub fn begin<'a, R: Rate + 'a>(
         Target::Psnr(db) => Some(bands.solve(options.channels, db, |p| -10.0 * p.mse.log10())),
         Target::Bpp(bpp) => Some(bands.solve(options.channels, bpp, |p| p.bpp)),
         Target::Size(bytes) => Some(bands.solve(options.channels, 8.0 * bytes as f64 / pixels as f64, |p| p.bpp)),
-        Target::Quality(_) | Target::Lambda(_) | Target::MsSsim(_) => None,
+        Target::Quality(_) | Target::Lambda(_) | Target::MsSsim(_) | Target::MaxError(_) => None,
     };
     if let Some(planned) = planned {
         let (least, most) = (control.lambda() / PLAN_MOVE, control.lambda() * PLAN_MOVE);

@@ -8,7 +8,7 @@ use crate::error::{Class, Error, Result};
 use crate::image::Rect;
 use crate::models::transform::weights::Quantised;
 use crate::models::transform::{Stored, Synthesis, TransformSpec, SHIFT};
-use crate::models::{Codes, GridSpec, Model};
+use crate::models::{Codes, Grid, GridSpec, Model};
 use alloc::{format, vec, vec::Vec};
 use kernels::Level;
 
@@ -77,6 +77,10 @@ impl GdnModel {
 }
 
 impl Model for GdnModel {
+    fn name(&self) -> &'static str {
+        "gdn"
+    }
+
     fn channels(&self) -> usize {
         self.spec().channels
     }
@@ -113,7 +117,7 @@ impl Model for GdnModel {
     fn synthesise(
         &self,
         level: Level,
-        codes: &Codes,
+        codes: &[Grid],
         size: (usize, usize),
         region: Rect,
         scale: u32,

@@ -151,6 +151,10 @@ impl PyramidModel {
 }
 
 impl Model for PyramidModel {
+    fn name(&self) -> &'static str {
+        "pyramid"
+    }
+
     fn channels(&self) -> usize {
         self.spec.channels
     }
@@ -209,7 +213,7 @@ impl Model for PyramidModel {
     fn synthesise(
         &self,
         level: Level,
-        codes: &Codes,
+        codes: &[Grid],
         size: (usize, usize),
         region: Rect,
         scale: u32,

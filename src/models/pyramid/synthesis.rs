@@ -21,7 +21,7 @@ use super::network::Network;
 use super::spec::PyramidSpec;
 use crate::error::{Error, Result};
 use crate::image::{PixelFormat, Rect};
-use crate::models::{Codes, Grid};
+use crate::models::Grid;
 use alloc::{format, vec, vec::Vec};
 use kernels::exact::conv3x3::conv3x3;
 use kernels::exact::pointwise::pointwise;
@@ -118,7 +118,7 @@ pub fn synthesise(
     spec: &PyramidSpec,
     weights: &[f32],
     level: Level,
-    codes: &Codes,
+    codes: &[Grid],
     size: (usize, usize),
     region: Rect,
     scale: u32,

@@ -1,0 +1,330 @@
+//! Family `planes`: several models, each of which makes some planes, and how channels come from planes. It codes alpha apart
+//! from colour or together with it, and pictures whose colour channels are equal as one plane.
+//!
+//! *Blended*: the planes are the picture composed on mid-grey, and alpha times 7/8. Of a picture that is seen on black and on
+//! white, the sum of the squared errors of these planes is the error that is seen, but for a factor: with `d` for errors, `P`
+//! for a colour times alpha and `C = P + (1 - alpha) / 2`, it is `dP^2 + (dP - d alpha)^2 = 2 dC^2 + d alpha^2 / 2` for each
+//! of three colours, and `sqrt(3 / 4)` is about 7/8.
+//!
+//! The grids of the models follow each other. Only the last model may have two layers: the others' grids belong to layer 0, so
+//! that the grids of a layer are contiguous.
+
+use crate::container::reader::Reader;
+#[cfg(feature = "fit")]
+use crate::container::reader::write_varint;
+use crate::error::{Error, Result};
+use crate::image::{PixelFormat, Rect};
+use crate::limits::try_vec;
+#[cfg(feature = "fit")]
+use crate::models::{Encode, PLANES};
+use crate::models::{read_model, Codes, Grid, GridSpec, Model};
+use alloc::{sync::Arc, vec::Vec};
+use kernels::Level;
+use std::ops::Range;
+
+/// Most models of a file: alpha and colour.
+const MAX_MODELS: usize = 2;
+
+/// Flag of the description, beside the number of models.
+const BLENDED: u8 = 128;
+
+/// How the channels come from the planes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Arrangement {
+    /// For each channel of the picture the number of its plane. The planes of the first model come first.
+    Map(Vec<u8>),
+    /// The planes of the only model are colours on mid-grey, then alpha.
+    Blended,
+}
+
+/// Models and the map from planes to channels. `M` is [`Model`] for a decoder, [`Encode`] for an encoder.
+pub struct Planes<M: Model + ?Sized> {
+    models: Vec<Arc<M>>,
+    arrangement: Arrangement,
+    channels: usize,
+    grids: Vec<GridSpec>,
+}
+
+impl<M: Model + ?Sized> Planes<M> {
+    /// # Errors
+    /// More than two models, models other than the last of several layers, and channels without a plane.
+    pub fn new(models: Vec<Arc<M>>, arrangement: Arrangement) -> Result<Self> {
+        let planes: usize = models.iter().map(|m| m.channels()).sum();
+        let Some((_, others)) = models.split_last() else { return Err(Error::format("there are no models for planes")) };
+        if models.len() > MAX_MODELS || others.iter().any(|m| m.layers() > 1) {
+            return Err(Error::format("these models cannot share a file: the file is damaged"));
+        }
+        let (channels, fits) = match &arrangement {
+            Arrangement::Map(map) => (map.len(), map.iter().all(|p| usize::from(*p) < planes)),
+            Arrangement::Blended => (planes, models.len() == 1 && planes > 1),
+        };
+        if channels == 0 || !fits {
+            return Err(Error::format("a channel has no plane: the file is damaged"));
+        }
+        let grids = models.iter().flat_map(|m| m.grids().iter().copied()).collect();
+        Ok(Planes { models, arrangement, channels, grids })
+    }
+
+    /// For each model its grids among all.
+    fn parts(&self) -> impl Iterator<Item = (&Arc<M>, Range<usize>)> {
+        let mut at = 0;
+        self.models.iter().map(move |m| {
+            let start = at;
+            at += m.grids().len();
+            (m, start..at)
+        })
+    }
+
+    /// Runs `f` with each model that codes `layer`, its grids, and whether it is the last.
+    fn each_coded(
+        &self,
+        layer: usize,
+        codes: &mut Codes,
+        mut f: impl FnMut(&M, &mut Codes, bool) -> Result<()>,
+    ) -> Result<()> {
+        for (i, (model, range)) in self.parts().enumerate() {
+            if layer >= model.layers() {
+                continue;
+            }
+            let mut own: Codes = codes[range.clone()].iter_mut().map(std::mem::take).collect();
+            let done = f(model, &mut own, i + 1 == self.models.len());
+            // Back in their place even after an error: a partial decode goes on with them.
+            codes[range].iter_mut().zip(own).for_each(|(to, from)| *to = from);
+            done?;
+        }
+        Ok(())
+    }
+}
+
+impl Planes<dyn Model> {
+    /// Reads the models of a picture from the header's description and the weights section.
+    ///
+    /// # Errors
+    /// What [`Self::new`] and the models refuse.
+    pub fn read(format: PixelFormat, description: &[u8], weights: &[u8]) -> Result<Self> {
+        let (mut d, mut w) = (Reader::new(description), Reader::new(weights));
+        let first = d.u8("the number of models")?;
+        let count = first & !BLENDED;
+        let mut models: Vec<Arc<dyn Model>> = Vec::new();
+        for _ in 0..count.min(MAX_MODELS as u8 + 1) {
+            let (family, planes) = (d.u8("a model's family")?, d.u8("a model's planes")?);
+            if family == crate::models::PLANES {
+                return Err(Error::format("a model of planes within another: the file is damaged"));
+            }
+            let length = d.varint(description.len() as u64, "a description's length")? as usize;
+            let description = d.take(length, "a description")?;
+            let length = w.varint(weights.len() as u64, "the weights' length")? as usize;
+            let part = PixelFormat::new(planes.into(), format.depth);
+            part.check().map_err(|e| Error::format(e.message()))?;
+            models.push(read_model(family, part, description, w.take(length, "the weights")?)?.into());
+        }
+        let arrangement = match first & BLENDED {
+            0 => Arrangement::Map(d.take(format.channels, "the map of planes")?.to_vec()),
+            _ => Arrangement::Blended,
+        };
+        if d.position() < description.len() || w.position() < weights.len() {
+            return Err(Error::format("the description of planes has bytes left: the file is damaged"));
+        }
+        Self::new(models, arrangement)
+    }
+}
+
+impl<M: Model + ?Sized> Model for Planes<M> {
+    fn name(&self) -> &'static str {
+        self.models.last().map_or("planes", |m| m.name())
+    }
+
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn grids(&self) -> &[GridSpec] {
+        &self.grids
+    }
+
+    fn layers(&self) -> usize {
+        self.models.iter().map(|m| m.layers()).max().unwrap_or(1)
+    }
+
+    fn layer_grids(&self, layer: usize) -> Range<usize> {
+        let ranges = self.parts().filter(|(m, _)| layer < m.layers()).map(|(m, range)| {
+            let own = m.layer_grids(layer);
+            range.start + own.start..range.start + own.end
+        });
+        ranges.reduce(|a, b| a.start..b.end).unwrap_or(0..0)
+    }
+
+    fn weights_count(&self) -> usize {
+        self.models.iter().map(|m| m.weights_count()).sum()
+    }
+
+    fn macs_per_pixel(&self) -> f64 {
+        self.models.iter().map(|m| m.macs_per_pixel()).sum()
+    }
+
+    /// The segments of the models one after another, all but the last with their length before them.
+    fn decode_tile(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
+        let mut r = Reader::new(segment);
+        self.each_coded(layer, codes, |model, codes, last| {
+            let length = match last {
+                true => segment.len() - r.position(),
+                false => r.varint(segment.len() as u64, "a segment's length")? as usize,
+            };
+            model.decode_tile(level, layer, r.take(length, "a segment")?, codes)
+        })
+    }
+
+    fn support(&self, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect> {
+        self.models.iter().flat_map(|m| m.support(region, size, scale)).collect()
+    }
+
+    fn synthesise(
+        &self,
+        level: Level,
+        codes: &[Grid],
+        size: (usize, usize),
+        region: Rect,
+        scale: u32,
+        peak: u16,
+        out: &mut [u16],
+    ) -> Result<()> {
+        let mut first = 0;
+        for (model, range) in self.parts() {
+            let n = model.channels();
+            let mut planes = try_vec(region.area() * n)?;
+            model.synthesise(level, &codes[range], size, region, scale, peak, &mut planes)?;
+            let Arrangement::Map(map) = &self.arrangement else {
+                planes.chunks_exact(n).zip(out.chunks_exact_mut(n)).for_each(|(from, to)| separate(from, peak, to));
+                return Ok(());
+            };
+            for (channel, plane) in map.iter().map(|p| usize::from(*p)).enumerate() {
+                let Some(plane) = plane.checked_sub(first).filter(|p| *p < n) else { continue };
+                let to = out[channel..].iter_mut().step_by(map.len());
+                to.zip(planes[plane..].iter().step_by(n)).for_each(|(to, from)| *to = *from);
+            }
+            first += n;
+        }
+        Ok(())
+    }
+}
+
+/// How far planes of alpha may be from 0 and from `peak` and still mean transparent and opaque, so that small errors do not
+/// make pictures slightly transparent.
+fn margin(peak: u16) -> u32 {
+    u32::from(peak) / 64
+}
+
+/// From a pixel of blended planes to colours and alpha. A colour under alpha of 0 is 0.
+fn separate(planes: &[u16], peak: u16, pixel: &mut [u16]) {
+    let (top, margin, last) = (u32::from(peak), margin(peak), planes.len() - 1);
+    let plane = ((8 * u32::from(planes[last]) + 3) / 7).clamp(margin, top - margin) - margin;
+    let inner = top - 2 * margin;
+    let alpha = u64::from((plane * top + inner / 2) / inner);
+    let top = u64::from(top);
+    for (sample, plane) in pixel.iter_mut().zip(&planes[..last]) {
+        // 2 peak P = 2 peak C - peak (peak - alpha), and the colour is P / alpha.
+        let premultiplied = (2 * top * u64::from(*plane)).saturating_sub(top * (top - alpha));
+        *sample = if alpha == 0 { 0 } else { ((premultiplied + alpha) / (2 * alpha)).min(top) as u16 };
+    }
+    pixel[last] = alpha as u16;
+}
+
+/// The inverse of [`separate`], but for rounding and colours that alpha hides.
+#[cfg(feature = "fit")]
+pub fn blend(pixel: &[u16], peak: u16, planes: &mut [u16]) {
+    let (top, margin, last) = (u32::from(peak), margin(peak), pixel.len() - 1);
+    let alpha = u32::from(pixel[last]);
+    for (plane, sample) in planes.iter_mut().zip(&pixel[..last]) {
+        let (alpha, top) = (u64::from(alpha), u64::from(top));
+        *plane = ((2 * alpha * u64::from(*sample) + top * (top - alpha) + top) / (2 * top)) as u16;
+    }
+    let inner = match alpha {
+        0 => 0,
+        a if a == top => top,
+        a => margin + (a * (top - 2 * margin) + top / 2) / top,
+    };
+    planes[last] = ((7 * inner + 4) / 8) as u16;
+}
+
+#[cfg(feature = "fit")]
+impl Encode for Planes<dyn Encode> {
+    fn family(&self) -> u8 {
+        PLANES
+    }
+
+    fn write_description(&self, out: &mut Vec<u8>) {
+        let blended = if self.arrangement == Arrangement::Blended { BLENDED } else { 0 };
+        out.push(self.models.len() as u8 | blended);
+        for model in &self.models {
+            let mut description = Vec::new();
+            model.write_description(&mut description);
+            out.extend([model.family(), model.channels() as u8]);
+            write_varint(out, description.len() as u64);
+            out.extend(description);
+        }
+        if let Arrangement::Map(map) = &self.arrangement {
+            out.extend(map);
+        }
+    }
+
+    fn write_weights(&self, out: &mut Vec<u8>) {
+        for model in &self.models {
+            let mut weights = Vec::new();
+            model.write_weights(&mut weights);
+            write_varint(out, weights.len() as u64);
+            out.extend(weights);
+        }
+    }
+
+    fn encode_tile(&self, level: Level, layer: usize, codes: &Codes) -> Vec<u8> {
+        let mut out = Vec::new();
+        let each = self.each_coded(layer, &mut codes.clone(), |model, codes, last| {
+            let segment = model.encode_tile(level, layer, codes);
+            if !last {
+                write_varint(&mut out, segment.len() as u64);
+            }
+            out.extend(segment);
+            Ok(())
+        });
+        each.expect("nothing above fails");
+        out
+    }
+}
+
+impl<M: Model + ?Sized> std::fmt::Debug for Planes<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Planes").field("models", &self.models.len()).field("arrangement", &self.arrangement).finish()
+    }
+}
+
+#[cfg(all(test, feature = "fit"))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// On black and on white a pixel looks as it did before it was blended, within the rounding of its planes.
+        #[test]
+        fn pixels_come_back(peak in prop::sample::select(vec![255u16, 1023, 4095, 65535]), colour: [u16; 3], alpha: u16, end in 0usize..4) {
+            let alpha = [0, peak, alpha % (peak / 2), alpha % peak][end];
+            let pixel = [colour[0] % peak, colour[1] % peak, colour[2] % peak, alpha];
+            let (mut planes, mut back) = ([0; 4], [0; 4]);
+            blend(&pixel, peak, &mut planes);
+            separate(&planes, peak, &mut back);
+            if alpha == 0 || alpha == peak {
+                prop_assert_eq!(back[3], alpha);
+            }
+            prop_assert!(back[3].abs_diff(alpha) <= 1);
+            let on = |p: &[u16; 4], c: usize, ground: f64| {
+                let a = f64::from(p[3]) / f64::from(peak);
+                a * f64::from(p[c]) + (1.0 - a) * ground
+            };
+            for c in 0..3 {
+                for ground in [0.0, f64::from(peak)] {
+                    let (a, b) = (on(&pixel, c, ground), on(&back, c, ground));
+                    prop_assert!((a - b).abs() <= 2.5, "{:?} {:?} {}: {} {}", pixel, back, ground, a, b);
+                }
+            }
+        }
+    }
+}
