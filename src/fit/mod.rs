@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod file;
 pub mod gdn;
 pub mod loss;
+pub mod lossless;
 pub mod optim;
 pub mod options;
 pub mod pyramid;

@@ -15,6 +15,7 @@ use std::ops::Range;
 #[cfg(all(test, feature = "fit"))]
 pub(crate) mod echo;
 pub mod gdn;
+pub mod lossless;
 pub mod pyramid;
 pub mod transform;
 
@@ -144,6 +145,8 @@ impl dyn Encode + '_ {
 pub const GDN: u8 = 1;
 /// Family byte of `pyramid`.
 pub const PYRAMID: u8 = 3;
+/// Family byte of `lossless`.
+pub const LOSSLESS: u8 = 4;
 #[cfg(test)]
 pub(crate) const TEST: u8 = 255;
 
@@ -154,6 +157,9 @@ type ReadFn = fn(usize, &[u8], &[u8]) -> Result<Box<dyn Model>>;
 pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
     (GDN, "gdn", |channels, spec, weights| Ok(Box::new(gdn::GdnModel::read(channels, spec, weights)?))),
     (PYRAMID, "pyramid", |_, spec, weights| Ok(Box::new(pyramid::model::PyramidModel::read(spec, weights)?))),
+    (LOSSLESS, "lossless", |channels, spec, section| {
+        Ok(Box::new(lossless::model::LosslessModel::read(channels, 8, spec, section)?))
+    }),
     #[cfg(all(test, feature = "fit"))]
     (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
 ];
