@@ -3,12 +3,19 @@
 use crate::entropy::adaptive::{BinaryCoder, Logistic};
 use alloc::{vec, vec::Vec};
 
-macro_rules! param {
-    ($name:literal, $default:expr) => {
-        $default
-    };
-}
-pub(crate) use param;
+/// What a mixing weight starts with: contexts that agree are together surer than each alone.
+const WEIGHT: f32 = 0.4375;
+/// The rate at which mixing weights learn: 1/128 of the error, which has 16 fraction bits. On the training pictures 1/64
+/// and 1/256 give about the same.
+const RATE: f32 = 1.0 / (1 << 23) as f32;
+/// Mixing weights stay within this, so that no sequence of decisions overflows.
+const MAX_WEIGHT: f32 = 16.0;
+/// Nodes of a final correction, one unit of log-odds apart.
+const NODES: usize = 25;
+/// Counters forget old decisions exponentially after this many; before, they are means.
+const MEMORY: u32 = 250;
+/// What a counter's past counts for at most in the next plane.
+const NEXT_PLANE: u32 = 24;
 
 /// The probability of a decision in one context: 22 bits of probability, stored minus one half so that 0 is a new counter,
 /// above 10 bits of count.
@@ -27,11 +34,11 @@ impl Counter {
         self.0 & 1023
     }
     #[inline]
-    fn learn(&mut self, bit: bool, limit: u32, rates: &[u16; 256]) {
+    fn learn(&mut self, bit: bool, rates: &[u16; 256]) {
         let (p, n) = (self.p() as i32, self.n() & 255);
         let target = if bit { (1 << 22) - 1 } else { 0 };
         let p = p + (((target - p) >> 6) * i32::from(rates[n as usize]) >> 10);
-        self.0 = ((p as u32) << 10 ^ HALF) | (n + u32::from(n < limit));
+        self.0 = ((p as u32) << 10 ^ HALF) | (n + u32::from(n < MEMORY));
     }
 }
 
@@ -40,15 +47,14 @@ pub struct Decisions<const K: usize> {
     logistic: Logistic,
     tables: [Vec<Counter>; K],
     weights: [Vec<[f32; K]>; 2],
-    corrections: Vec<[u16; 25]>,
+    corrections: Vec<[u16; NODES]>,
     rates: [u16; 256],
-    limit: u32,
 }
 
 impl<const K: usize> Decisions<K> {
-    pub fn new(sizes: [usize; K], sets: [usize; 2], corrections: usize, limit: u32) -> Self {
+    pub fn new(sizes: [usize; K], sets: [usize; 2], corrections: usize) -> Self {
         let logistic = Logistic::new();
-        let mut line = [0; 25];
+        let mut line = [0; NODES];
         for (i, p) in line.iter_mut().enumerate() {
             *p = logistic.squash((i as i32 - 12) * 256) as u16;
         }
@@ -56,21 +62,20 @@ impl<const K: usize> Decisions<K> {
         for (n, r) in rates.iter_mut().enumerate() {
             *r = ((1 << 17) / (2 * n as u32 + 3)) as u16;
         }
-        let start = param!("w0", 28000) as f32 / 65536.0;
+        let start = WEIGHT;
         Decisions {
             logistic,
             tables: sizes.map(|n| vec![Counter(0); n]),
             weights: sets.map(|n| vec![[start; K]; n]),
             corrections: vec![line; corrections],
             rates,
-            limit,
         }
     }
 
-    /// Old experience counts less from now on.
-    pub fn forget(&mut self, limit: u32) {
+    /// Prepares for the next plane: what was learned counts less.
+    pub fn forget(&mut self) {
         for c in self.tables.iter_mut().flatten() {
-            c.0 = c.0 & !1023 | c.n().min(limit);
+            c.0 = c.0 & !1023 | c.n().min(NEXT_PLANE);
         }
     }
 
@@ -111,16 +116,15 @@ impl<const K: usize> Decisions<K> {
         let bit = coder.decide(last as u32, bit);
         let near = &mut line[node + usize::from(part >= 128)];
         let target = if bit { 65535 } else { 0 };
-        *near = (i32::from(*near) + ((target - i32::from(*near)) >> param!("apm", 6))) as u16;
-        let rate = 1.0 / 65536.0 / param!("mix", 128) as f32;
+        *near = (i32::from(*near) + ((target - i32::from(*near)) >> 6)) as u16;
         for (group, x) in x.iter().enumerate() {
-            let error = (if bit { 65536 } else { 0 } - l.squash(*x)) as f32 * rate;
+            let error = (if bit { 65536 } else { 0 } - l.squash(*x)) as f32 * RATE;
             for (w, o) in self.weights[group][sets[group]].iter_mut().zip(&odds) {
-                *w = (*w + o * error).clamp(-16.0, 16.0);
+                *w = (*w + o * error).clamp(-MAX_WEIGHT, MAX_WEIGHT);
             }
         }
         for k in 0..K {
-            self.tables[k][contexts[k]].learn(bit, self.limit, &self.rates);
+            self.tables[k][contexts[k]].learn(bit, &self.rates);
         }
         bit
     }

@@ -1,6 +1,6 @@
 //! Samples that equal a neighbour or a sample seen in the same surroundings, as in drawings, text and flat areas.
 
-use super::decisions::{param, Decisions};
+use super::decisions::Decisions;
 use super::planes::bits_up_to;
 use crate::entropy::adaptive::BinaryCoder;
 use alloc::{vec, vec::Vec};
@@ -9,6 +9,9 @@ use alloc::{vec, vec::Vec};
 const K: usize = 8;
 /// Contexts of a bit of a palette index.
 const T: usize = 8;
+/// Candidates are tried where a neighbour has been the sample with at least this probability, of 2^16. Lower, the decisions
+/// cost more than the differences they save on photographs; higher, drawings suffer.
+const GATE: u16 = 45000;
 /// Sources of candidates.
 const SOURCES: usize = 6;
 
@@ -75,16 +78,14 @@ impl Exact {
     pub fn new(area: usize) -> Self {
         let bits = (area.max(1).ilog2() + 3).clamp(8, 18);
         let h = 1usize << bits;
-        let limit = param!("xlimit", 250) as u32;
         Exact {
             bits,
             candidates: Decisions::new(
                 [h, h, SOURCES * 8 * 8 * 8, SOURCES << 12, h, 64 * 64 * 16, h, h],
                 [SOURCES * 16, SOURCES * 64],
                 SOURCES * 16,
-                limit,
             ),
-            tree: Decisions::new([1 << 16, h, h, h, h, h, h, h], [16, 1], 16, limit),
+            tree: Decisions::new([1 << 16, h, h, h, h, h, h, h], [16, 1], 16),
             memories: [vec![Memory::default(); h], vec![Memory::default(); h]],
             pending: [0; 2],
             gate: vec![1 << 15; 1 << 12],
@@ -93,14 +94,13 @@ impl Exact {
 
     /// Old experience counts less from now on.
     pub fn forget(&mut self) {
-        let limit = param!("xforget", 24) as u32;
-        self.candidates.forget(limit);
+        self.candidates.forget();
         self.memories.iter_mut().flatten().for_each(|m| *m = Memory::default());
     }
 
     /// Whether candidates are worth trying in these surroundings.
     pub fn opens(&self, s: &Surroundings) -> bool {
-        self.gate[s.same << 8 | s.pattern()] >= param!("gate", 45000) as u16
+        self.gate[s.same << 8 | s.pattern()] >= GATE
     }
 
     /// Learns for [`opens`](Self::opens) whether a neighbour had the value.
@@ -129,7 +129,7 @@ impl Exact {
         };
         let high = hash(&[s.w, s.n, s.nw, s.ne, s.ww, s.nn, s.nne, c, c2]);
         let shift = 32 - self.bits;
-        let seen = [0, 1].map(|k| self.memories[k][(h[k] >> shift) as usize]);
+        let seen = [self.memories[0][(h[0] >> shift) as usize], self.memories[1][(h[1] >> shift) as usize]];
         let of = |m: &Memory| if m.runs > 0 { i32::from(m.value) } else { -1 };
         let list = [of(&seen[0]), of(&seen[1]), s.w, s.n, s.ne, s.nw];
         let runs = seen.map(|m| usize::from(m.runs).min(7));

@@ -1,12 +1,18 @@
 //! Linear predictors whose coefficients are least-squares solutions over the samples coded before in the neighbourhood.
 
-use super::decisions::param;
 use alloc::{vec, vec::Vec};
 
 /// Samples of a row that share a solution.
 pub const BLOCK: usize = 16;
-/// Largest number of columns of the sums.
-pub const MAX: usize = 24;
+
+/// Predictors: one of a small neighbourhood and one of a large one.
+pub const PREDICTORS: usize = 2;
+/// For each predictor, how many blocks to the left and to the right count.
+const REACH: [usize; PREDICTORS] = [1, 2];
+/// For each predictor, what a row counts relative to the next.
+const DECAY: [f32; PREDICTORS] = [0.75, 0.96875];
+/// For each predictor, the share of the diagonal that draws the coefficients to their start.
+const RIDGE: [f32; PREDICTORS] = [1.0 / 128.0, 1.0 / 512.0];
 
 /// A row of sums, in groups of four columns.
 type Row<const C: usize> = [[f32; 4]; C];
@@ -15,6 +21,8 @@ type Row<const C: usize> = [[f32; 4]; C];
 pub struct LeastSquares<const C: usize> {
     n: usize,
     blocks: usize,
+    /// Whether the coefficients are those of the present block.
+    solved: bool,
     /// For each predictor and each block the upper triangle of a matrix of `n` rows.
     sums: [Vec<Row<C>>; 2],
     /// The sums of the present block of the present row.
@@ -35,6 +43,7 @@ impl<const C: usize> LeastSquares<C> {
         LeastSquares {
             n,
             blocks,
+            solved: false,
             sums: [0, 1].map(|_| vec![[[0.0; 4]; C]; blocks * n]),
             row: zeros.clone(),
             work: zeros,
@@ -43,11 +52,25 @@ impl<const C: usize> LeastSquares<C> {
         }
     }
 
-    /// Solves for a block.
-    pub fn begin(&mut self, block: usize) {
+    /// Begins a block.
+    pub fn enter(&mut self) {
+        self.solved = false;
+        self.row.fill([[0.0; 4]; C]);
+    }
+
+    /// Finds the coefficients of a block, once.
+    #[inline]
+    pub fn solve(&mut self, block: usize) {
+        if !self.solved {
+            self.solved = true;
+            self.find(block);
+        }
+    }
+
+    fn find(&mut self, block: usize) {
         let n = self.n;
         for which in 0..2 {
-            let reach = if which == 0 { 1 } else { param!("reach", 2) as usize };
+            let reach = REACH[which];
             let from = block.saturating_sub(reach);
             let to = (block + reach + 1).min(self.blocks);
             self.work.copy_from_slice(&self.sums[which][from * n..][..n]);
@@ -63,14 +86,12 @@ impl<const C: usize> LeastSquares<C> {
             }
             for i in 0..n {
                 let w = self.work[i].as_flattened_mut();
-                let ridge =
-                    if which == 0 { param!("ridge0", 8) } else { param!("ridge1", 2) } as f32 * 0.001 * w[i] + 0.5;
+                let ridge = RIDGE[which] * w[i] + 0.5;
                 w[i] += ridge;
                 w[n] += ridge * self.prior.as_flattened()[i];
             }
             solve(&mut self.work, &mut self.weights[which]);
         }
-        self.row.fill([[0.0; 4]; C]);
     }
 
     #[inline]
@@ -97,9 +118,10 @@ impl<const C: usize> LeastSquares<C> {
         }
     }
 
-    pub fn end(&mut self, block: usize) {
+    /// Ends a block: its sums count, those of the rows above less.
+    pub fn leave(&mut self, block: usize) {
         for which in 0..2 {
-            let decay = if which == 0 { param!("decay0", 750) } else { param!("decay1", 970) } as f32 * 0.001;
+            let decay = DECAY[which];
             let sums = &mut self.sums[which][block * self.n..][..self.n];
             for (i, (s, r)) in sums.iter_mut().zip(&self.row).enumerate() {
                 for c in i / 4..C {

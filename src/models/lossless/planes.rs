@@ -1,6 +1,5 @@
 //! Codes planes of samples, one after the other; each is predicted from itself and from the two planes before.
 
-use super::decisions::param;
 use super::exact::{Exact, Surroundings};
 use super::least_squares::{LeastSquares, BLOCK};
 use super::residual::{Contexts, Residuals};
@@ -240,9 +239,9 @@ fn code_plane<const C: usize>(
     let first: [isize; 8] = [0, 1, s, -1, -s, -s - 1, -s + 1, s + 1];
     let second: [isize; 4] = [0, 1, s, -1];
     let mut prior = [0.0f32; 23];
-    prior[..3].copy_from_slice(&[0.3, 0.3, -0.2]);
-    prior[11] = 0.6;
-    prior[19] = 0.2;
+    prior[..3].copy_from_slice(&[0.3125, 0.3125, -0.1875]);
+    prior[11] = 0.625;
+    prior[19] = 0.1875;
     let n = 4 * C - 1;
     let mut squares = LeastSquares::<C>::new(width, &prior[..n]);
     const P: usize = 3;
@@ -281,8 +280,24 @@ fn code_plane<const C: usize>(
                 continue;
             }
             if x % BLOCK == 0 {
-                squares.begin(x / BLOCK);
+                squares.enter();
             }
+            let value = i32::from(out[y * width + x]);
+            let tries = mode == Mode::Exact || (mode == Mode::Mixed && exact.opens(&around));
+            if tries {
+                if let Some(v) = exact.code(coder, &around, None, value) {
+                    exact.remember(v);
+                    exact.learn(&around, v);
+                    out[y * width + x] = v as u16;
+                    errors[rows_at[0] + x] = [0; P];
+                    p.set(y, x, v, 0);
+                    if x % BLOCK == BLOCK - 1 || x + 1 == width {
+                        squares.leave(x / BLOCK);
+                    }
+                    continue;
+                }
+            }
+            squares.solve(x / BLOCK);
             let (w, nn, nw, ne) = (get(&p.v, -1), get(&p.v, -s), get(&p.v, -s - 1), get(&p.v, -s + 1));
             let (ww, n2) = (get(&p.v, -2), get(&p.v, -2 * s));
             let mean = (3 * w + 3 * nn + nw + ne) >> 3;
@@ -326,7 +341,7 @@ fn code_plane<const C: usize>(
             for k in 0..P {
                 let e = |back: usize, o: usize| errors[rows_at[back] + x + o - 2][k];
                 let e = 2 * e(0, 1) + 2 * e(1, 2) + e(1, 1) + e(1, 3) + e(0, 0) + e(2, 2);
-                let e = e as f32 + param!("e0", 16) as f32;
+                let e = e as f32 + 16.0;
                 let weight = 1.0 / (e * e);
                 sum[0] += weight;
                 sum[1] += weight * predictions[k] as f32;
@@ -343,8 +358,7 @@ fn code_plane<const C: usize>(
             let shift = guess16 - 16 * guess;
             let err = |o: isize| get(&p.e, o);
             let (ew, en, enw, ene) = (err(-1), err(-s), err(-s - 1), err(-s + 1));
-            let own_energy =
-                2 * (ew.abs() + en.abs()) + enw.abs() + ene.abs() + ((err(-2).abs() + err(-2 * s).abs()) >> 0);
+            let own_energy = 2 * (ew.abs() + en.abs()) + enw.abs() + ene.abs() + err(-2).abs() + err(-2 * s).abs();
             let (mut rc, mut rc2, mut r_energy) = (0, 0, 0);
             if let Some(r) = refs.first() {
                 rc = get(&r.e, 0);
@@ -361,9 +375,8 @@ fn code_plane<const C: usize>(
             };
             let fine = level(energy as u32 >> 2, 31);
             let fraction = (shift + 8).clamp(0, 15) as usize;
-            let unit = 16i32;
             let near = |v: i32| signed(v / 4, &[1, 2, 4, 8, 16, 32, 64]); // 15
-            let q = |v: i32| signed(v * 16 / unit / 8, &[1, 3, 7, 15, 31, 63]); // 13
+            let q = |v: i32| signed(v / 8, &[1, 3, 7, 15, 31, 63]); // 13
             let coarse = (fine / 3).min(9);
             let pattern = {
                 let g = |v: i32| usize::from(16 * v > guess16);
@@ -389,11 +402,8 @@ fn code_plane<const C: usize>(
                 tables,
                 sets: [coarse, steps(r_energy, &[8, 16, 32, 64, 128, 256, 512]) * 4 + fraction / 4],
             };
-            let value = i32::from(out[y * width + x]);
             let deep = (mode == Mode::Exact).then(|| near(shift >> 1) as i32 * 64 + coarse as i32);
-            let tries = mode == Mode::Exact || (mode == Mode::Mixed && exact.opens(&around));
-            let found = if tries { exact.code(coder, &around, None, value) } else { None };
-            let v = found.unwrap_or_else(|| residuals.code(coder, &contexts, guess, top, deep, value)).clamp(0, top);
+            let v = residuals.code(coder, &contexts, guess, top, deep, value);
             if tries {
                 exact.remember(v);
             }
@@ -403,10 +413,10 @@ fn code_plane<const C: usize>(
             errors[rows_at[0] + x] = predictions.map(|p| (16 * v - p).abs());
             p.set(y, x, v, e);
             rows[C - 1][3] = (v - mean) as f32;
-            let weight = 1.0 / (energy as f32 + param!("lw", 32) as f32);
+            let weight = 1.0 / (energy as f32 + 32.0);
             squares.learn(&rows, weight);
             if x % BLOCK == BLOCK - 1 || x + 1 == width {
-                squares.end(x / BLOCK);
+                squares.leave(x / BLOCK);
             }
             rows[C - 1][3] = 0.0;
         }

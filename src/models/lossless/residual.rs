@@ -1,6 +1,6 @@
 //! The difference of a sample from its prediction as binary decisions.
 
-use super::decisions::{param, Decisions};
+use super::decisions::Decisions;
 use super::exact::hash;
 use crate::entropy::adaptive::BinaryCoder;
 
@@ -24,16 +24,11 @@ pub const SETS: [usize; 2] = [16, 32];
 
 impl Residuals {
     pub fn new() -> Self {
-        Residuals(Decisions::new(
-            SIZES.map(|s| s * NODES),
-            SETS.map(|s| s * NODES),
-            NODES * SETS[0],
-            param!("limit", 250) as u32,
-        ))
+        Residuals(Decisions::new(SIZES.map(|s| s * NODES), SETS.map(|s| s * NODES), NODES * SETS[0]))
     }
 
     pub fn forget(&mut self) {
-        self.0.forget(param!("forget", 24) as u32);
+        self.0.forget();
     }
 
     /// Codes `value`, `0 ..= top`, predicted as `guess` in the same range.
