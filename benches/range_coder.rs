@@ -46,7 +46,8 @@ fn contexts_beside_tables() {
     let whole = png_io::read_file(&path, &Default::default()).expect("the fixture").picture;
     let (side, stride) = (512, 3 * whole.width);
     let samples = (200..200 + side).flat_map(|y| &whole.samples[y * stride + 600..][..3 * side]);
-    let pictures = [Picture::from_u8(side, side, 3, &samples.copied().collect::<Vec<u8>>())];
+    let pictures =
+        [Picture { width: side, height: side, format: tilefit::PixelFormat::RGB, samples: samples.copied().collect() }];
     let encoder = Encoder::new().model("gdn").target(Target::Lambda(8e-4)).effort(1);
     let encoded = encoder.encode_group(&pictures).expect("a fit");
     let header = Header::read(&encoded.bytes).expect("a header");

@@ -337,8 +337,7 @@ impl<'a> Encoder<'a> {
             deadline: time_limit.map(|limit| started + limit),
         };
         let work = || {
-            let outcome =
-                select::encode(family, automatic, &prepared, &options, &metadata, checkpoint, key, monitor)?;
+            let outcome = select::encode(family, automatic, &prepared, &options, &metadata, checkpoint, key, monitor)?;
             if verify {
                 let decoder = Decoder::new(&outcome.file.bytes, Limits::NONE);
                 decoder

@@ -19,16 +19,8 @@ use std::time::Instant;
 const STEPS_WARNING: u64 = 2;
 
 /// Flags that set the target; at most one of them may be given.
-const TARGETS: [&str; 8] = [
-    "quality",
-    "lambda",
-    "target-psnr",
-    "target-msssim",
-    "target-bpp",
-    "target-size",
-    "lossless",
-    "max-error",
-];
+const TARGETS: [&str; 8] =
+    ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size", "lossless", "max-error"];
 
 pub fn run(args: &Args) -> Result<u8> {
     encoder(args)?;

@@ -60,6 +60,34 @@ fn fill_tables() {
     FILLED.store(true, Ordering::Release);
 }
 
+/// The tables of the logistic function and its inverse, for other mixers of this crate.
+#[derive(Clone, Copy, Debug)]
+pub struct Logistic(());
+
+impl Logistic {
+    /// The largest log-odds, see [`squash`](Self::squash).
+    pub const MAX: i32 = MAX_ODDS;
+
+    /// Makes the tables if they are not there.
+    pub fn new() -> Self {
+        fill_tables();
+        Logistic(())
+    }
+
+    /// The probability of log-odds `x`, which has 8 fraction bits and is clamped to `-MAX ..= MAX`: 1 to `2^16 - 1`, of
+    /// 2^16.
+    #[inline]
+    pub fn squash(self, x: i32) -> i32 {
+        i32::from(SQUASH[(x.clamp(-MAX_ODDS, MAX_ODDS) + MAX_ODDS) as usize].load(Ordering::Relaxed))
+    }
+
+    /// The log-odds of a probability of which `p < 4096` are the upper 12 bits.
+    #[inline]
+    pub fn stretch(self, p: u32) -> i32 {
+        i32::from(STRETCH[(p & 4095) as usize].load(Ordering::Relaxed))
+    }
+}
+
 /// A coder of binary decisions: encodes them, decodes them, or sums their bits. One function with such a coder describes
 /// encoding and decoding at once.
 pub trait BinaryCoder {

@@ -11,9 +11,9 @@ use super::checkpoint::Checkpoint;
 use super::file::{self, Quality, Written};
 use super::prepare::Prepared;
 use super::target::{self, LambdaControl, Measured};
-use crate::image::Picture;
 use super::{Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft};
 use crate::error::{Class, Error, Result};
+use crate::image::Picture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -438,7 +438,9 @@ impl Candidate {
                 format!("{limit} bpp is not reached, the closest is {bpp:.5} bpp ({bytes} bytes)")
             }
             Target::Size(limit) => format!("{limit} bytes are not reached, the closest is {bytes} bytes"),
-            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => "internal error: a fixed lambda cannot be missed".into(),
+            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => {
+                "internal error: a fixed lambda cannot be missed".into()
+            }
         };
         Error::new(Class::Target, what)
     }

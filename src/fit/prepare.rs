@@ -5,6 +5,7 @@ use super::lossless;
 use super::Fitted;
 use crate::error::Result;
 use crate::image::{Picture, PixelFormat};
+use crate::models::lossless::model::LosslessModel;
 use crate::models::planes::{blend, Arrangement, Planes};
 use crate::models::{Codes, Encode};
 use std::borrow::Cow;
@@ -47,7 +48,7 @@ impl<'a> Prepared<'a> {
         }
         let most = if let Alpha::Apart(most) = alpha { most } else { 0 };
         let apart = format.alpha.then(|| {
-            let (model, codes) = lossless::encode(&alphas(&pictures), PixelFormat::new(1, format.depth), most);
+            let (model, codes) = encoded(&alphas(&pictures), most);
             (Arc::new(model) as Arc<dyn Encode>, codes)
         });
         let pixels: usize = pictures.iter().map(Picture::pixels).sum();
@@ -98,7 +99,7 @@ impl<'a> Prepared<'a> {
             pictures = self.pictures.iter().map(|p| with_one_colour(p)).collect();
             (0..format.channels).map(|c| u8::from(c >= format.colours())).collect()
         });
-        let (model, codes) = lossless::encode(&pictures, pictures[0].format, max_error);
+        let (model, codes) = encoded(&pictures, max_error);
         let model: Box<dyn Encode> = match map {
             Some(map) => Box::new(Planes::new(vec![Arc::new(model) as Arc<dyn Encode>], Arrangement::Map(map))?),
             None => Box::new(model),
@@ -110,6 +111,17 @@ impl<'a> Prepared<'a> {
     pub fn alpha_bytes(&self) -> u64 {
         self.alpha.as_ref().map_or(0, bytes)
     }
+}
+
+/// A lossless model of pictures of one format, and their codes.
+fn encoded(pictures: &[Picture], max_error: u16) -> (LosslessModel, Vec<Codes>) {
+    let PixelFormat { channels, depth, .. } = pictures[0].format;
+    let plane = |p: &Picture, c: usize| p.samples.iter().skip(c).step_by(channels).copied().collect::<Vec<_>>();
+    let samples: Vec<Vec<u16>> = pictures.iter().map(|p| (0..channels).flat_map(|c| plane(p, c)).collect()).collect();
+    let planes = pictures.iter().zip(&samples);
+    let planes: Vec<_> =
+        planes.map(|(p, samples)| lossless::Planes { width: p.width, height: p.height, samples }).collect();
+    lossless::encode(&planes, channels, depth, max_error)
 }
 
 /// Bytes of the codes of alpha, as one tile a picture.
@@ -156,7 +168,8 @@ fn blended(p: &Picture) -> Picture {
 /// The picture with the first of its colour channels alone, and alpha if there is.
 fn with_one_colour(p: &Picture) -> Picture {
     let (channels, colours) = (p.format.channels, p.format.colours());
-    let samples = p.samples.chunks_exact(channels).flat_map(|v| std::iter::once(v[0]).chain(v[colours..].iter().copied()));
+    let samples =
+        p.samples.chunks_exact(channels).flat_map(|v| std::iter::once(v[0]).chain(v[colours..].iter().copied()));
     let format = PixelFormat { channels: 1 + channels - colours, ..p.format };
     Picture { width: p.width, height: p.height, format, samples: samples.collect() }
 }

@@ -147,7 +147,9 @@ impl LambdaControl {
         let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim));
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
-            (Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_), _) => distortion + m.rate(self.lambda, self.pixels),
+            (Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_), _) => {
+                distortion + m.rate(self.lambda, self.pixels)
+            }
             (Target::Psnr(_) | Target::MsSsim(_), _) => m.bytes,
             (Target::Bpp(_) | Target::Size(_), _) => distortion,
         };

@@ -167,11 +167,9 @@ pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
         Ok(Box::new(pyramid::model::PyramidModel::read(format.channels, spec, weights)?))
     }),
     (LOSSLESS, "lossless", |format, spec, weights| {
-        Ok(Box::new(lossless::model::LosslessModel::read(format, spec, weights)?))
+        Ok(Box::new(lossless::model::LosslessModel::read(format.channels, format.depth, spec, weights)?))
     }),
-    (PLANES, "planes", |format, spec, weights| {
-        Ok(Box::new(planes::Planes::<dyn Model>::read(format, spec, weights)?))
-    }),
+    (PLANES, "planes", |format, spec, weights| Ok(Box::new(planes::Planes::<dyn Model>::read(format, spec, weights)?))),
     #[cfg(all(test, feature = "fit"))]
     (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
 ];

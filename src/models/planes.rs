@@ -9,15 +9,15 @@
 //! The grids of the models follow each other. Only the last model may have two layers: the others' grids belong to layer 0, so
 //! that the grids of a layer are contiguous.
 
-use crate::container::reader::Reader;
 #[cfg(feature = "fit")]
 use crate::container::reader::write_varint;
+use crate::container::reader::Reader;
 use crate::error::{Error, Result};
 use crate::image::{PixelFormat, Rect};
 use crate::limits::try_vec;
+use crate::models::{read_model, Codes, Grid, GridSpec, Model};
 #[cfg(feature = "fit")]
 use crate::models::{Encode, PLANES};
-use crate::models::{read_model, Codes, Grid, GridSpec, Model};
 use alloc::{sync::Arc, vec::Vec};
 use kernels::Level;
 use std::ops::Range;
@@ -50,7 +50,9 @@ impl<M: Model + ?Sized> Planes<M> {
     /// More than two models, models other than the last of several layers, and channels without a plane.
     pub fn new(models: Vec<Arc<M>>, arrangement: Arrangement) -> Result<Self> {
         let planes: usize = models.iter().map(|m| m.channels()).sum();
-        let Some((_, others)) = models.split_last() else { return Err(Error::format("there are no models for planes")) };
+        let Some((_, others)) = models.split_last() else {
+            return Err(Error::format("there are no models for planes"));
+        };
         if models.len() > MAX_MODELS || others.iter().any(|m| m.layers() > 1) {
             return Err(Error::format("these models cannot share a file: the file is damaged"));
         }

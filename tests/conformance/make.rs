@@ -6,7 +6,8 @@ use std::path::Path;
 use tilefit::cli::png_io::{read_file, ReadLimits};
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
-use tilefit::fit::{file, Fitted};
+use tilefit::fit::lossless::Planes;
+use tilefit::fit::{self, file, Fitted};
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
@@ -98,6 +99,35 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
     file::write(&fitted, &pictures, &[]).unwrap().bytes
 }
 
+/// A file of family `lossless`.
+fn lossless(picture: &Picture, max_error: u16, tile: usize) -> Vec<u8> {
+    let (area, channels) = (picture.width * picture.height, picture.format.channels);
+    let samples: Vec<u16> = (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
+    let planes = Planes { width: picture.width, height: picture.height, samples: &samples };
+    let (model, codes) = fit::lossless::encode(&[planes], channels, 8, max_error);
+    let fitted = Fitted { model: Box::new(model), codes, tile };
+    // The digest is that of the decoded samples.
+    let mut decoded = picture.clone();
+    let step = 2 * u32::from(max_error) + 1;
+    for s in &mut decoded.samples {
+        *s = ((u32::from(*s) + u32::from(max_error)) / step * step).min(255) as u16;
+    }
+    file::write(&fitted, &[decoded], &[]).unwrap().bytes
+}
+
+/// A drawing: flat areas of a few colours with sharp edges, which a slope crosses if `slope`.
+fn drawing(width: usize, height: usize, slope: bool) -> Picture {
+    let mut samples = Vec::new();
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        let shape = (x / 7 + y / 5) % 4 + 4 * usize::from((x * x + y * y) % 91 < 30);
+        let colour: [usize; 3] =
+            [[255; 3], [20, 30, 200], [0; 3], [240, 180, 20], [60; 3], [255, 0, 0], [9, 99, 199], [1; 3]][shape];
+        let lift = if slope && shape == 0 { 3 * x + y } else { 0 };
+        samples.extend(colour.map(|c| c.saturating_sub(lift) as u8));
+    }
+    Picture::from_u8(width, height, 3, &samples)
+}
+
 /// The same picture with all kinds of metadata, one that nobody knows, and one of a picture that is not there.
 fn with_metadata(bytes: &[u8]) -> Vec<u8> {
     let mut header = Header::read(bytes).unwrap();
@@ -139,6 +169,13 @@ fn make() {
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));
     let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
     write("gdn-metadata.tfit", &|| with_metadata(&colour));
+    let few = |p: Picture| Picture { samples: p.samples.iter().map(|s| s / 3 * 3).collect(), ..p };
+    write("lossless-colour.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 0, 0));
+    write("lossless-near.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 2, 0));
+    write("lossless-grey-lists.tfit", &|| lossless(&few(cut(500, 200, 37, 29, 1)), 0, 0));
+    write("lossless-palette.tfit", &|| lossless(&drawing(50, 40, false), 0, 0));
+    write("lossless-drawing.tfit", &|| lossless(&drawing(70, 40, true), 0, 64));
+    write("lossless-flat.tfit", &|| lossless(&Picture::from_u8(9, 8, 1, &[77; 72]), 0, 0));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

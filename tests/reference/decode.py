@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 
 import gdn
+import lossless
 import pyramid
 from coding import Damaged, Reader, need
 
@@ -76,9 +77,11 @@ class Header:
 class File:
     def __init__(self, data):
         self.header = h = Header(data)
-        need(h.family in (1, 3), f"family {h.family}: this decoder knows gdn (1) and pyramid (3)")
+        need(h.family in (1, 3, 4), f"family {h.family}: this decoder knows gdn (1), pyramid (3) and lossless (4)")
         if h.family == 1:
             self.model = gdn.Model(h.description, h.weights, h.channels)
+        elif h.family == 4:
+            self.model = lossless.Model(h.description, h.weights, h.channels)
         else:
             self.model = pyramid.Model(h.description, h.weights)
         need(self.model.channels == h.channels and self.model.layers == h.layers, "header and model differ")

@@ -409,6 +409,7 @@ mod tests {
     use crate::fit::pyramid::reference::tests::{case, random_weights, Noise};
     use crate::fit::pyramid::synth::SynthModel;
     use crate::fit::pyramid::view::PlaneView;
+    use crate::models::Codes;
     use proptest::prelude::*;
 
     /// Codes over `rects` only.
