@@ -29,7 +29,7 @@ macro_rules! families {
     };
 }
 
-families!(pyramid gdn);
+families!(pyramid gdn hyperprior);
 
 #[test]
 fn no_family_is_left_out() {

@@ -22,7 +22,7 @@ const ORDER: &[&[&str]] = &[
     &["container"],
     &["models"],
     &["models::transform"],
-    &["models::gdn", "models::pyramid"],
+    &["models::gdn", "models::hyperprior", "models::pyramid"],
     &["decoder"],
     // The encoder half, from FIRST_OF_ENCODER on.
     &["metrics"],
@@ -32,7 +32,7 @@ const ORDER: &[&[&str]] = &[
     &["fit"],
     &["fit::file"],
     &["fit::transform"],
-    &["fit::gdn", "fit::pyramid"],
+    &["fit::gdn", "fit::hyperprior", "fit::pyramid"],
     &["fit::estimate"],
     &["fit::driver"],
     &["encoder"],
@@ -44,8 +44,10 @@ const FIRST_OF_ENCODER: &str = "metrics";
 
 /// Modules whose root contains the code shared by the families and the table of all families. Only the root may use the
 /// families.
-const TABLES: &[(&str, &[&str])] =
-    &[("models", &["models::gdn", "models::pyramid"]), ("fit", &["fit::gdn", "fit::pyramid"])];
+const TABLES: &[(&str, &[&str])] = &[
+    ("models", &["models::gdn", "models::hyperprior", "models::pyramid"]),
+    ("fit", &["fit::gdn", "fit::hyperprior", "fit::pyramid"]),
+];
 
 /// The parsed file of each module.
 type Crate = BTreeMap<Path, Source>;

@@ -15,6 +15,7 @@ use std::ops::Range;
 #[cfg(all(test, feature = "fit"))]
 pub(crate) mod echo;
 pub mod gdn;
+pub mod hyperprior;
 pub mod pyramid;
 pub mod transform;
 
@@ -142,6 +143,8 @@ impl dyn Encode + '_ {
 
 /// Family byte of `gdn`.
 pub const GDN: u8 = 1;
+/// Family byte of `hyperprior`.
+pub const HYPERPRIOR: u8 = 2;
 /// Family byte of `pyramid`.
 pub const PYRAMID: u8 = 3;
 #[cfg(test)]
@@ -153,6 +156,9 @@ type ReadFn = fn(usize, &[u8], &[u8]) -> Result<Box<dyn Model>>;
 /// Byte, name (as in `--model`) and reader of each family that this build decodes.
 pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
     (GDN, "gdn", |channels, spec, weights| Ok(Box::new(gdn::GdnModel::read(channels, spec, weights)?))),
+    (HYPERPRIOR, "hyperprior", |channels, spec, weights| {
+        Ok(Box::new(hyperprior::HyperModel::read(channels, spec, weights)?))
+    }),
     (PYRAMID, "pyramid", |_, spec, weights| Ok(Box::new(pyramid::model::PyramidModel::read(spec, weights)?))),
     #[cfg(all(test, feature = "fit"))]
     (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),

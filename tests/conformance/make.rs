@@ -6,10 +6,14 @@ use std::path::Path;
 use tilefit::cli::png_io::{read_file, ReadLimits};
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
+use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::fit::{file, Fitted};
+use tilefit::models::hyperprior::{HyperModel, HyperSpec, Tables};
 use tilefit::models::pyramid::model::PyramidModel;
-use tilefit::models::pyramid::quantised::Quantised;
+use tilefit::models::pyramid::quantised::Quantised as PyramidQuantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
+use tilefit::models::transform::weights::{Kind, Quantised};
+use tilefit::models::transform::{Stored, TransformSpec};
 use tilefit::models::{Codes, Grid};
 use tilefit::{Encoder, Level, Picture, Rect, Target, WeightCoding};
 
@@ -77,7 +81,7 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
         }
     }
     let exponents = if far_apart { [1, 15, 3, 9, 2, 10, 5, 12] } else { [9, 11, 0, 8, 6, 10, 10, 12] };
-    let quantised = Quantised::new(&spec, &weights, exponents);
+    let quantised = PyramidQuantised::new(&spec, &weights, exponents);
     let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(!far_apart);
     let pictures =
         [(75, 66), (9, 70)].map(|(width, height)| Picture { width, height, channels: 3, samples: Vec::new() });
@@ -93,6 +97,46 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
             grid
         };
         grids.iter().map(fill).collect()
+    };
+    let codes = pictures.iter().map(&mut codes_of).collect();
+    let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
+    file::write(&fitted, &pictures, &[]).unwrap().bytes
+}
+
+/// A hyperprior that no fit makes: more feature maps at 1/2 than at 1/4, large weights of all locations and scales, codes and
+/// hyper-codes that need escapes, tables of few codes, two pictures, tiles.
+fn hyperprior_unusual() -> Vec<u8> {
+    let mut state = 11u64;
+    let mut noise = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let spec = HyperSpec { transform: TransformSpec { maps: [5, 3, 7], channels: 3 }, hyper: 3 };
+    let mut stored = Quantised::zeros(&spec.transform.tensors());
+    for (t, e) in spec.transform.tensors().iter().zip(&mut stored.exponents) {
+        *e = 9;
+        let positive = matches!(t.kind, Kind::Beta | Kind::Gamma);
+        let values = &mut stored.values[t.range.clone()];
+        values.iter_mut().for_each(|v| *v = (if positive { 90.0 + 80.0 * noise() } else { 120.0 * noise() }) as i16);
+    }
+    let mut laws = Quantised::zeros(&spec.tensors());
+    laws.exponents = vec![10, 8];
+    laws.values.iter_mut().for_each(|v| *v = (400.0 * noise().powi(3)) as i16);
+    let table = |(first, weights): (i16, &[u32])| TailedCdf::new(first, Cdf::from_weights(weights).unwrap()).unwrap();
+    let tables = [(-2, &[5, 9, 20, 7, 3, 1][..]), (7, &[1][..]), (-40, &[1, 1000, 3][..])].map(table);
+    let model = HyperModel::new(spec, Stored::Coded(stored), laws, Tables::nearest(&tables).unwrap());
+    let pictures =
+        [(75, 66), (9, 70)].map(|(width, height)| Picture { width, height, channels: 3, samples: Vec::new() });
+    let mut codes_of = |p: &Picture| -> Codes {
+        let fill = |g: tilefit::models::GridSpec| {
+            let mut grid = Grid::new(Rect::whole(p.width, p.height).shrunk(g.shift), g.channels);
+            grid.codes.iter_mut().for_each(|c| {
+                let v = noise();
+                *c = if v > 0.97 { (noise() * 32767.0) as i16 } else { (v * v * v * 6.0) as i16 };
+            });
+            grid
+        };
+        spec.grids().map(fill).to_vec()
     };
     let codes = pictures.iter().map(&mut codes_of).collect();
     let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
@@ -140,6 +184,10 @@ fn make() {
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));
     let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
     write("gdn-metadata.tfit", &|| with_metadata(&colour));
+    write("hyperprior-colour.tfit", &|| fitted("hyperprior", &[colour()], None, coded));
+    write("hyperprior-grey-group.tfit", &|| fitted("hyperprior", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
+    write("hyperprior-tiles.tfit", &|| fitted("hyperprior", &[wide()], Some(64), coded));
+    write("hyperprior-unusual.tfit", &hyperprior_unusual);
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 
 import gdn
+import hyperprior
 import pyramid
 from coding import Damaged, Reader, need
 
@@ -76,11 +77,12 @@ class Header:
 class File:
     def __init__(self, data):
         self.header = h = Header(data)
-        need(h.family in (1, 3), f"family {h.family}: this decoder knows gdn (1) and pyramid (3)")
-        if h.family == 1:
-            self.model = gdn.Model(h.description, h.weights, h.channels)
-        else:
+        need(h.family in (1, 2, 3), f"unknown family {h.family}")
+        if h.family == 3:
             self.model = pyramid.Model(h.description, h.weights)
+        else:
+            family = gdn if h.family == 1 else hyperprior
+            self.model = family.Model(h.description, h.weights, h.channels)
         need(self.model.channels == h.channels and self.model.layers == h.layers, "header and model differ")
         need(h.tile == 0 or h.tile >> max(self.model.shifts) > 0, "tiles that cut codes")
 
