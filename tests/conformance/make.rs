@@ -182,12 +182,12 @@ fn make() {
     write("gdn-colour.tfit", &|| fitted("gdn", &[colour()], None, coded));
     write("gdn-grey-group.tfit", &|| fitted("gdn", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));
-    let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
-    write("gdn-metadata.tfit", &|| with_metadata(&colour));
     write("hyperprior-colour.tfit", &|| fitted("hyperprior", &[colour()], None, coded));
     write("hyperprior-grey-group.tfit", &|| fitted("hyperprior", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
     write("hyperprior-tiles.tfit", &|| fitted("hyperprior", &[wide()], Some(64), coded));
     write("hyperprior-unusual.tfit", &hyperprior_unusual);
+    let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
+    write("gdn-metadata.tfit", &|| with_metadata(&colour));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

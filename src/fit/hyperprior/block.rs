@@ -367,12 +367,12 @@ mod tests {
         HyperSpec { transform: TransformSpec { maps: [n, 1, 1], channels }, hyper }
     }
 
-    /// Weights of about the size that fits end with.
+    /// Weights of about the size that fits end with, and scales of about a code: far from what is escaped.
     fn weights(spec: &HyperSpec, rng: &mut Rng) -> Vec<f32> {
         let tensors = spec.tensors();
         let mut w: Vec<f32> = (0..count(&tensors)).map(|_| 0.3 * (rng.unit() - 0.5)).collect();
         for row in tensors[1].range.clone().step_by(tensors[1].columns) {
-            w[row] = 2.0;
+            w[row] = 4.0;
         }
         w
     }

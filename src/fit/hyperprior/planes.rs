@@ -24,6 +24,9 @@ impl Size {
             (from.min(n), n.saturating_sub(by.max(0) as usize).max(from.min(n)))
         };
         let ((y0, y1), (x0, x1)) = (part(self.height, down), part(self.width, right));
+        if x0 == x1 {
+            return;
+        }
         for y in y0..y1 {
             let at = y * self.width + x0;
             let there = at.wrapping_add_signed(down * self.width as isize + right);

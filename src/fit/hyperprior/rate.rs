@@ -71,8 +71,6 @@ pub struct Field {
     m: Vec<f32>,
     v: Vec<f32>,
     shape: Shape,
-    /// Of all codes and hyper-codes.
-    bits: f64,
 }
 
 impl HyperRate {
@@ -253,7 +251,7 @@ impl Rate for HyperRate {
         let (rows, columns) = (x.shape.height.div_ceil(CELL), x.shape.width.div_ceil(CELL));
         let shape = Shape::new(self.spec.hyper, rows, columns);
         let zeros = || vec![0.0; shape.len()];
-        let mut field = Field { z: zeros(), m: zeros(), v: zeros(), shape, bits: 0.0 };
+        let mut field = Field { z: zeros(), m: zeros(), v: zeros(), shape };
         let blocks = blocks(&x.shape);
         let analysed: Vec<Vec<f32>> = blocks
             .par_iter()
@@ -273,28 +271,10 @@ impl Rate for HyperRate {
                 }
             }
         }
-        self.refresh(&mut field, x);
         field
     }
 
-    fn refresh(&self, field: &mut Field, x: &Moving) {
-        let seen = &*field;
-        let of_codes: f64 = blocks(&x.shape)
-            .par_iter()
-            .map_init(Work::default, |work, core| {
-                let inner = self.fill(&mut work.block, x, *core);
-                self.fill_hyper(&mut work.block, seen, x, *core);
-                work.d_weights.clear();
-                work.d_weights.resize(self.weights.len(), 0.0);
-                let Work { block, d_weights, .. } = work;
-                block.bits(&self.spec, &self.weights, inner, Slope::Steps, LEAST[1], d_weights)
-            })
-            .collect::<Vec<f64>>()
-            .iter()
-            .sum();
-        let hard: Vec<f32> = field.z.iter().map(|z| z.round()).collect();
-        field.bits = of_codes + self.hyper_bits(&hard, &mut Vec::new(), &mut vec![0.0; self.prepared.len()]);
-    }
+    fn refresh(&self, _: &mut Field, _: &Moving) {}
 
     fn moving(
         &self,
@@ -351,10 +331,6 @@ impl Rate for HyperRate {
                 field.z[k] -= rate * (field.m[k] / c1) / ((field.v[k] / c2).sqrt() + 1e-3);
             }
         }
-    }
-
-    fn bits(&self, field: &Field) -> f64 {
-        field.bits
     }
 
     fn add_weights_rate(&self, parameters: &[f32], d: &mut [f32], gain: f32) {
