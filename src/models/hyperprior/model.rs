@@ -208,7 +208,14 @@ mod tests {
     fn descriptions_outside_the_format_are_rejected() {
         let class = |description: &[u8]| HyperModel::read(3, description, &[]).unwrap_err().class();
         assert_eq!(class(&[2, 4, 4, 4, 1]), Class::Unsupported);
-        for bad in [&[0, 4, 4, 4][..], &[0, 0, 4, 4, 1], &[0, 4, 0, 4, 1], &[0, 4, 4, 0, 1], &[0, 4, 4, 4, 0], &[0, 4, 4, 4, 17]] {
+        for bad in [
+            &[0, 4, 4, 4][..],
+            &[0, 0, 4, 4, 1],
+            &[0, 4, 0, 4, 1],
+            &[0, 4, 4, 0, 1],
+            &[0, 4, 4, 4, 0],
+            &[0, 4, 4, 4, 17],
+        ] {
             assert_eq!(class(bad), Class::Format, "{bad:?}");
         }
     }
