@@ -121,7 +121,11 @@ fn hyperprior_unusual() -> Vec<u8> {
     }
     let mut laws = Quantised::zeros(&spec.tensors());
     laws.exponents = vec![10, 8];
-    laws.values.iter_mut().for_each(|v| *v = (400.0 * noise().powi(3)) as i16);
+    let mut cube = || {
+        let v = noise();
+        v * v * v
+    };
+    laws.values.iter_mut().for_each(|v| *v = (400.0 * cube()) as i16);
     let table = |(first, weights): (i16, &[u32])| TailedCdf::new(first, Cdf::from_weights(weights).unwrap()).unwrap();
     let tables = [(-2, &[5, 9, 20, 7, 3, 1][..]), (7, &[1][..]), (-40, &[1, 1000, 3][..])].map(table);
     let model = HyperModel::new(spec, Stored::Coded(stored), laws, Tables::nearest(&tables).unwrap());

@@ -235,10 +235,12 @@ impl Block {
         {
             zeros(&mut self.sums, size.area());
             sum.iter().for_each(|&(by, w)| size.add(&mut self.sums, w, errors, by));
-            (log.clear(), slopes.clear());
+            log.clear();
+            slopes.clear();
             for &e in &self.sums {
                 let (l, s) = linear_log2(e);
-                (log.push(l), slopes.push(s));
+                log.push(l);
+                slopes.push(s);
             }
         }
         zeros(&mut self.s, size.area());
