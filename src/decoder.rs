@@ -245,7 +245,8 @@ impl<'a> Decoder<'a> {
         // The first tile is the largest.
         let tile = self.header.tile_rect(picture, 0);
         let at_once = self.header.tiles(picture).min(tiles_at_once()) as u64;
-        let tiles = bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(at_once);
+        // While a tile is decoded, its entropy model may hold as much as its codes.
+        let tiles = bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(2 * at_once);
         let output = area(&region).saturating_mul(output as u64);
         codes.saturating_add(tiles.max(output)).saturating_add(WORKING_MEMORY)
     }

@@ -236,7 +236,11 @@ fn missing_inputs_and_bad_outputs_are_errors() {
     assert_fails(&run(&["encode", "--tile", "100", &picture]), 2, &["--tile", "power of two"]);
     assert_fails(&run(&["encode", "--channels", "8", &picture]), 2, &["--channels", "gdn"]);
     assert_fails(&run(&["encode", "--target-size", "0", &picture]), 2, &["--target-size", "1 byte"]);
-    assert_fails(&run(&["encode", "--model", "hyperprior", &picture]), 2, &["--model hyperprior", "pyramid, gdn"]);
+    assert_fails(
+        &run(&["encode", "--model", "wavelet", &picture]),
+        2,
+        &["--model wavelet", "pyramid, gdn, hyperprior"],
+    );
     assert_eq!(f.list(), ["noise.png", "noise.tfit"]);
 }
 

@@ -90,7 +90,7 @@ fn metadata() {
 fn weights() {
     let first = |h: &Header| {
         let length = h.description.len() as u8;
-        length << 2 | u8::from(h.channels == 3) << 1 | u8::from(h.family == tilefit::models::PYRAMID)
+        length << 3 | u8::from(h.channels == 3) << 2 | h.family
     };
     run(bodies::weights, of_files(|h, _| [&[first(h)], &h.description[..], &h.weights[..]].concat()));
 }

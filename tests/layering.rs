@@ -22,7 +22,7 @@ const ORDER: &[&[&str]] = &[
     &["container"],
     &["models"],
     &["models::transform"],
-    &["models::gdn", "models::lossless", "models::pyramid"],
+    &["models::gdn", "models::hyperprior", "models::lossless", "models::planes", "models::pyramid"],
     &["decoder"],
     // The encoder half, from FIRST_OF_ENCODER on.
     &["metrics"],
@@ -32,9 +32,10 @@ const ORDER: &[&[&str]] = &[
     &["fit"],
     &["fit::file"],
     &["fit::transform"],
-    &["fit::gdn", "fit::lossless", "fit::pyramid"],
-    &["fit::estimate"],
+    &["fit::gdn", "fit::hyperprior", "fit::lossless", "fit::pyramid"],
+    &["fit::estimate", "fit::prepare"],
     &["fit::driver"],
+    &["fit::select"],
     &["encoder"],
     &["cli", "image_crate"],
 ];
@@ -44,8 +45,10 @@ const FIRST_OF_ENCODER: &str = "metrics";
 
 /// Modules whose root contains the code shared by the families and the table of all families. Only the root may use the
 /// families.
-const TABLES: &[(&str, &[&str])] =
-    &[("models", &["models::gdn", "models::lossless", "models::pyramid"]), ("fit", &["fit::gdn", "fit::pyramid"])];
+const TABLES: &[(&str, &[&str])] = &[
+    ("models", &["models::gdn", "models::hyperprior", "models::lossless", "models::planes", "models::pyramid"]),
+    ("fit", &["fit::gdn", "fit::hyperprior", "fit::pyramid"]),
+];
 
 /// The parsed file of each module.
 type Crate = BTreeMap<Path, Source>;

@@ -97,6 +97,11 @@ fn gdn() {
     Large::of("fixtures/golden/gdn-tiles.tfit").check();
 }
 
+#[test]
+fn hyperprior() {
+    Large::of("fixtures/golden/hyperprior-tiles.tfit").check();
+}
+
 /// Fits of 0.9 megapixels that are asked to finish early; all memory is allocated by the first full-size steps. They run in this
 /// process because the command could only shorten them by a time limit, which lowers the effort. Efforts are in rising order of
 /// memory, since the peak is that of the whole process.

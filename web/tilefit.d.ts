@@ -62,7 +62,7 @@ export interface PictureInfo {
 
 export interface Info {
   version: number;
-  /** The model family: `"gdn"` or `"pyramid"`. */
+  /** The model family: `"gdn"`, `"hyperprior"` or `"pyramid"`. */
   model: string;
   /** 1 (grey) or 3 (RGB). */
   channels: number;

@@ -7,7 +7,7 @@ use tilefit::decoder::Decoder;
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::laplace::Laplace;
 use tilefit::entropy::range_coder::RangeDecoder;
-use tilefit::models::{read_model, GDN, PYRAMID};
+use tilefit::models::read_model;
 use tilefit::{Limits, Rect};
 
 const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_memory: 64 << 20 };
@@ -77,11 +77,11 @@ pub fn metadata(data: &[u8]) {
     }
 }
 
-/// Description and weights; the first byte says of what family, and how long the description is.
+/// Description and weights; the first byte has the family, the number of channels and the length of the description.
 pub fn weights(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
-    let (family, channels) = (if first & 1 == 0 { GDN } else { PYRAMID }, if first & 2 == 0 { 1 } else { 3 });
-    let length = usize::from(first >> 2).min(rest.len());
+    let (family, channels) = (first & 3, if first & 4 == 0 { 1 } else { 3 });
+    let length = usize::from(first >> 3).min(rest.len());
     let (description, weights) = rest.split_at(length);
     let _ = read_model(family, channels, description, weights);
 }

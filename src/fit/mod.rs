@@ -10,6 +10,7 @@ pub mod driver;
 pub mod estimate;
 pub mod file;
 pub mod gdn;
+pub mod hyperprior;
 pub mod loss;
 pub mod lossless;
 pub mod optim;
@@ -155,7 +156,7 @@ pub struct Cost {
 }
 
 /// The families that can be fitted. The first is the default; it makes the smallest files.
-pub const FAMILIES: &[Family] = &[pyramid::FAMILY, gdn::FAMILY];
+pub const FAMILIES: &[Family] = &[pyramid::FAMILY, gdn::FAMILY, hyperprior::FAMILY];
 
 /// The names of [`FAMILIES`].
 pub const NAMES: [&str; FAMILIES.len()] = {

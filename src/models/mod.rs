@@ -15,6 +15,7 @@ use std::ops::Range;
 #[cfg(all(test, feature = "fit"))]
 pub(crate) mod echo;
 pub mod gdn;
+pub mod hyperprior;
 pub mod lossless;
 pub mod planes;
 pub mod pyramid;
@@ -152,6 +153,8 @@ pub const GDN: u8 = 1;
 pub const LOSSLESS: u8 = 4;
 /// Family byte of [`planes`].
 pub const PLANES: u8 = 5;
+/// Family byte of `hyperprior`.
+pub const HYPERPRIOR: u8 = 2;
 /// Family byte of `pyramid`.
 pub const PYRAMID: u8 = 3;
 #[cfg(test)]
@@ -170,6 +173,9 @@ pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
         Ok(Box::new(lossless::model::LosslessModel::read(format.channels, format.depth, spec, weights)?))
     }),
     (PLANES, "planes", |format, spec, weights| Ok(Box::new(planes::Planes::<dyn Model>::read(format, spec, weights)?))),
+    (HYPERPRIOR, "hyperprior", |format, spec, weights| {
+        Ok(Box::new(hyperprior::HyperModel::read(format.channels, spec, weights)?))
+    }),
     #[cfg(all(test, feature = "fit"))]
     (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
 ];

@@ -6,11 +6,15 @@ use std::path::Path;
 use tilefit::cli::png_io::{read_file, ReadLimits};
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
+use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::fit::lossless::Planes;
 use tilefit::fit::{self, file, Fitted};
+use tilefit::models::hyperprior::{HyperModel, HyperSpec, Tables};
 use tilefit::models::pyramid::model::PyramidModel;
-use tilefit::models::pyramid::quantised::Quantised;
+use tilefit::models::pyramid::quantised::Quantised as PyramidQuantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
+use tilefit::models::transform::weights::{Kind, Quantised};
+use tilefit::models::transform::{Stored, TransformSpec};
 use tilefit::models::{Codes, Grid};
 use tilefit::{Encoder, Level, Picture, PixelFormat, Rect, Target, WeightCoding};
 
@@ -24,6 +28,11 @@ fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Pi
         samples.extend_from_slice(if channels == 3 { pixel } else { &pixel[1..2] });
     }
     Picture { width, height, format: PixelFormat::new(channels, 8), samples }
+}
+
+/// Only the size of a picture counts where a model is made without a fit.
+fn empty(width: usize, height: usize) -> Picture {
+    Picture { width, height, format: PixelFormat::RGB, samples: Vec::new() }
 }
 
 fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: WeightCoding) -> Vec<u8> {
@@ -78,9 +87,9 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
         }
     }
     let exponents = if far_apart { [1, 15, 3, 9, 2, 10, 5, 12] } else { [9, 11, 0, 8, 6, 10, 10, 12] };
-    let quantised = Quantised::new(&spec, &weights, exponents);
+    let quantised = PyramidQuantised::new(&spec, &weights, exponents);
     let model = PyramidModel::from_quantised(spec, quantised, true).with_f16(!far_apart);
-    let pictures = [(75, 66), (9, 70)].map(|(width, height)| Picture::from_u8(width, height, 3, &Vec::new()));
+    let pictures = [(75, 66), (9, 70)].map(|(width, height)| empty(width, height));
     let mut codes_of = |p: &Picture| -> Codes {
         let grids = model.spec().grids();
         let fill = |g: &tilefit::models::GridSpec| {
@@ -93,6 +102,49 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
             grid
         };
         grids.iter().map(fill).collect()
+    };
+    let codes = pictures.iter().map(&mut codes_of).collect();
+    let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
+    file::write(&fitted, &pictures, &[]).unwrap().bytes
+}
+
+/// A hyperprior that no fit makes: more feature maps at 1/2 than at 1/4, large weights of all locations and scales, codes and
+/// hyper-codes that need escapes, tables of few codes, two pictures, tiles.
+fn hyperprior_unusual() -> Vec<u8> {
+    let mut state = 11u64;
+    let mut noise = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let spec = HyperSpec { transform: TransformSpec { maps: [5, 3, 7], channels: 3 }, hyper: 3 };
+    let mut stored = Quantised::zeros(&spec.transform.tensors());
+    for (t, e) in spec.transform.tensors().iter().zip(&mut stored.exponents) {
+        *e = 9;
+        let positive = matches!(t.kind, Kind::Beta | Kind::Gamma);
+        let values = &mut stored.values[t.range.clone()];
+        values.iter_mut().for_each(|v| *v = (if positive { 90.0 + 80.0 * noise() } else { 120.0 * noise() }) as i16);
+    }
+    let mut laws = Quantised::zeros(&spec.tensors());
+    laws.exponents = vec![10, 8];
+    let mut cube = || {
+        let v = noise();
+        v * v * v
+    };
+    laws.values.iter_mut().for_each(|v| *v = (400.0 * cube()) as i16);
+    let table = |(first, weights): (i16, &[u32])| TailedCdf::new(first, Cdf::from_weights(weights).unwrap()).unwrap();
+    let tables = [(-2, &[5, 9, 20, 7, 3, 1][..]), (7, &[1][..]), (-40, &[1, 1000, 3][..])].map(table);
+    let model = HyperModel::new(spec, Stored::Coded(stored), laws, Tables::nearest(&tables).unwrap());
+    let pictures = [(75, 66), (9, 70)].map(|(width, height)| empty(width, height));
+    let mut codes_of = |p: &Picture| -> Codes {
+        let fill = |g: tilefit::models::GridSpec| {
+            let mut grid = Grid::new(Rect::whole(p.width, p.height).shrunk(g.shift), g.channels);
+            grid.codes.iter_mut().for_each(|c| {
+                let v = noise();
+                *c = if v > 0.97 { (noise() * 32767.0) as i16 } else { (v * v * v * 6.0) as i16 };
+            });
+            grid
+        };
+        spec.grids().map(fill).to_vec()
     };
     let codes = pictures.iter().map(&mut codes_of).collect();
     let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
@@ -167,6 +219,10 @@ fn make() {
     write("gdn-colour.tfit", &|| fitted("gdn", &[colour()], None, coded));
     write("gdn-grey-group.tfit", &|| fitted("gdn", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
     write("gdn-tiles.tfit", &|| fitted("gdn", &[wide()], Some(64), coded));
+    write("hyperprior-colour.tfit", &|| fitted("hyperprior", &[colour()], None, coded));
+    write("hyperprior-grey-group.tfit", &|| fitted("hyperprior", &[grey(), cut(100, 600, 21, 50, 1)], None, f16));
+    write("hyperprior-tiles.tfit", &|| fitted("hyperprior", &[wide()], Some(64), coded));
+    write("hyperprior-unusual.tfit", &hyperprior_unusual);
     let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
     write("gdn-metadata.tfit", &|| with_metadata(&colour));
     let few = |p: Picture| Picture { samples: p.samples.iter().map(|s| s / 3 * 3).collect(), ..p };

@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 
 import gdn
+import hyperprior
 import lossless
 import pyramid
 from coding import Damaged, Reader, need
@@ -77,13 +78,12 @@ class Header:
 class File:
     def __init__(self, data):
         self.header = h = Header(data)
-        need(h.family in (1, 3, 4), f"family {h.family}: this decoder knows gdn (1), pyramid (3) and lossless (4)")
-        if h.family == 1:
-            self.model = gdn.Model(h.description, h.weights, h.channels)
-        elif h.family == 4:
-            self.model = lossless.Model(h.description, h.weights, h.channels)
-        else:
+        need(h.family in (1, 2, 3, 4), f"unknown family {h.family}")
+        if h.family == 3:
             self.model = pyramid.Model(h.description, h.weights)
+        else:
+            family = {1: gdn, 2: hyperprior, 4: lossless}[h.family]
+            self.model = family.Model(h.description, h.weights, h.channels)
         need(self.model.channels == h.channels and self.model.layers == h.layers, "header and model differ")
         need(h.tile == 0 or h.tile >> max(self.model.shifts) > 0, "tiles that cut codes")
 

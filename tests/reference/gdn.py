@@ -1,4 +1,5 @@
-"""Family gdn of FORMAT.md: adaptive integers, weights, codes of a tile, samples."""
+"""Family gdn of FORMAT.md: adaptive integers, weights, codes of a tile, samples. Family hyperprior shares the weights and the
+synthesis."""
 
 from collections import defaultdict
 
@@ -139,6 +140,36 @@ def decode_tensor(coder, integers, rows, columns, k):
 # --- The model ------------------------------------------------------------------------------------------------------
 
 
+def shapes(maps, channels):
+    """(kind, rows, columns, side) of each tensor of a synthesis, whose convolutions have `maps` inputs."""
+    out = []
+    for kind, inputs, outputs in zip(("hidden", "hidden", "last"), maps, [*maps[1:], channels]):
+        out += [(kind, inputs, outputs, 5), ("vector", 1, outputs, 1)]
+        if kind == "hidden":
+            out += [("beta", 1, outputs, 1), ("gamma", outputs, outputs, 1)]
+    return out
+
+
+def plain_tensors(section, shapes):
+    """f16."""
+    r, out = Reader(section), []
+    for _, rows, columns, k in shapes:
+        values = np.frombuffer(r.take(2 * rows * columns * k * k), "<f2").astype(F32)
+        values = np.where(np.isfinite(values), values, F32(0))
+        out.append(values.reshape(rows, columns, k, k))
+    need(r.at == len(section), "bytes after the weights")
+    return out
+
+
+def coded_tensors(coder, shapes):
+    """(exponent, integers) of each."""
+    integers, out = defaultdict(Integers), []
+    for kind, rows, columns, k in shapes:
+        e = sum(decision(coder, HALF) << b for b in (3, 2, 1, 0))
+        out.append((e, decode_tensor(coder, integers[kind], rows, columns, k)))
+    return out
+
+
 class Model:
     shifts = [3]
     layers = 1
@@ -148,25 +179,12 @@ class Model:
         flags, self.n = r.byte(), r.byte()
         need(r.at == len(description) and flags < 2 and self.n > 0, "description")
         self.channels = channels
-        n, shapes = self.n, []
-        for kind, outputs in (("hidden", n), ("hidden", n), ("last", channels)):
-            shapes += [(kind, n, outputs, 5), ("vector", 1, outputs, 1)]
-            if kind == "hidden":
-                shapes += [("beta", 1, n, 1), ("gamma", n, n, 1)]
-        self.tensors = []
+        tensors = shapes([self.n] * 3, channels)
         if flags == 1:
-            r = Reader(section)
-            for _, rows, columns, k in shapes:
-                values = np.frombuffer(r.take(2 * rows * columns * k * k), "<f2").astype(F32)
-                values = np.where(np.isfinite(values), values, F32(0))
-                self.tensors.append(values.reshape(rows, columns, k, k))
-            need(r.at == len(section), "bytes after the weights")
+            self.tensors = plain_tensors(section, tensors)
         else:
-            coder, integers = RangeDecoder(section), defaultdict(Integers)
-            for kind, rows, columns, k in shapes:
-                e = sum(decision(coder, HALF) << b for b in (3, 2, 1, 0))
-                values = decode_tensor(coder, integers[kind], rows, columns, k)
-                self.tensors.append((values * 2.0**-e).astype(F32))
+            coder = RangeDecoder(section)
+            self.tensors = [(values * 2.0**-e).astype(F32) for e, values in coded_tensors(coder, tensors)]
             coder.finish()
 
     def empty(self, width, height):
@@ -183,21 +201,24 @@ class Model:
         coder.finish()
         return codes
 
-    # --- Synthesis: f32 throughout, in the order given ---
-
     def synthesise(self, codes, width, height, scale):
-        x = codes[0].astype(F32)
-        for i in (0, 4):
-            w, bias, beta, gamma = self.tensors[i : i + 4]
-            x = inverse_gdn(transposed(x, w, bias.ravel()), beta.ravel(), gamma[:, :, 0, 0])
-        x = transposed(x, self.tensors[8], self.tensors[9].ravel())[:, :height, :width]
-        if self.channels == 3:
-            y, co, cg = x
-            t, g = y - cg, y + cg
-            x = np.stack([t + co, g, t - co])
-        x = averaged(x, 1 << scale)
-        v = np.floor(np.moveaxis(x, 0, -1) * F32(255) + F32(0.5))
-        return np.where(v > 0, np.minimum(v, F32(255)), F32(0)).astype(np.uint8)  # NaN is not > 0
+        return synthesise(self.tensors, self.channels, codes[0], width, height, scale)
+
+
+def synthesise(tensors, channels, codes, width, height, scale):
+    """f32 throughout, in the order given."""
+    x = codes.astype(F32)
+    for i in (0, 4):
+        w, bias, beta, gamma = tensors[i : i + 4]
+        x = inverse_gdn(transposed(x, w, bias.ravel()), beta.ravel(), gamma[:, :, 0, 0])
+    x = transposed(x, tensors[8], tensors[9].ravel())[:, :height, :width]
+    if channels == 3:
+        y, co, cg = x
+        t, g = y - cg, y + cg
+        x = np.stack([t + co, g, t - co])
+    x = averaged(x, 1 << scale)
+    v = np.floor(np.moveaxis(x, 0, -1) * F32(255) + F32(0.5))
+    return np.where(v > 0, np.minimum(v, F32(255)), F32(0)).astype(np.uint8)  # NaN is not > 0
 
 
 def decode_channel(coder, codes, activity, predicted):
