@@ -487,3 +487,25 @@ fn chunk(item: &Item, format: Format) -> Option<([u8; 4], Vec<u8>)> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawing_over_mixes_by_alpha() {
+        let format = Format { channels: 2, depth: 8, alpha: true };
+        for (front, back, mixed) in [
+            ([200, 255], [10, 255], [200, 255]),
+            ([200, 0], [10, 77], [10, 77]),
+            ([200, 51], [100, 255], [120, 255]),
+            // Half over half: 3/4, of which the front has two thirds.
+            ([30, 128], [90, 128], [50, 192]),
+            ([9, 0], [8, 0], [8, 0]),
+        ] {
+            let mut t = back;
+            over(&mut t, &front, format);
+            assert_eq!(t, mixed);
+        }
+    }
+}

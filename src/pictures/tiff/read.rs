@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::limits::try_vec;
 use crate::pictures::metadata::{self, Item, Text};
 use crate::pictures::png::no_frame;
-use crate::pictures::{apply_orientation, blank, check_size, damaged, samples, source, truncated, unsupported};
+use crate::pictures::{blank, check_size, damaged, samples, source, truncated, unsupported};
 use crate::pictures::{Format, Picture, ReadOptions, Source};
 use std::io::Read;
 
@@ -47,11 +47,7 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     let (file, mut offset) = File::open(data)?;
     let mut pages = Vec::new();
     while offset != 0 {
-        let (entries, next) = match file.directory(offset) {
-            Ok(page) => page,
-            Err(e) if pages.is_empty() => return Err(e),
-            Err(e) => return Err(e),
-        };
+        let (entries, next) = file.directory(offset)?;
         pages.push(entries);
         if pages.len() > MAX_PAGES {
             return Err(damaged(NAME, "its pages have no end"));
@@ -71,11 +67,6 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
         s.warnings.insert(0, format!("page {number} of {count} is kept{hint}"));
     }
     items(&file, entries, &mut s);
-    let orientation = integer(entries, tag::ORIENTATION, 1);
-    if (2..=8).contains(&orientation) {
-        let exif = exif_block(vec![Entry::shorts(tag::ORIENTATION, &[orientation as u16])], None, None);
-        apply_orientation(&mut s.picture, &exif)?;
-    }
     Ok(s)
 }
 
@@ -563,8 +554,10 @@ fn items(file: &File, entries: &[Entry], s: &mut Source) {
             Err(warning) => s.warnings.push(warning),
         }
     }
-    if exif.is_some() || gps.is_some() {
-        s.metadata.push(Item { kind: EXIF, data: exif_block(Vec::new(), exif, gps) });
+    // The orientation is one of EXIF's tags too, and stays with the samples as they are.
+    let turned = find(entries, tag::ORIENTATION).filter(|e| e.integer(0).is_some_and(|o| (2..=8).contains(&o)));
+    if exif.is_some() || gps.is_some() || turned.is_some() {
+        s.metadata.push(Item { kind: EXIF, data: exif_block(turned.cloned().into_iter().collect(), exif, gps) });
     }
     let resolution = |tag| find(entries, tag).and_then(Entry::fraction);
     let metres = match integer(entries, tag::RESOLUTION_UNIT, 2) {
@@ -581,9 +574,8 @@ fn items(file: &File, entries: &[Entry], s: &mut Source) {
 }
 
 /// An EXIF block with `main` tags and the directories that belong to it.
-fn exif_block(main: Vec<Entry>, exif: Option<Vec<Entry>>, gps: Option<Vec<Entry>>) -> Vec<u8> {
+fn exif_block(mut main: Vec<Entry>, exif: Option<Vec<Entry>>, gps: Option<Vec<Entry>>) -> Vec<u8> {
     let mut out = b"II*\0\0\0\0\0".to_vec();
-    let mut main = main;
     for (tag, entries) in [(tag::EXIF, exif), (tag::GPS, gps)] {
         if let Some(entries) = entries {
             let at = append(&mut out, entries);
