@@ -3,8 +3,8 @@
 
 use std::path::Path;
 use tilefit::container::crc::crc32;
-use tilefit::pictures::{apply_orientation, read, write, Format, Item, OutFormat, Picture, ReadOptions, Source};
-use tilefit::{metadata, Class, Result};
+use tilefit::pictures::{apply_orientation, read, write, Item, OutFormat, ReadOptions, Source};
+use tilefit::{metadata, Class, Picture, PixelFormat, Result};
 
 fn load(data: &[u8]) -> Result<Source> {
     read(data, &ReadOptions::default())
@@ -210,7 +210,7 @@ fn frames_of_animations() {
     for name in ["moving.png", "moving.webp"] {
         assert!(load(&fixture(&format!("kinds/{name}"))).unwrap_err().message().contains("--frame"));
         let first = frame(name, 1).unwrap().picture;
-        assert_eq!(first.format, Format { channels: 4, depth: 8, alpha: true });
+        assert_eq!(first.format, PixelFormat { channels: 4, depth: 8, alpha: true });
         for k in 2..=3 {
             let p = frame(name, k).unwrap().picture;
             for (row, original) in p.samples.chunks(4 * p.width).zip(first.samples.chunks(4 * p.width)) {
@@ -376,7 +376,7 @@ fn formats_refuse_what_they_cannot_hold() {
     let picture = |channels, alpha| Picture {
         width: 2,
         height: 1,
-        format: Format { channels, depth: 16, alpha },
+        format: PixelFormat { channels, depth: 16, alpha },
         samples: (0..2 * channels as u16).map(|i| i * 1000 + 1).collect(),
     };
     for (format, channels, alpha, hint) in [

@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::metadata::{self, Item};
-use super::{blank, check_size, damaged, source, truncated, unsupported, Format, Picture, ReadOptions, Source};
+use super::{blank, check_size, damaged, source, truncated, unsupported, Picture, PixelFormat, ReadOptions, Source};
 use crate::container::metadata::SRGB;
 use crate::error::Result;
 
@@ -110,7 +110,7 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
 
 /// The format of the samples, and where they are in the bits of a pixel.
 struct Layout {
-    format: Format,
+    format: PixelFormat,
     /// Shift and bits of red, green, blue and alpha.
     fields: [(u32, u32); 4],
 }
@@ -126,11 +126,11 @@ impl Layout {
             }
         }
         if bits <= 8 {
-            return Ok(Layout { format: Format { channels: 3, depth: 8, alpha: false }, fields });
+            return Ok(Layout { format: PixelFormat { channels: 3, depth: 8, alpha: false }, fields });
         }
         let alpha = fields[3].1 > 0;
         let depth = fields.iter().map(|f| f.1).max().unwrap_or(8).max(8);
-        Ok(Layout { format: Format { channels: 3 + usize::from(alpha), depth, alpha }, fields })
+        Ok(Layout { format: PixelFormat { channels: 3 + usize::from(alpha), depth, alpha }, fields })
     }
 
     fn sample(&self, pixel: u32, c: usize) -> u16 {

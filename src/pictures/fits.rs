@@ -4,7 +4,9 @@
 use super::bytes::Bytes;
 use super::metadata::{self, Item, MAX_INFLATED};
 use super::samples::{self, scale_item};
-use super::{cannot_write, check_size, damaged, source, truncated, unsupported, Format, Picture, ReadOptions, Source};
+use super::{
+    cannot_write, check_size, damaged, source, truncated, unsupported, Picture, PixelFormat, ReadOptions, Source,
+};
 use crate::container::metadata::{FITS, SCALE};
 use crate::error::Result;
 use crate::limits::try_vec;
@@ -176,7 +178,7 @@ fn image(b: &mut Bytes, header: &Header, sides: &[u64], options: &ReadOptions) -
     if bits == 8 && blank.is_none() {
         let mut samples = try_vec(n)?;
         samples.iter_mut().enumerate().for_each(|(i, s)| *s = u16::from(raw[place(i)]));
-        let format = Format { channels, depth: 8, alpha: false };
+        let format = PixelFormat { channels, depth: 8, alpha: false };
         let item = ((scale, zero) != (1.0, 0.0)).then(|| scale_item(scale, zero));
         return Ok(source(Picture { width, height, format, samples }, item.into_iter().collect(), Vec::new()));
     }
@@ -207,7 +209,7 @@ fn image(b: &mut Bytes, header: &Header, sides: &[u64], options: &ReadOptions) -
         warnings.push("values that are not numbers become transparent".into());
     }
     let items = scaled.item().into_iter().collect();
-    let format = Format { channels: scaled.channels, depth: 16, alpha: scaled.alpha };
+    let format = PixelFormat { channels: scaled.channels, depth: 16, alpha: scaled.alpha };
     Ok(source(Picture { width, height, format, samples: scaled.samples }, items, warnings))
 }
 

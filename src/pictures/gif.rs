@@ -3,7 +3,7 @@
 use super::bytes::Bytes;
 use super::metadata::{self, Item, Text};
 use super::png::no_frame;
-use super::{blank, check_size, damaged, source, Format, ReadOptions, Source};
+use super::{blank, check_size, damaged, source, PixelFormat, ReadOptions, Source};
 use crate::error::Result;
 use crate::limits::try_vec;
 use weezl::{decode::Decoder, BitOrder, LzwStatus};
@@ -116,7 +116,7 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     }
     let alpha = canvas.chunks_exact(4).any(|p| p[3] == 0);
     let channels = if alpha { 4 } else { 3 };
-    let mut picture = blank(w, h, Format { channels, depth: 8, alpha })?;
+    let mut picture = blank(w, h, PixelFormat { channels, depth: 8, alpha })?;
     for (o, p) in picture.samples.chunks_exact_mut(channels).zip(canvas.chunks_exact(4)) {
         o.iter_mut().zip(p).for_each(|(o, &p)| *o = u16::from(p));
     }

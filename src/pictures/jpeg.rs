@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::metadata::{self, Item, Text};
-use super::{check_size, damaged, source, truncated, unsupported, Format, Picture, ReadOptions, Source};
+use super::{check_size, damaged, source, truncated, unsupported, Picture, PixelFormat, ReadOptions, Source};
 use crate::container::metadata::EXIF;
 use crate::error::Result;
 use crate::limits::try_vec;
@@ -40,7 +40,7 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     }
     let mut samples = try_vec(n)?;
     samples.iter_mut().zip(&raw).for_each(|(s, &b)| *s = u16::from(b));
-    let format = Format { channels, depth: 8, alpha: false };
+    let format = PixelFormat { channels, depth: 8, alpha: false };
     let picture = Picture { width: width as usize, height: height as usize, format, samples };
     Ok(source(picture, s.items, s.warnings))
 }

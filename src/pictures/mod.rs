@@ -24,48 +24,10 @@ pub use metadata::Item;
 pub use orientation::apply_orientation;
 
 use crate::error::{Class, Error, Result};
+use crate::image::{Picture, PixelFormat};
 use crate::limits::{try_vec, Limits};
 use std::io::{self, Write};
 use std::path::Path;
-
-/// What the samples of a picture are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Format {
-    /// Samples of a pixel with alpha: 1 (grey), 3 (red, green, blue) and one more with alpha; any other number are bands.
-    pub channels: usize,
-    /// Bits of a sample, 8 to 16.
-    pub depth: u32,
-    /// Whether the last channel is alpha, not premultiplied.
-    pub alpha: bool,
-}
-
-/// Most channels of a picture.
-pub const MAX_CHANNELS: usize = 16;
-
-impl Format {
-    /// The largest sample.
-    pub fn peak(&self) -> u16 {
-        ((1u32 << self.depth) - 1) as u16
-    }
-
-    /// Channels without alpha.
-    pub fn colours(&self) -> usize {
-        self.channels - usize::from(self.alpha)
-    }
-}
-
-/// A picture.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Picture {
-    /// Pixels in a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// What the samples are.
-    pub format: Format,
-    /// `[height][width][channels]`, each from 0 to [`Format::peak`].
-    pub samples: Vec<u16>,
-}
 
 /// A picture as its file has it.
 #[derive(Clone, Debug)]
@@ -132,7 +94,7 @@ pub fn writer_for(path: &Path) -> Result<OutFormat> {
         "tif" | "tiff" => OutFormat::Tiff,
         "fits" | "fit" | "fts" => OutFormat::Fits,
         _ => {
-            let what = "the extension has to be .png, .pam, .pgm, .ppm, .pnm, .tif or .fits";
+            let what = "decode writes PNG, PAM, TIFF or FITS: .png, .pam, .pgm, .ppm, .tif, .fits";
             return Err(Error::new(Class::Argument, what).at(path.display()));
         }
     })
@@ -141,7 +103,7 @@ pub fn writer_for(path: &Path) -> Result<OutFormat> {
 /// Reads a picture of any format that this build has.
 ///
 /// # Errors
-/// [`Class::Truncated`], [`Class::Format`] or [`Class::Unsupported`] for files that cannot be read,
+/// [`Class::Truncated`], [`Class::PixelFormat`] or [`Class::Unsupported`] for files that cannot be read,
 /// [`Class::PixelLimit`] for too many pixels, [`Class::MemoryLimit`] if an allocation fails.
 pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     let mut source = match data {
@@ -245,8 +207,8 @@ fn check_size(width: u64, height: u64, channels: usize, options: &ReadOptions) -
     if width == 0 || height == 0 {
         return Err(Error::format(format!("the picture has no pixels ({width}x{height})")));
     }
-    if channels == 0 || channels > MAX_CHANNELS {
-        return Err(unsupported(format!("{channels} channels: 1 to {MAX_CHANNELS} are possible")));
+    if channels == 0 || channels > PixelFormat::MAX_CHANNELS {
+        return Err(unsupported(format!("{channels} channels: 1 to {} are possible", PixelFormat::MAX_CHANNELS)));
     }
     // Saturation is above every limit that allows the memory.
     let pixels = width.saturating_mul(height);
@@ -261,7 +223,7 @@ fn check_size(width: u64, height: u64, channels: usize, options: &ReadOptions) -
 }
 
 /// A black picture of a checked size.
-fn blank(width: usize, height: usize, format: Format) -> Result<Picture> {
+fn blank(width: usize, height: usize, format: PixelFormat) -> Result<Picture> {
     Ok(Picture { width, height, format, samples: try_vec(width * height * format.channels)? })
 }
 

@@ -63,7 +63,7 @@ pub fn apply_orientation(picture: &mut Picture, exif: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Format;
+    use super::super::PixelFormat;
     use super::*;
 
     fn exif(o: u8) -> Vec<u8> {
@@ -84,7 +84,7 @@ mod tests {
             (2, [2, 5, 1, 4, 0, 3]),
         ];
         for (i, (width, samples)) in views.into_iter().enumerate() {
-            let format = Format { channels: 1, depth: 8, alpha: false };
+            let format = PixelFormat { channels: 1, depth: 8, alpha: false };
             let mut p = Picture { width: 3, height: 2, format, samples: (0..6).collect() };
             apply_orientation(&mut p, &exif(i as u8 + 1)).unwrap();
             assert_eq!((p.width, p.height, &p.samples[..]), (width, 6 / width, &samples[..]), "{}", i + 1);

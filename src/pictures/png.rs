@@ -4,7 +4,7 @@
 use super::bytes::Bytes;
 use super::metadata::{self, Item, Text, MAX_INFLATED};
 use super::{cannot_write, check_size, damaged, source, truncated, unsupported};
-use super::{Format, Picture, ReadOptions, Source};
+use super::{Picture, PixelFormat, ReadOptions, Source};
 use crate::container::crc::crc32;
 use crate::container::metadata::*;
 use crate::error::{Class, Error, Result};
@@ -73,10 +73,10 @@ impl Header {
     }
 
     /// The format of the samples. Palettes become RGB, fewer than 8 bits become 8, and tRNS becomes alpha.
-    fn format(&self, transparency: bool) -> Format {
+    fn format(&self, transparency: bool) -> PixelFormat {
         let alpha = transparency || self.colour & 4 != 0;
         let colours = if self.colour & 2 != 0 { 3 } else { 1 };
-        Format { channels: colours + usize::from(alpha), depth: u32::from(self.depth.max(8)), alpha }
+        PixelFormat { channels: colours + usize::from(alpha), depth: u32::from(self.depth.max(8)), alpha }
     }
 }
 
@@ -199,7 +199,7 @@ fn decoder(pixels: Vec<u8>, n: usize) -> Result<png::Reader<Cursor<Vec<u8>>>> {
     decoder.read_info().map_err(failed)
 }
 
-fn still(pixels: Vec<u8>, n: usize, format: Format) -> Result<Vec<u16>> {
+fn still(pixels: Vec<u8>, n: usize, format: PixelFormat) -> Result<Vec<u16>> {
     let mut reader = decoder(pixels, n)?;
     let mut raw = try_vec(n * format.depth as usize / 8)?;
     if reader.output_buffer_size() != Some(raw.len()) {
@@ -210,7 +210,7 @@ fn still(pixels: Vec<u8>, n: usize, format: Format) -> Result<Vec<u16>> {
     to_samples(&raw, format)
 }
 
-fn to_samples(raw: &[u8], format: Format) -> Result<Vec<u16>> {
+fn to_samples(raw: &[u8], format: PixelFormat) -> Result<Vec<u16>> {
     let mut samples = try_vec(raw.len() * 8 / format.depth as usize)?;
     match format.depth {
         8 => samples.iter_mut().zip(raw).for_each(|(s, &b)| *s = u16::from(b)),
@@ -220,7 +220,7 @@ fn to_samples(raw: &[u8], format: Format) -> Result<Vec<u16>> {
 }
 
 /// Frame `k` of an animation, counted from 1: the frames up to it, drawn one over the other.
-fn frame(pixels: Vec<u8>, n: usize, format: Format, k: u32) -> Result<Vec<u16>> {
+fn frame(pixels: Vec<u8>, n: usize, format: PixelFormat, k: u32) -> Result<Vec<u16>> {
     let mut reader = decoder(pixels, n)?;
     let stride = reader.info().width as usize;
     let mut canvas: Vec<u16> = try_vec(n)?;
@@ -274,7 +274,7 @@ fn frame(pixels: Vec<u8>, n: usize, format: Format, k: u32) -> Result<Vec<u16>> 
 }
 
 /// Draws the pixel `s` over `t`, both with alpha that is not premultiplied.
-fn over(t: &mut [u16], s: &[u16], format: Format) {
+fn over(t: &mut [u16], s: &[u16], format: PixelFormat) {
     let (a, peak) = (format.colours(), f64::from(format.peak()));
     let (front, back) = (f64::from(s[a]) / peak, f64::from(t[a]) / peak * (1.0 - f64::from(s[a]) / peak));
     if front + back == 0.0 {
@@ -299,7 +299,7 @@ fn failed(e: png::DecodingError) -> Error {
 }
 
 /// The items of the chunks without pixels. What is left out gets a warning.
-fn items(c: &mut Chunks, format: Format) -> Vec<Item> {
+fn items(c: &mut Chunks, format: PixelFormat) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     let mut budget = MAX_INFLATED;
     for (kind, body) in std::mem::take(&mut c.others) {
@@ -378,7 +378,7 @@ fn text(kind: &[u8; 4], body: &[u8], budget: usize) -> Result<Text> {
 }
 
 /// sBIT for the channels of the samples: a palette has it for RGB, and an alpha from tRNS has all its bits.
-fn significant(header: &Header, format: Format, body: &[u8]) -> Option<Item> {
+fn significant(header: &Header, format: PixelFormat, body: &[u8]) -> Option<Item> {
     let own = if header.colour & 4 != 0 { format.channels } else { format.colours() };
     let mut data = body.to_vec();
     data.resize(format.channels, format.depth as u8);
@@ -386,7 +386,7 @@ fn significant(header: &Header, format: Format, body: &[u8]) -> Option<Item> {
 }
 
 /// bKGD in samples: palettes give the colour of an index, and grey of fewer than 8 bits is scaled.
-fn background(header: &Header, format: Format, palette: &[u8], body: &[u8]) -> Option<Item> {
+fn background(header: &Header, format: PixelFormat, palette: &[u8], body: &[u8]) -> Option<Item> {
     let data = match (header.colour, body) {
         (3, [index]) => palette.get(3 * usize::from(*index)..)?.get(..3)?.iter().flat_map(|&b| [0, b]).collect(),
         (0, [high, low]) if header.depth < 8 => {
@@ -452,7 +452,7 @@ pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> Result<V
 }
 
 /// The chunk of an item; `None` if PNG has none for it.
-fn chunk(item: &Item, format: Format) -> Option<([u8; 4], Vec<u8>)> {
+fn chunk(item: &Item, format: PixelFormat) -> Option<([u8; 4], Vec<u8>)> {
     let data = &item.data;
     if let Some((name, _, n)) = KEPT.iter().find(|k| k.1 == item.kind) {
         return (data.len() == *n).then(|| (**name, data.clone()));
@@ -494,7 +494,7 @@ mod tests {
 
     #[test]
     fn drawing_over_mixes_by_alpha() {
-        let format = Format { channels: 2, depth: 8, alpha: true };
+        let format = PixelFormat { channels: 2, depth: 8, alpha: true };
         for (front, back, mixed) in [
             ([200, 255], [10, 255], [200, 255]),
             ([200, 0], [10, 77], [10, 77]),

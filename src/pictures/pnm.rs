@@ -3,7 +3,7 @@
 use super::bytes::Bytes;
 use super::metadata::{self, Item, Text};
 use super::{cannot_write, check_size, damaged, samples, source, truncated, unsupported};
-use super::{Format, OutFormat, Picture, ReadOptions, Source};
+use super::{OutFormat, Picture, PixelFormat, ReadOptions, Source};
 use crate::error::Result;
 use crate::limits::try_vec;
 use std::io::Write;
@@ -58,7 +58,7 @@ impl Header {
         }
         let n = check_size(self.width, self.height, self.channels, options)?;
         let depth = (self.peak + 1).trailing_zeros().max(8);
-        let format = Format { channels: self.channels, depth, alpha: self.alpha };
+        let format = PixelFormat { channels: self.channels, depth, alpha: self.alpha };
         Ok((Picture { width: self.width as usize, height: self.height as usize, format, samples: Vec::new() }, n))
     }
 
@@ -237,7 +237,7 @@ fn pfm(b: &mut Bytes, kind: u8, options: &ReadOptions) -> Result<Source> {
         warnings.push(format!("the scale factor {} of the PFM is not kept", factor.abs()));
     }
     let items = scaled.item().into_iter().collect();
-    let format = Format { channels: scaled.channels, depth: 16, alpha: scaled.alpha };
+    let format = PixelFormat { channels: scaled.channels, depth: 16, alpha: scaled.alpha };
     Ok(source(Picture { width, height, format, samples: scaled.samples }, items, warnings))
 }
 

@@ -1,8 +1,8 @@
-//! QOI ("The Quite OK Image Format", version 1.0). Written by hand: it is shorter than the use of a library.
+//! QOI ("The Quite OK Image PixelFormat", version 1.0). Written by hand: it is shorter than the use of a library.
 
 use super::bytes::Bytes;
 use super::metadata::Item;
-use super::{blank, check_size, damaged, source, Format, ReadOptions, Source};
+use super::{blank, check_size, damaged, source, PixelFormat, ReadOptions, Source};
 use crate::container::metadata::{GAMA, SRGB};
 use crate::error::Result;
 
@@ -18,7 +18,7 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     }
     let channels = usize::from(channels);
     check_size(width.into(), height.into(), channels, options)?;
-    let mut picture = blank(width as usize, height as usize, Format { channels, depth: 8, alpha: channels == 4 })?;
+    let mut picture = blank(width as usize, height as usize, PixelFormat { channels, depth: 8, alpha: channels == 4 })?;
     let mut seen = [[0u8; 4]; 64];
     let mut pixel = [0, 0, 0, 255u8];
     let mut run = 0;

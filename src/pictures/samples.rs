@@ -73,7 +73,7 @@ pub fn from_values(count: usize, channels: usize, value: impl Fn(usize) -> f64) 
         false => (step, low),
     };
     let all = channels + usize::from(undefined);
-    if all > super::MAX_CHANNELS {
+    if all > crate::image::PixelFormat::MAX_CHANNELS {
         return Err(super::unsupported(format!("{channels} bands with undefined values: at most 15 are possible")));
     }
     let mut samples = try_vec(count / channels * all)?;

@@ -2,7 +2,7 @@
 
 use super::metadata::{self, Item};
 use super::png::no_frame;
-use super::{check_size, damaged, source, truncated, unsupported, Format, Picture, ReadOptions, Source};
+use super::{check_size, damaged, source, truncated, unsupported, Picture, PixelFormat, ReadOptions, Source};
 use crate::container::metadata::EXIF;
 use crate::error::{Class, Error, Result};
 use crate::limits::try_vec;
@@ -64,7 +64,7 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     }
     let mut samples = try_vec(n)?;
     samples.iter_mut().zip(&raw).for_each(|(s, &b)| *s = u16::from(b));
-    let format = Format { channels, depth: 8, alpha: channels == 4 };
+    let format = PixelFormat { channels, depth: 8, alpha: channels == 4 };
     Ok(source(Picture { width: width as usize, height: height as usize, format, samples }, items, warnings))
 }
 

@@ -8,7 +8,7 @@ use crate::limits::try_vec;
 use crate::pictures::metadata::{self, Item, Text};
 use crate::pictures::png::no_frame;
 use crate::pictures::{blank, check_size, damaged, samples, source, truncated, unsupported};
-use crate::pictures::{Format, Picture, ReadOptions, Source};
+use crate::pictures::{Picture, PixelFormat, ReadOptions, Source};
 use std::io::Read;
 
 /// Files of more pages are refused: it is a loop of directories.
@@ -443,12 +443,12 @@ fn finish(target: Values, entries: &[Entry], p: &Page) -> Result<Source> {
             }
             let warnings = scaled.warning("the values").into_iter().collect();
             let items = scaled.item().into_iter().collect();
-            let format = Format { channels: scaled.channels, depth: 16, alpha: scaled.alpha };
+            let format = PixelFormat { channels: scaled.channels, depth: 16, alpha: scaled.alpha };
             return Ok(source(Picture { width, height, format, samples: scaled.samples }, items, warnings));
         }
         Values::Samples(samples) if p.photometric == 3 => return palette(samples, entries, p),
         Values::Samples(samples) => {
-            let format = Format { channels: p.samples, depth: p.bits.max(8), alpha: p.alpha.is_some() };
+            let format = PixelFormat { channels: p.samples, depth: p.bits.max(8), alpha: p.alpha.is_some() };
             source(Picture { width, height, format, samples }, Vec::new(), Vec::new())
         }
     };
@@ -490,7 +490,7 @@ fn palette(indices: Vec<u16>, entries: &[Entry], p: &Page) -> Result<Source> {
     let repeated = map.iter().all(|v| v >> 8 == v & 255);
     let shifted = map.iter().all(|v| v & 255 == 0);
     let depth = if repeated || shifted { 8 } else { 16 };
-    let mut picture = blank(p.width as usize, p.height as usize, Format { channels: 3, depth, alpha: false })?;
+    let mut picture = blank(p.width as usize, p.height as usize, PixelFormat { channels: 3, depth, alpha: false })?;
     for (o, i) in picture.samples.chunks_exact_mut(3).zip(indices) {
         for (c, o) in o.iter_mut().enumerate() {
             *o = (map[c * n + usize::from(i)] >> (16 - depth)) as u16;
