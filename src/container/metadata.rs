@@ -80,6 +80,40 @@ pub fn find(items: &[Item], kind: u8) -> Option<&[u8]> {
     items.iter().find(|i| i.kind == kind).map(|i| &i.data[..])
 }
 
+/// Kinds whose data are the body of a chunk of PNG, the type of that chunk, and the body's length.
+pub const CHUNKS: [(u8, &[u8; 4], usize); 8] = [
+    (CICP, b"cICP", 4),
+    (MDCV, b"mDCV", 24),
+    (CLLI, b"cLLI", 8),
+    (GAMA, b"gAMA", 4),
+    (CHRM, b"cHRM", 32),
+    (SRGB, b"sRGB", 1),
+    (PHYS, b"pHYs", 9),
+    (TIME, b"tIME", 7),
+];
+
+/// The keyword of the iTXt chunk with an XMP packet.
+pub const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
+
+/// The chunk of a PNG that holds an item: its type and its body. `colours` are the picture's `channels` without alpha. `None` if
+/// PNG has no chunk for it, or if it is a profile that is not deflated.
+pub fn png_chunk(kind: u8, data: &[u8], channels: usize, colours: usize) -> Option<([u8; 4], Vec<u8>)> {
+    if let Some((_, name, n)) = CHUNKS.iter().find(|c| c.0 == kind) {
+        return (data.len() == *n).then(|| (**name, data.to_vec()));
+    }
+    Some(match kind {
+        // The name of the profile, its end, and method 0: a zlib stream. The same method in the text after its flag.
+        ICC if data.first() != Some(&0) => (*b"iCCP", [b"ICC\0\0", data].concat()),
+        XMP => (*b"iTXt", [XMP_KEYWORD.as_bytes(), b"\0\x01\0\0\0", data].concat()),
+        EXIF => (*b"eXIf", data.to_vec()),
+        TEXT => (*b"iTXt", data.to_vec()),
+        SBIT if data.len() == channels => (*b"sBIT", data.to_vec()),
+        BKGD if data.len() == 2 * colours => (*b"bKGD", data.to_vec()),
+        CHUNK => (*data.first_chunk::<4>()?, data[4..].to_vec()),
+        _ => return None,
+    })
+}
+
 /// Writes `items` as a metadata section.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ pub struct Item {
 pub const MAX_INFLATED: usize = 1 << 24;
 
 /// Texts from this size on are deflated. Shorter ones hardly get smaller.
-const LONG_TEXT: usize = 256;
+pub const LONG_TEXT: usize = 256;
 
 /// What to leave out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 //! written here, because that crate drops most of them.
 
 use super::bytes::Bytes;
-use super::metadata::{self, Item, Text, MAX_INFLATED};
+use super::metadata::{self, Item, Text, LONG_TEXT, MAX_INFLATED};
 use super::{cannot_write, check_size, damaged, source, truncated, unsupported};
 use super::{Picture, PixelFormat, ReadOptions, Source};
 use crate::container::crc::crc32;
@@ -16,21 +16,6 @@ const SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 
 /// Chunks that the pixels depend on: the crate `png` gets only these.
 const PIXELS: [&[u8; 4]; 8] = [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"];
-
-/// Chunks that are kept as they are, and the length that their bodies have.
-const KEPT: [(&[u8; 4], u8, usize); 8] = [
-    (b"cICP", CICP, 4),
-    (b"mDCV", MDCV, 24),
-    (b"cLLI", CLLI, 8),
-    (b"gAMA", GAMA, 4),
-    (b"cHRM", CHRM, 32),
-    (b"sRGB", SRGB, 1),
-    (b"pHYs", PHYS, 9),
-    (b"tIME", TIME, 7),
-];
-
-/// The keyword of the iTXt chunk with an XMP packet.
-const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 
 /// Bytes of all chunks with pixels, and the other chunks.
 struct Chunks<'a> {
@@ -305,10 +290,10 @@ fn items(c: &mut Chunks, format: PixelFormat) -> Vec<Item> {
     for (kind, body) in std::mem::take(&mut c.others) {
         let name = kind.escape_ascii().to_string();
         let bad = |why: &str| Err(format!("the chunk {name} {why}: it is not kept"));
-        let kept = KEPT.iter().find(|k| k.0 == &kind);
+        let kept = CHUNKS.iter().find(|c| c.1 == &kind);
         let item = match &kind {
             _ if kept.is_some_and(|k| k.2 == body.len()) => {
-                Ok(Item { kind: kept.map_or(0, |k| k.1), data: body.to_vec() })
+                Ok(Item { kind: kept.map_or(0, |k| k.0), data: body.to_vec() })
             }
             _ if kept.is_some() => bad("has a wrong length"),
             b"iCCP" => profile(body),
@@ -454,38 +439,28 @@ pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> Result<V
 /// The chunk of an item; `None` if PNG has none for it.
 fn chunk(item: &Item, format: PixelFormat) -> Option<([u8; 4], Vec<u8>)> {
     let data = &item.data;
-    if let Some((name, _, n)) = KEPT.iter().find(|k| k.1 == item.kind) {
-        return (data.len() == *n).then(|| (**name, data.clone()));
-    }
-    Some(match item.kind {
-        ICC => {
-            let stream = if data.first() == Some(&0) { metadata::deflated(data) } else { data.clone() };
-            (*b"iCCP", [b"ICC\0\0", &stream[..]].concat())
-        }
-        EXIF => (*b"eXIf", data.clone()),
+    match item.kind {
+        ICC if data.first() == Some(&0) => png_chunk(ICC, &metadata::deflated(data), format.channels, format.colours()),
+        // Not deflated: readers search for the packet in the bytes of the file.
         XMP => {
             let packet = metadata::inflated(data, MAX_INFLATED).ok()?;
-            // Not deflated: readers search for the packet in the bytes of the file.
-            (*b"iTXt", [XMP_KEYWORD.as_bytes(), &[0; 5], &packet].concat())
+            Some((*b"iTXt", [XMP_KEYWORD.as_bytes(), &[0; 5], &packet].concat()))
         }
-        TEXT => {
-            let t = Text::parse(data).ok()?;
-            match metadata::to_latin1(&t.text) {
-                Some(text)
-                    if t.language.is_empty()
-                        && t.translated.is_empty()
-                        && data.get(t.keyword.chars().count() + 1) == Some(&0) =>
-                {
-                    (*b"tEXt", [&metadata::to_latin1(&t.keyword)?, &[0][..], &text].concat())
-                }
-                _ => (*b"iTXt", data.clone()),
+        // Short texts of Latin-1 have a simpler chunk, which all readers know.
+        TEXT => match Text::parse(data).ok()? {
+            Text { keyword, language, translated, text }
+                if language.is_empty() && translated.is_empty() && text.len() < LONG_TEXT =>
+            {
+                let parts = metadata::to_latin1(&keyword).zip(metadata::to_latin1(&text));
+                let plain = |(k, t): (Vec<u8>, Vec<u8>)| (*b"tEXt", [&k[..], &[0], &t].concat());
+                Some(parts.map_or_else(|| (*b"iTXt", data.clone()), plain))
             }
-        }
-        SBIT if data.len() == format.channels => (*b"sBIT", data.clone()),
-        BKGD if data.len() == 2 * format.colours() && matches!(format.depth, 8 | 16) => (*b"bKGD", data.clone()),
-        CHUNK => ((*data.first_chunk::<4>()?), data[4..].to_vec()),
-        _ => return None,
-    })
+            _ => Some((*b"iTXt", data.clone())),
+        },
+        // Its samples are those of 8 or 16 bits.
+        BKGD if !matches!(format.depth, 8 | 16) => None,
+        kind => png_chunk(kind, data, format.channels, format.colours()),
+    }
 }
 
 #[cfg(test)]
