@@ -168,7 +168,9 @@ fn damaged_bytes_do_not_panic() {
     let options = ReadOptions { max_pixels: 1 << 16, frame: Some(1) };
     for (name, _) in kinds() {
         let mut data = fixture(&format!("kinds/{name}"));
-        for i in 0..data.len() {
+        // Each byte of the headers, and some of the rest.
+        let step = data.len() / 300 + 1;
+        for i in (0..data.len()).filter(|&i| i < 100 || i % step == 0) {
             let before = data[i];
             for other in [0xff, before ^ 1] {
                 data[i] = other;

@@ -57,6 +57,11 @@ impl Header {
         }
     }
 
+    /// Samples of a pixel in the file.
+    fn channels(&self) -> u64 {
+        [1, 1, 3, 1, 2, 1, 4][usize::from(self.colour)]
+    }
+
     /// The format of the samples. Palettes become RGB, fewer than 8 bits become 8, and tRNS becomes alpha.
     fn format(&self, transparency: bool) -> PixelFormat {
         let alpha = transparency || self.colour & 4 != 0;
@@ -147,6 +152,11 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
         }
     }
     let pixels = std::mem::take(&mut c.pixels);
+    // Deflate packs at most 258 bytes into 2 bits, so that a small file does not make us allocate a large picture.
+    let row_bits = u64::from(c.header.width) * u64::from(c.header.depth) * c.header.channels();
+    if (row_bits / 8).saturating_mul(c.header.height.into()) / 1032 > pixels.len() as u64 {
+        return Err(truncated("PNG"));
+    }
     let samples = match (c.frames, options.frame) {
         (Some(frames), None) => {
             return Err(unsupported(format!(

@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::metadata::Item;
-use super::{blank, check_size, damaged, source, PixelFormat, ReadOptions, Source};
+use super::{blank, check_size, damaged, source, truncated, PixelFormat, ReadOptions, Source};
 use crate::container::metadata::{GAMA, SRGB};
 use crate::error::Result;
 
@@ -17,7 +17,11 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
         return Err(damaged(NAME, "the header is not valid"));
     }
     let channels = usize::from(channels);
-    check_size(width.into(), height.into(), channels, options)?;
+    let n = check_size(width.into(), height.into(), channels, options)?;
+    // A byte stands for at most 62 pixels, so that a small file does not make us allocate a large picture.
+    if n / channels / 62 > data.len() {
+        return Err(truncated(NAME));
+    }
     let mut picture = blank(width as usize, height as usize, PixelFormat { channels, depth: 8, alpha: channels == 4 })?;
     let mut seen = [[0u8; 4]; 64];
     let mut pixel = [0, 0, 0, 255u8];

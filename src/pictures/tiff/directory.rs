@@ -107,6 +107,11 @@ impl<'a> File<'a> {
 
     /// The entries of the directory at `offset`, and the offset of the next directory. Entries of unknown types are left out.
     pub fn directory(&self, offset: u64) -> Result<(Vec<Entry>, u64)> {
+        self.entries(offset, |_| true)
+    }
+
+    /// The same with only the entries of tags that are `wanted`.
+    pub fn entries(&self, offset: u64, wanted: impl Fn(u16) -> bool) -> Result<(Vec<Entry>, u64)> {
         let (count_size, entry_size, inline) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
         let n = self.number(offset, count_size)?;
         let start = offset + count_size as u64;
@@ -115,13 +120,17 @@ impl<'a> File<'a> {
             return Err(truncated(NAME));
         }
         let mut entries = Vec::new();
+        // Values do not overlap in an honest file, so all together are not longer than it.
+        let mut room = self.data.len();
         for i in 0..n {
             let at = start + i * entry_size;
             let (tag, kind) = (self.number(at, 2)? as u16, self.number(at + 2, 2)? as u16);
             let count = self.number(at + 4, inline)?;
-            let Some(size) = size_of(kind) else { continue };
-            let bytes = usize::try_from(count).ok().and_then(|n| n.checked_mul(size)).filter(|&n| n <= MAX_VALUE);
+            let Some(size) = size_of(kind).filter(|_| wanted(tag)) else { continue };
+            let bytes =
+                usize::try_from(count).ok().and_then(|n| n.checked_mul(size)).filter(|&n| n <= MAX_VALUE.min(room));
             let bytes = bytes.ok_or_else(|| damaged(NAME, format!("tag {tag} has {count} values")))?;
+            room -= bytes;
             let place = at + 4 + inline as u64;
             let from = if bytes <= inline { place } else { self.number(place, inline)? };
             let values = usize::try_from(from).ok().and_then(|from| self.data.get(from..)?.get(..bytes));

@@ -12,7 +12,7 @@ use crate::pictures::{Picture, PixelFormat, ReadOptions, Source};
 use std::io::Read;
 
 /// Files of more pages are refused: it is a loop of directories.
-const MAX_PAGES: usize = 1 << 16;
+const MAX_PAGES: usize = 1 << 12;
 
 /// The tags of a page that its samples depend on.
 struct Page {
@@ -45,22 +45,21 @@ enum Kind {
 /// Reads a TIFF.
 pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
     let (file, mut offset) = File::open(data)?;
-    let mut pages = Vec::new();
+    let mut pages: Vec<(u64, bool)> = Vec::new();
     while offset != 0 {
-        let (entries, next) = file.directory(offset)?;
-        pages.push(entries);
-        if pages.len() > MAX_PAGES {
+        if pages.len() == MAX_PAGES || pages.iter().any(|p| p.0 == offset) {
             return Err(damaged(NAME, "its pages have no end"));
         }
+        let (entries, next) = file.entries(offset, |tag| tag == tag::NEW_SUBFILE)?;
+        // Smaller versions of a page are not pages that get lost.
+        pages.push((offset, integer(&entries, tag::NEW_SUBFILE, 0) & 1 == 1));
         offset = next;
     }
     let k = options.frame.unwrap_or(1);
     let count = pages.len();
     let number = usize::try_from(k).ok().filter(|&k| k >= 1 && k <= count).ok_or_else(|| no_frame(k, count as u32))?;
-    // Smaller versions of a page are not pages that get lost.
-    let others = pages.iter().enumerate().filter(|(i, p)| *i + 1 != number && integer(p, tag::NEW_SUBFILE, 0) & 1 == 0);
-    let others = others.count();
-    let entries = &pages[number - 1];
+    let others = pages.iter().enumerate().filter(|(i, p)| *i + 1 != number && !p.1).count();
+    let entries = &file.directory(pages[number - 1].0)?.0;
     let mut s = page(&file, entries, options)?;
     if others > 0 {
         let hint = if options.frame.is_none() { " (--frame chooses another)" } else { "" };
@@ -170,6 +169,11 @@ impl Page {
     }
 }
 
+/// The most bytes of samples in a file of `n` bytes.
+fn data_limit(n: usize) -> u64 {
+    (n as u64).saturating_mul(4096 * 8 / 12)
+}
+
 fn page(file: &File, entries: &[Entry], options: &ReadOptions) -> Result<Source> {
     let p = Page::parse(entries, file.little)?;
     let n = check_size(p.width, p.height, p.samples, options)?;
@@ -192,6 +196,11 @@ fn page(file: &File, entries: &[Entry], options: &ReadOptions) -> Result<Source>
     let sizes = list(sizes).unwrap_or_else(|| vec![p.row_bytes() as u64 * p.chunk_height.min(p.height)]);
     if sizes.len() < offsets.len() {
         return Err(damaged(NAME, "the size of a strip is missing"));
+    }
+    // LZW packs at most 4096 bytes into 12 bits, and no other method packs more: a small file does not make us allocate a
+    // large picture.
+    if (n as u64).saturating_mul(p.bits.into()) / 8 > data_limit(file.data.len()) {
+        return Err(truncated(NAME));
     }
     let tables = find(entries, tag::JPEG_TABLES).map(|e| &e.values[..]);
     let mut target = match p.kind == Kind::Unsigned && p.bits <= 16 {
