@@ -458,7 +458,7 @@ fn outputs_have_names_of_what_they_are() {
         2,
         &["x.jpg", "PNG, PAM, TIFF or FITS"],
     );
-    assert_fails(&run(&["decode", &picture]), 6, &["one.png", "not a .tfit file"]);
+    assert_fails(&run(&["decode", &picture]), 6, &["one.png", "not a Tilefit file"]);
     assert_eq!(f.list(), ["one.png"]);
 }
 
