@@ -44,8 +44,8 @@ pub fn scale_of(data: &[u8]) -> Option<(f64, f64)> {
     Some((number(0)?, number(8)?)).filter(|(scale, zero)| data.len() == 16 && scale.is_finite() && zero.is_finite())
 }
 
-/// Converts `count` values `[pixels][channels]`, of which `value` gives number `i`. Integers whose range fits 16 bits are kept exactly, all others are mapped linearly
-/// from their range to 0 to 65535. Undefined values (not finite) make their pixels transparent.
+/// Converts `count` values `[pixels][channels]`, of which `value` gives number `i`. Integers whose range fits 16 bits are
+/// kept exactly, all others are mapped linearly from their range to 0 to 65535. Undefined values (not finite) make their pixels transparent.
 ///
 /// # Errors
 /// An [`Error`] if all values are undefined, or if transparency would be one channel too many.
