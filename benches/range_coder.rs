@@ -11,7 +11,7 @@ use constriction::stream::{Decode, Encode};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
-use tilefit::cli::png_io;
+use tilefit::cli::files;
 use tilefit::container::header::Header;
 use tilefit::entropy::bottleneck;
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
@@ -43,7 +43,7 @@ fn distributions() -> Vec<(String, Cdf, Vec<f64>)> {
 /// the table itself is not counted.
 fn contexts_beside_tables() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
-    let whole = png_io::read_file(&path, &Default::default()).expect("the fixture").picture;
+    let whole = files::read_picture(&path, &Default::default()).expect("the fixture").picture;
     let (side, stride) = (512, 3 * whole.width);
     let samples = (200..200 + side).flat_map(|y| &whole.samples[y * stride + 600..][..3 * side]);
     let pictures =

@@ -59,8 +59,8 @@ int tilefit_decode_region(const uint8_t *data, size_t size, size_t picture, uint
                           size_t width, size_t height, const struct tilefit_limits *limits, uint8_t *out,
                           size_t out_size, char *error, size_t error_size);
 
-/* Metadata that the picture came with: an ICC profile, EXIF from its byte order mark on, or the four bytes of a PNG's
- * cICP chunk. `length` receives the number of bytes, 0 where there are none; they go to `out`, unless it is NULL. They
+/* Metadata that the picture came with: an ICC profile as a zlib stream, EXIF from its byte order mark on, the four bytes
+ * of a PNG's cICP chunk, or another kind of docs/FORMAT.md, section 2. `length` receives the number of bytes, 0 where there are none; they go to `out`, unless it is NULL. They
  * never change the samples. */
 enum tilefit_metadata_kind { TILEFIT_ICC = 1, TILEFIT_EXIF = 2, TILEFIT_CICP = 3 };
 

@@ -65,6 +65,20 @@ impl TilefitDecoder {
     }
 }
 
+/// The profile of an item: a zlib stream, or in files of early versions the profile itself, which starts with a byte 0.
+fn inflated(data: &[u8]) -> ImageResult<Vec<u8>> {
+    const LIMIT: u64 = 1 << 24;
+    if data.first() == Some(&0) {
+        return Ok(data.to_vec());
+    }
+    let mut profile = Vec::new();
+    let read = flate2::bufread::ZlibDecoder::new(data).take(LIMIT + 1).read_to_end(&mut profile);
+    match read {
+        Ok(n) if n as u64 <= LIMIT => Ok(profile),
+        _ => Err(failed(crate::Error::format("the ICC profile is damaged"))),
+    }
+}
+
 impl ImageDecoder for TilefitDecoder {
     fn dimensions(&self) -> (u32, u32) {
         // The format limits sides to 2^30.
@@ -87,7 +101,8 @@ impl ImageDecoder for TilefitDecoder {
     }
 
     fn icc_profile(&mut self) -> ImageResult<Option<Vec<u8>>> {
-        self.item(metadata::ICC)
+        let profile = self.item(metadata::ICC)?;
+        profile.map(|data| inflated(&data)).transpose()
     }
 
     fn exif_metadata(&mut self) -> ImageResult<Option<Vec<u8>>> {

@@ -44,6 +44,9 @@ pub mod limits;
 pub mod metrics;
 #[doc(hidden)]
 pub mod models;
+#[cfg(feature = "png")]
+#[doc(hidden)]
+pub mod pictures;
 #[doc(hidden)]
 pub mod tensor;
 

@@ -170,16 +170,17 @@ fn unsupported_pictures_give_an_error_with_the_reason() {
     empty[16..20].fill(0);
     let cases: &[(&str, Vec<u8>, &[&str])] = &[
         ("nothing.png", Vec::new(), &["empty"]),
-        ("text.png", b"this is no picture".to_vec(), &["not a PNG"]),
-        ("photo.png", b"\xff\xd8\xff\xe0 and so on".to_vec(), &["not a PNG", "JPEG"]),
+        ("text.png", b"this is no picture".to_vec(), &["not a picture"]),
+        ("photo.png", b"\xff\xd8\xff\xe0 and so on".to_vec(), &["truncated JPEG"]),
+        ("photo.avif", b"\0\0\0\x20ftypavif".to_vec(), &["AVIF"]),
         ("cut.png", good[..good.len() / 2].to_vec(), &["truncated"]),
         ("head.png", good[..20].to_vec(), &["truncated"]),
-        ("zero.png", empty, &["no pixels", "0x40"]),
-        ("deep.png", png(ColorType::Rgb, BitDepth::Sixteen, |_| ()), &["16-bit"]),
-        ("alpha.png", png(ColorType::Rgba, BitDepth::Eight, |_| ()), &["alpha"]),
-        ("grey-alpha.png", png(ColorType::GrayscaleAlpha, BitDepth::Eight, |_| ()), &["alpha"]),
-        ("trns.png", png(ColorType::Rgb, BitDepth::Eight, |e| e.set_trns(vec![0, 1, 0, 2, 0, 3])), &["tRNS"]),
-        ("moving.png", png(ColorType::Rgb, BitDepth::Eight, |e| e.set_animated(1, 0).unwrap()), &["animated"]),
+        ("zero.png", empty, &["IHDR"]),
+        (
+            "moving.png",
+            png(ColorType::Rgb, BitDepth::Eight, |e| e.set_animated(1, 0).unwrap()),
+            &["animation", "--frame"],
+        ),
     ];
     for (name, data, parts) in cases {
         let path = f.write(name, data);
@@ -189,7 +190,7 @@ fn unsupported_pictures_give_an_error_with_the_reason() {
         assert_fails(&run(&["encode", "--quiet", &path]), 1, &parts);
     }
     let names: Vec<String> = f.list();
-    assert!(names.iter().all(|n| n.ends_with(".png") && !n.starts_with('.')), "{names:?}");
+    assert!(names.iter().all(|n| (n.ends_with(".png") || n.ends_with(".avif")) && !n.starts_with('.')), "{names:?}");
     let big = f.write("big.png", &good);
     assert_fails(&run(&["compare", &big, "--max-pixels", "1K"]), 6, &["big.png", "--max-pixels", "1600"]);
     assert_fails(&run(&["encode", "--quiet", &big, "--max-memory", "1M"]), 6, &["1600 pixels", "MB", "--max-memory"]);
@@ -358,7 +359,7 @@ fn encode_decode_eval_info_and_verify_agree() {
     // A region equals that part of the whole picture; a smaller scale has the right size.
     let (part, small) = (f.path("part.png"), f.path("small.png"));
     assert_success(&run(&["decode", file, "--region", "7,5,40,21", "-o", part.to_str().unwrap()]));
-    let read = |p: &Path| tilefit::cli::png_io::read_file(p, &Default::default()).unwrap().picture;
+    let read = |p: &Path| tilefit::cli::files::read_picture(p, &Default::default()).unwrap().picture;
     let (whole, part) = (read(Path::new(back)), read(&part));
     assert_eq!((part.width, part.height), (40, 21));
     for y in 0..21 {
@@ -421,8 +422,11 @@ fn metadata_round_trip_and_strip() {
     let f = Folder::new("metadata");
     let mut data = Vec::new();
     let mut info = png::Info::with_size(9, 7);
-    info.icc_profile = Some(vec![3; 200].into());
-    info.exif_metadata = Some(b"II*.some".to_vec().into());
+    let mut profile = vec![3; 200];
+    profile[..4].copy_from_slice(&200u32.to_be_bytes());
+    profile[36..40].copy_from_slice(b"acsp");
+    info.icc_profile = Some(profile.clone().into());
+    info.exif_metadata = Some(b"II*\0some".to_vec().into());
     let mut writer = png::Encoder::with_info(&mut data, info).unwrap().write_header().unwrap();
     writer.write_chunk(png::chunk::cICP, &[1, 13, 0, 1]).unwrap();
     writer.write_image_data(&[90; 63]).unwrap();
@@ -432,15 +436,90 @@ fn metadata_round_trip_and_strip() {
     let kinds = |strip: &[&str]| {
         assert_success(&run(&[&["encode", "-f", "--quiet", "-e", "1", &picture][..], strip].concat()));
         assert_success(&run(&["decode", "-f", f.path("tagged.tfit").to_str().unwrap(), "-o", back.to_str().unwrap()]));
-        let source = tilefit::cli::png_io::read_file(&back, &Default::default()).unwrap();
+        let source = tilefit::cli::files::read_picture(&back, &Default::default()).unwrap();
         let json = stdout(&run(&["info", "--json", f.path("tagged.tfit").to_str().unwrap()]));
         (source.metadata, value(&json, "metadata_bytes").parse::<usize>().unwrap())
     };
     let (all, bytes) = kinds(&[]);
-    assert_eq!(all, [(1, vec![3; 200]), (2, b"II*.some".to_vec()), (3, vec![1, 13, 0, 1])]);
-    assert_eq!(bytes, 212 + 4 + 3 + 3);
-    assert_eq!(kinds(&["--strip", "safe"]).0.iter().map(|m| m.0).collect::<Vec<_>>(), [1, 3]);
+    let item = |kind| &all.iter().find(|m| m.kind == kind).unwrap().data;
+    assert_eq!(tilefit::pictures::metadata::profile(item(1)).unwrap(), profile);
+    assert_eq!((&item(2)[..], &item(3)[..], all.len()), (&b"II*\0some"[..], &[1, 13, 0, 1][..], 3));
+    assert_eq!(bytes, item(1).len() + 8 + 4 + 3 * 3);
+    let mut safe: Vec<u8> = kinds(&["--strip", "safe"]).0.iter().map(|m| m.kind).collect();
+    safe.sort_unstable();
+    assert_eq!(safe, [1, 3]);
     assert_eq!(kinds(&["--strip", "all"]), (vec![], 0));
+}
+
+/// A name that cannot be written is a usage error, before any work.
+#[test]
+fn outputs_have_names_of_what_they_are() {
+    let f = Folder::new("names");
+    let picture = f.fixture("one.png");
+    assert_fails(&run(&["encode", &picture, "-o", f.path("x.jpg").to_str().unwrap()]), 2, &["x.jpg", ".tfit"]);
+    assert_fails(
+        &run(&["decode", &picture, "-o", f.path("x.jpg").to_str().unwrap()]),
+        2,
+        &["x.jpg", "PNG, PAM, TIFF or FITS"],
+    );
+    assert_fails(&run(&["decode", &picture]), 6, &["one.png", "not a Tilefit file"]);
+    assert_eq!(f.list(), ["one.png"]);
+}
+
+/// The decoded picture is the same in each format that the name of the output can choose.
+#[test]
+fn the_name_of_the_output_chooses_its_format() {
+    let f = Folder::new("formats");
+    let picture = f.fixture("odd.png");
+    assert_success(&run(&["encode", "--quiet", "-e", "1", "--time-limit", "1s", &picture]));
+    let read = |name: &str| tilefit::cli::files::read_picture(&f.path(name), &Default::default()).unwrap().picture;
+    for name in ["a.png", "a.tif", "a.pam", "a.ppm", "a.fits"] {
+        let out = f.path(name);
+        assert_success(&run(&["decode", "-f", f.path("odd.tfit").to_str().unwrap(), "-o", out.to_str().unwrap()]));
+        assert_eq!(read(name), read("a.png"), "{name}");
+    }
+}
+
+/// Outputs get the permissions of their input, with `--preserve-times` its times, and no link to nothing is replaced
+/// without `-f`.
+#[cfg(unix)]
+#[test]
+fn attributes_of_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let f = Folder::new("attributes");
+    let picture = f.fixture("one.png");
+    fs::set_permissions(&picture, fs::Permissions::from_mode(0o640)).unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(&picture).unwrap().set_modified(old).unwrap();
+    let mode = |name: &str| fs::metadata(f.path(name)).unwrap().permissions().mode() & 0o777;
+    let time = |name: &str| fs::metadata(f.path(name)).unwrap().modified().unwrap();
+    assert_success(&run(&["encode", "--quiet", "-e", "1", &picture]));
+    assert_eq!(mode("one.tfit"), 0o640);
+    assert_ne!(time("one.tfit"), old);
+    assert_success(&run(&["encode", "--quiet", "-e", "1", "-f", "--preserve-times", &picture]));
+    assert_eq!(time("one.tfit"), old);
+    let (link, nowhere) = (f.path("link.tfit"), f.path("nowhere"));
+    std::os::unix::fs::symlink(&nowhere, &link).unwrap();
+    let encode = ["encode", "--quiet", "-e", "1", &picture, "-o", link.to_str().unwrap()];
+    assert_fails(&run(&encode), 4, &["link.tfit", "-f"]);
+    assert!(!nowhere.exists());
+    assert_success(&run(&[&encode[..], &["-f"]].concat()));
+}
+
+/// `--strip` turns the picture as its EXIF says before it leaves that out.
+#[test]
+fn strip_applies_the_orientation() {
+    let f = Folder::new("orientation");
+    let turned = f.write("turned.tif", &fs::read(fixture("kinds/turned.tif")).unwrap());
+    let file = f.path("turned.tfit");
+    for (strip, width) in [(None, "21"), (Some("safe"), "13"), (Some("all"), "13")] {
+        let mut words = vec!["encode", "--quiet", "-f", "-e", "1", "--time-limit", "1s", turned.as_str()];
+        words.extend(strip.iter().flat_map(|s| ["--strip", s]));
+        assert_success(&run(&words));
+        let json = stdout(&run(&["info", "--json", file.to_str().unwrap()]));
+        assert_eq!(value(&json, "width"), width, "{json}");
+        assert_eq!(json.contains("\"EXIF\""), strip.is_none(), "{json}");
+    }
 }
 
 /// With `--resume`, an output that is finished already gives exit code 3 and stays as it is.

@@ -11,6 +11,7 @@ mod golden;
 
 use common::Noise;
 use tilefit::container::header::Header;
+use tilefit::PixelFormat;
 
 /// Number of changed inputs for each valid one.
 const CHANGES: u64 = 60;
@@ -89,10 +90,10 @@ fn metadata() {
 #[test]
 fn weights() {
     let first = |h: &Header| {
-        let length = h.description.len() as u8;
-        length << 3 | u8::from(h.channels == 3) << 2 | h.family
+        let PixelFormat { channels, depth, .. } = h.format;
+        [h.family, channels as u8 - 1, depth as u8 - 8, h.description.len() as u8]
     };
-    run(bodies::weights, of_files(|h, _| [&[first(h)], &h.description[..], &h.weights[..]].concat()));
+    run(bodies::weights, of_files(|h, _| [&first(h)[..], &h.description[..], &h.weights[..]].concat()));
 }
 
 #[test]

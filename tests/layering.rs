@@ -26,6 +26,7 @@ const ORDER: &[&[&str]] = &[
     &["decoder"],
     // The encoder half, from FIRST_OF_ENCODER on.
     &["metrics"],
+    &["pictures"],
     &["fit::dct", "fit::options", "fit::rng"],
     &["fit::autograd", "fit::checkpoint", "fit::loss", "fit::optim", "fit::water_filling"],
     &["fit::soap", "fit::target"],

@@ -108,7 +108,7 @@ fn hyperprior() {
 #[test]
 fn fit() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
-    let pictures = [tilefit::cli::png_io::read_file(&path, &Default::default()).unwrap().picture];
+    let pictures = [tilefit::cli::files::read_picture(&path, &Default::default()).unwrap().picture];
     let pixels = pictures[0].pixels();
     for effort in [1, 5] {
         let estimate = Encoder::new().effort(effort).plan(&pictures).unwrap().memory;

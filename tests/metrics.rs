@@ -2,11 +2,11 @@
 #![cfg(feature = "cli")]
 
 use std::path::Path;
-use tilefit::cli::png_io::{read_file, ReadLimits};
+use tilefit::cli::files::read_picture;
 use tilefit::{metrics, Picture};
 
 fn fixture(name: &str) -> Picture {
-    read_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name), &ReadLimits::default())
+    read_picture(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name), &Default::default())
         .unwrap()
         .picture
 }

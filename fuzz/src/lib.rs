@@ -1,6 +1,5 @@
 //! What the targets do with their input. `tests/fuzz.rs` includes this file and runs it without a fuzzer.
 
-use tilefit::cli::png_io::{read_any, ReadLimits};
 use tilefit::container::crc::crc32;
 use tilefit::container::{header::Header, metadata};
 use tilefit::decoder::Decoder;
@@ -8,7 +7,8 @@ use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::laplace::Laplace;
 use tilefit::entropy::range_coder::RangeDecoder;
 use tilefit::models::read_model;
-use tilefit::{Limits, Rect};
+use tilefit::pictures::{self, ReadOptions};
+use tilefit::{Limits, PixelFormat, Rect};
 
 const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_memory: 64 << 20 };
 
@@ -77,13 +77,13 @@ pub fn metadata(data: &[u8]) {
     }
 }
 
-/// Description and weights; the first byte has the family, the number of channels and the length of the description.
+/// Description and weights; the first bytes have the family, the number of channels, the depth and the length of the
+/// description.
 pub fn weights(data: &[u8]) {
-    let Some((&first, rest)) = data.split_first() else { return };
-    let (family, channels) = (first & 3, if first & 4 == 0 { 1 } else { 3 });
-    let length = usize::from(first >> 3).min(rest.len());
-    let (description, weights) = rest.split_at(length);
-    let _ = read_model(family, channels, description, weights);
+    let Some((&[family, channels, depth, length], rest)) = data.split_first_chunk() else { return };
+    let format = PixelFormat::new(usize::from(channels) % 16 + 1, 8 + u32::from(depth) % 9);
+    let (description, weights) = rest.split_at(usize::from(length).min(rest.len()));
+    let _ = read_model(family, format, description, weights);
 }
 
 /// Decisions, numbers, symbols of a table with and without a tail, and codes by the Laplace law, out of any stream.
@@ -114,8 +114,8 @@ pub fn range_coder(data: &[u8]) {
 
 /// What the encoder and `compare` read: PNG and JPEG.
 pub fn picture(data: &[u8]) {
-    if let Ok(source) = read_any(data, &ReadLimits { max_pixels: 1 << 20 }) {
+    if let Ok(source) = pictures::read(data, &ReadOptions { max_pixels: 1 << 20, ..ReadOptions::default() }) {
         let p = source.picture;
-        assert_eq!(p.samples.len(), p.width * p.height * p.channels);
+        assert_eq!(p.samples.len(), p.width * p.height * p.format.channels);
     }
 }

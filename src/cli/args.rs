@@ -89,6 +89,7 @@ const COMMON: &[Flag] = &[
 ];
 
 const THREADS: Flag = flag("threads", Some('j'), Value::Integer(1, 1024), "number of threads (default: all cores)");
+const PRESERVE_TIMES: Flag = flag("preserve-times", None, Value::None, "give the output the times of the input");
 const FORCE: Flag = flag("force", Some('f'), Value::None, "overwrite an existing output");
 const MAX_PIXELS: Flag =
     flag("max-pixels", None, Value::Size, "reject pictures with more pixels (default 268435456 = 2^28)");
@@ -99,9 +100,10 @@ const NO_LIMITS: Flag = flag("no-limits", None, Value::None, "do not limit pixel
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "encode",
-        usage: "encode [OPTIONS] INPUT.png ... [-o OUT.tfit|DIR|-]",
+        usage: "encode [OPTIONS] PICTURE ... [-o OUT.tfit|DIR|-]",
         summary: "fit a small model to each picture and write its weights and codes",
-        details: "Writes one .tfit file for each input, in the input's folder unless -o gives another place. \
+        details: "Reads PNG, JPEG, TIFF, WebP, GIF, BMP, QOI, PNM, PAM, PFM and FITS. \
+Writes one .tfit file for each input, in the input's folder unless -o gives another place. \
 The first line on stderr estimates the time and memory of the fit. A failed run leaves no partial output. \
 Ctrl-C stops the fit and saves a checkpoint next to the output. --resume continues from that checkpoint; \
 --resume --time-limit 0 writes the best file that the checkpoint gives.
@@ -141,15 +143,19 @@ given (default -q 75). Without --model a lossless file is written where it is sm
             flag("tile", None, Value::Integer(0, 1 << 20), "side of a tile in pixels, 0 for one tile (default depends on the family)"),
             flag("channels", None, Value::Integer(1, 1024), "latent channels of a gdn model (default depends on picture and target)"),
             flag("depth", None, Value::Choice(&["8", "16", "keep"]), "scale samples to 8 or 16 bits (default keep)"),
-            flag("strip", None, Value::Choice(&["safe", "all"]), "safe: leave out EXIF; all: leave out ICC and CICP as well"),
+            flag("strip", None, Value::Choice(&["safe", "all"]), "leave out metadata. safe: all that does not change the colours; all: everything")
+                .more("The orientation of EXIF is applied before it is left out."),
+            flag("frame", None, Value::Integer(1, 1 << 31), "the frame of an animation, or the page of a TIFF, counted from 1"),
+            PRESERVE_TIMES,
             flag("weights", None, Value::Choice(&["coded", "f16"]), "how weights are stored (default coded)"),
         ],
     },
     Command {
         name: "decode",
-        usage: "decode [OPTIONS] FILE.tfit ... [-o OUT.png|DIR|-]",
-        summary: "decode a .tfit file to PNG",
-        details: "A file decodes to the same samples on every machine. A decoded region equals the same part of the \
+        usage: "decode [OPTIONS] FILE.tfit ... [-o OUT|DIR|-]",
+        summary: "decode a .tfit file to PNG, TIFF, FITS or PAM",
+        details: "The name of the output chooses its format: .png, .tif, .fits, .pam, .pgm or .ppm; stdout and folders get PNG. \
+A file decodes to the same samples on every machine. A decoded region equals the same part of the \
 whole decoded picture.",
         operands: (1, usize::MAX),
         flags: &[
@@ -157,6 +163,7 @@ whole decoded picture.",
             flag("region", None, Value::Text("X,Y,W,H"), "decode only this rectangle, in pixels of the full-size picture"),
             flag("scale", None, Value::Choice(&["1/1", "1/2", "1/4", "1/8"]), "decode a smaller picture, without full-size synthesis"),
             flag("image", None, Value::Text("N|all"), "which picture of a group, counted from 1"),
+            PRESERVE_TIMES,
             flag("partial", None, Value::None, "decode what is readable of a truncated or damaged file (exit code 6)"),
             THREADS,
             MAX_PIXELS,
@@ -192,7 +199,7 @@ on every machine).",
     Command {
         name: "eval",
         usage: "eval [OPTIONS] ORIGINAL.png CANDIDATE ...",
-        summary: "measure bytes, PSNR and MS-SSIM of .tfit, .png and .jpg candidates",
+        summary: "measure bytes, PSNR and MS-SSIM of .tfit files and other pictures",
         details: "Sizes are those of whole files. The factor is the candidate's bytes divided by the bytes of the original \
 PNG file. PSNR is taken over all 8-bit samples; MS-SSIM uses five scales and an 11x11 Gaussian window per channel.",
         operands: (2, usize::MAX),

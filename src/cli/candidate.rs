@@ -1,12 +1,13 @@
-//! A compressed version of an original picture, to be measured against it: a `.tfit`, PNG or JPEG file.
+//! A compressed version of an original picture, to be measured against it: a `.tfit` file or a picture.
 
 use super::failure::{Code, Failure, Result};
-use super::png_io::{self, ReadLimits};
+use super::files;
 use crate::container::header::MAGIC;
 use crate::decoder::Decoder;
 use crate::image::Picture;
 use crate::limits::Limits;
 use crate::metrics;
+use crate::pictures::ReadOptions;
 use std::path::Path;
 
 pub struct Candidate {
@@ -30,7 +31,7 @@ pub struct Score {
 impl Candidate {
     pub fn load(path: &Path, limits: Limits) -> Result<Candidate> {
         let load = || {
-            let data = png_io::read_bytes(path)?;
+            let data = files::read_bytes(path)?;
             let name = path.display().to_string();
             let bytes = data.len() as u64;
             if data.starts_with(&MAGIC) {
@@ -48,7 +49,7 @@ impl Candidate {
                 let parts = Some((info.weights_bytes as u64, info.codes_bytes as u64));
                 return Ok(Candidate { name, bytes, picture: decoder.decode(0)?, parts });
             }
-            let source = png_io::read_any(&data, &ReadLimits { max_pixels: limits.max_pixels })?;
+            let source = files::parse_picture(&data, &ReadOptions { max_pixels: limits.max_pixels, frame: None })?;
             Ok(Candidate { name, bytes, picture: source.picture, parts: None })
         };
         load().map_err(|e: Failure| e.at(path.display()))

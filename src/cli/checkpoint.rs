@@ -2,8 +2,8 @@
 
 use super::args::usage;
 use super::failure::Result;
+use super::files;
 use super::output::{Output, Writer};
-use super::png_io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -21,14 +21,14 @@ pub fn path(output: &Output) -> Option<PathBuf> {
 
 /// Writes the checkpoint file at `path`, replacing an older one.
 pub fn write(path: &Path, checkpoint: &[u8]) -> Result<()> {
-    let failed = |e: std::io::Error| png_io::cannot_write(&e).at(path.display());
+    let failed = |e: std::io::Error| files::cannot_write(&e).at(path.display());
     let mut file = Writer::create(path)?;
     file.write_all(checkpoint).map_err(failed)?;
-    file.commit()
+    file.commit(None)
 }
 
 /// Reads the checkpoint file at `path`. `None`, for an output on stdout, is a usage error.
 pub fn read(path: Option<&Path>) -> Result<Vec<u8>> {
     let path = path.ok_or_else(|| usage("--resume needs an output file: the checkpoint is stored next to it"))?;
-    png_io::read_bytes(path).map_err(|e| e.at(format!("--resume: {}", path.display())))
+    files::read_bytes(path).map_err(|e| e.at(format!("--resume: {}", path.display())))
 }

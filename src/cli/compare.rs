@@ -6,8 +6,9 @@ use super::failure::{Code, Failure, Result};
 use super::output::{self, Output};
 use super::page::Page;
 use super::report;
-use super::{each, eval, limits, png_io, read_limits};
+use super::{each, eval, files, limits, read_options};
 use crate::image::Picture;
+use crate::pictures::ReadOptions;
 use jpeg_encoder::{rgb_to_ycbcr, ChromaSubsamplingMethod, Encoder, ImageBuffer, JpegColorType, SamplingFactor};
 
 pub fn run(args: &Args) -> Result<u8> {
@@ -18,7 +19,7 @@ pub fn run(args: &Args) -> Result<u8> {
         output::check(html, &args.operands, args.has("force"))?;
     }
     let path = &args.operands[0];
-    let original = png_io::read_file(path, &read_limits(args))?;
+    let original = files::read_picture(path, &read_options(args))?;
     let mut page = html.as_ref().map(|_| Page::new(&path.display().to_string(), &original));
     let mut rows = vec![eval::header()];
     let mut add = |candidate: Candidate| -> Result<()> {
@@ -41,7 +42,7 @@ pub fn run(args: &Args) -> Result<u8> {
         report::print(&report::table(&rows, args.has("markdown")));
     }
     if let (Some(page), Some(html)) = (page, html) {
-        output::write_bytes(&html, page.finish().as_bytes())?;
+        output::write_bytes(&html, None, page.finish().as_bytes())?;
     }
     Ok(code)
 }
@@ -70,7 +71,7 @@ fn jpeg(picture: &Picture, quality: u8) -> Result<Candidate> {
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
     encoder.set_chroma_subsampling_method(ChromaSubsamplingMethod::Average);
     encoder.encode_image(Rows { picture, width, height }).map_err(|e| failed(e.to_string()))?;
-    let decoded = png_io::read_jpeg(&data, &png_io::ReadLimits { max_pixels: u64::MAX })?;
+    let decoded = files::parse_picture(&data, &ReadOptions { max_pixels: u64::MAX, frame: None })?;
     Ok(Candidate { name: format!("JPEG q{quality}"), bytes: data.len() as u64, picture: decoded.picture, parts: None })
 }
 

@@ -1,14 +1,18 @@
-//! `tilefit decode`: writes the picture of a file, a region of it, or a smaller version of it, as PNG.
+//! `tilefit decode`: writes the picture of a file, a region of it, or a smaller version of it.
 
 use super::args::{usage, Args};
+use super::encode::like;
 use super::failure::{Code, Failure, Result};
+use super::files;
 use super::output::{self, Output};
-use super::png_io;
 use super::report::{self, Json};
 use super::{each, limits};
-use crate::container::metadata::{self, Item};
+use crate::container::header::MAGIC;
+use crate::container::metadata;
 use crate::decoder::{Damage, Decoder};
 use crate::image::{Picture, Rect};
+use crate::pictures::{self, writer_for, Item, OutFormat};
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
@@ -52,10 +56,35 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let force = args.has("force");
     let outputs = output::plan(&args.operands, option.as_deref(), "png")?;
+    outputs.iter().try_for_each(|o| format_of(o).map(drop))?;
     if !matches!(which, Which::All) {
-        outputs.iter().try_for_each(|o| output::check(o, &args.operands, force))?;
+        // Inputs that are no .tfit files fail before anything is written, with a better reason.
+        let checked = outputs.iter().zip(&args.operands).filter(|(_, input)| !is_other(input));
+        checked.map(|(o, _)| o).try_for_each(|o| output::check(o, &args.operands, force))?;
     }
     each(&args.operands, |i, path| one(args, path, &outputs[i], &request).map_err(|e| e.at(path.display())))
+}
+
+/// The format that the name of an output asks for. Devices and stdout get PNG.
+fn format_of(output: &Output) -> Result<OutFormat> {
+    match output {
+        Output::File(path) if !path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) => {
+            writer_for(path).map_err(|e| usage(format!("-o {}: {}", path.display(), e.message())))
+        }
+        _ => Ok(OutFormat::Png),
+    }
+}
+
+/// Whether a file can be read and is no .tfit file.
+fn is_other(input: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(input).and_then(|f| f.take(MAGIC.len() as u64).read_to_end(&mut start));
+    input != Path::new("-") && read.is_ok() && start != MAGIC
+}
+
+/// A picture that the format of the output cannot hold.
+fn not_written(e: crate::Error) -> Failure {
+    Failure::new(Code::Input, e.message())
 }
 
 /// Parses `X,Y,W,H`.
@@ -71,7 +100,7 @@ fn parse_region(text: &str) -> Result<Rect> {
 
 fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<()> {
     let started = Instant::now();
-    let data = png_io::read_bytes(path)?;
+    let data = files::read_bytes(path)?;
     let decoder = Decoder::new(&data, limits(args))?;
     let count = decoder.pictures().len();
     let chosen = match request.which {
@@ -91,12 +120,19 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
     if matches!(request.which, Which::All) {
         outputs.iter().try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
     }
+    let format = format_of(output)?;
     let mut damage = Vec::new();
     let metadata = metadata::read(decoder.metadata())?;
     for (i, output) in chosen.zip(&outputs) {
         let (picture, bad) = decode(&decoder, i, request)?;
-        let items: Vec<Item> = metadata.iter().filter(|m| m.picture == i).cloned().collect();
-        output::write(output, |out| png_io::write_png(&picture, &items, out))?;
+        let own = metadata.iter().filter(|m| m.picture == i);
+        let items: Vec<Item> = own.map(|m| Item { kind: m.kind, data: m.data.clone() }).collect();
+        let mut warnings = Vec::new();
+        output::write(output, like(args, path), |out| {
+            warnings = pictures::write(format, &picture, &items, out).map_err(not_written)?;
+            Ok(())
+        })?;
+        files::print_warnings(args.has("quiet"), &output.name(), &warnings);
         report_decoded(args, path, output, &picture, &bad, started);
         damage.extend(bad);
     }

@@ -2,15 +2,17 @@
 
 use super::args::{usage, Args};
 use super::failure::{Code, Failure, Result};
-use super::output::{self, Output};
-use super::png_io::{self, Source};
+use super::files::{self, print_warnings};
+use super::output::{self, Like, Output};
 use super::progress::ProgressLine;
 use super::report::{self, Json};
-use super::{checkpoint, each, interrupted, read_limits, watch_interrupts, STOP};
-use crate::container::metadata::{self, Item};
+use super::{checkpoint, each, interrupted, read_options, watch_interrupts, STOP};
+use crate::container::metadata::{Item, EXIF};
 use crate::encoder::{Encoded, Encoder, Plan, Signal, Target, Tune, WeightCoding};
 use crate::error::Class;
 use crate::image::Picture;
+use crate::pictures::metadata::Strip;
+use crate::pictures::{apply_orientation, metadata};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -36,6 +38,7 @@ pub fn run(args: &Args) -> Result<u8> {
     } else {
         output::plan(&args.operands, option.as_deref(), "tfit")?
     };
+    outputs.iter().try_for_each(not_a_picture)?;
     if !args.has("dry-run") {
         let mut unfinished = outputs.iter().filter(|o| !(args.has("resume") && finished(o)));
         unfinished.try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
@@ -108,6 +111,25 @@ fn target(args: &Args) -> Result<Option<Target>> {
     }))
 }
 
+/// Refuses outputs with the name of a picture.
+fn not_a_picture(output: &Output) -> Result<()> {
+    const PICTURES: [&str; 20] = [
+        "png", "apng", "jpg", "jpeg", "tif", "tiff", "webp", "gif", "bmp", "qoi", "pnm", "pbm", "pgm", "ppm", "pam",
+        "pfm", "fits", "avif", "jxl", "heic",
+    ];
+    let Output::File(path) = output else { return Ok(()) };
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match PICTURES.contains(&extension.as_str()) {
+        true => Err(usage(format!("-o {}: encode writes .tfit files, not .{extension}", path.display()))),
+        false => Ok(()),
+    }
+}
+
+/// The input whose attributes its output gets.
+pub fn like<'a>(args: &Args, input: &'a Path) -> Option<Like<'a>> {
+    (input != Path::new("-")).then(|| Like { input, times: args.has("preserve-times") })
+}
+
 /// Encodes `inputs` into one file.
 fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
     interrupted()?;
@@ -161,7 +183,9 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
         _ => with_name(e),
     })?;
     interrupted().map_err(|e| e.at(&name))?;
-    output::write_bytes(output, &encoded.bytes)?;
+    // A group has no single input.
+    let only = inputs.first().filter(|_| inputs.len() == 1);
+    output::write_bytes(output, only.and_then(|i| like(args, i)), &encoded.bytes)?;
     if let Some(path) = checkpoint_path {
         let _ = std::fs::remove_file(path);
     }
@@ -204,26 +228,28 @@ fn dry_run(inputs: &[PathBuf], output: &Output, pictures: &[Picture], plan: &Pla
 /// Reads the inputs: the sizes of their files in bytes, the pictures, and the metadata that `--strip` keeps.
 fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<Item>)> {
     let (mut bytes, mut pictures, mut items) = (Vec::new(), Vec::new(), Vec::new());
-    let kept = |kind: u8| match args.text("strip") {
-        None => true,
-        Some("safe") => kind != metadata::EXIF,
-        Some(_) => false,
-    };
+    let strip = args.text("strip").map(|s| if s == "safe" { Strip::Safe } else { Strip::All });
+    let kept = |kind: u8| strip.is_none_or(|s| s.keeps(kind));
     for (i, path) in inputs.iter().enumerate() {
-        let Source { picture, bytes: b, metadata } = png_io::read_file(path, &read_limits(args))?;
-        let metadata = metadata.into_iter().filter(|(kind, _)| kept(*kind));
-        items.extend(metadata.map(|(kind, data)| Item { picture: i, kind, data }));
+        let mut source = files::read_picture(path, &read_options(args))?;
+        print_warnings(args.has("quiet"), &path.display().to_string(), &source.warnings);
+        if let Some(exif) = metadata::find(&source.metadata, EXIF).filter(|_| !kept(EXIF)) {
+            // Without it the picture would be shown in another orientation.
+            apply_orientation(&mut source.picture, exif).map_err(|e| Failure::from(e).at(path.display()))?;
+        }
+        let kept = source.metadata.into_iter().filter(|m| kept(m.kind));
+        items.extend(kept.map(|m| Item { picture: i, kind: m.kind, data: m.data }));
         let picture = match args.text("depth") {
-            Some("8") => picture.with_depth(8),
-            Some("16") => picture.with_depth(16),
-            _ => picture,
+            Some("8") => source.picture.with_depth(8),
+            Some("16") => source.picture.with_depth(16),
+            _ => source.picture,
         };
         if let Some(first) = pictures.first().filter(|p: &&Picture| p.format != picture.format) {
             let kind = |p: &Picture| format!("{} of {} bits", p.format.name(), p.format.depth);
             let message = format!("a group has one kind of picture, not {} and {}", kind(first), kind(&picture));
             return Err(Failure::new(Code::Input, message).at(path.display()));
         }
-        bytes.push(b);
+        bytes.push(source.bytes);
         pictures.push(picture);
     }
     Ok((bytes, pictures, items))

@@ -4,10 +4,10 @@ use super::args::Args;
 use super::candidate::{Candidate, Score};
 use super::failure::Result;
 use super::report::{self, Json};
-use super::{each, limits, png_io, read_limits};
+use super::{each, files, limits, read_options};
 
 pub fn run(args: &Args) -> Result<u8> {
-    let original = png_io::read_file(&args.operands[0], &read_limits(args))?;
+    let original = files::read_picture(&args.operands[0], &read_options(args))?;
     let mut rows = vec![header()];
     let code = each(&args.operands[1..], |_, path| {
         let candidate = Candidate::load(path, limits(args))?;

@@ -3,27 +3,46 @@
 use super::args::Args;
 use super::failure::Result;
 use super::report::{self, Json};
-use super::{each, limits, png_io};
+use super::{each, files, limits};
+use crate::container::metadata::{self, Item};
 use crate::decoder::{Decoder, Info};
+use crate::pictures;
 
 pub fn run(args: &Args) -> Result<u8> {
     each(&args.operands, |_, path| {
         let show = || {
-            let data = png_io::read_bytes(path)?;
+            let data = files::read_bytes(path)?;
             let decoder = Decoder::new(&data, limits(args))?;
             let info = decoder.info();
             let digests = (0..info.pictures.len())
                 .map(|i| Ok(format!("{:08x}", decoder.decode(i)?.digest())))
                 .collect::<Result<Vec<_>>>()?;
+            let items = metadata::read(decoder.metadata())?;
             let name = path.display().to_string();
-            report::print(&if args.has("json") { json(&name, &info, &digests) } else { text(&name, &info, &digests) });
+            report::print(&match args.has("json") {
+                true => json(&name, &info, &digests, &items),
+                false => text(&name, &info, &digests, &items),
+            });
             Ok(())
         };
         show().map_err(|e: super::failure::Failure| e.at(path.display()))
     })
 }
 
-fn json(name: &str, info: &Info, digests: &[String]) -> String {
+/// The name of an item.
+fn name_of(item: &Item) -> String {
+    pictures::metadata::name(&pictures::Item { kind: item.kind, data: item.data.clone() })
+}
+
+fn json(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
+    let metadata = items.iter().map(|i| {
+        Json::new()
+            .integer("picture", i.picture as u64 + 1)
+            .integer("kind", u64::from(i.kind))
+            .text("name", &name_of(i))
+            .integer("bytes", i.data.len() as u64)
+            .end()
+    });
     let pictures = info.pictures.iter().map(|p| {
         Json::new()
             .integer("width", p.width as u64)
@@ -43,6 +62,7 @@ fn json(name: &str, info: &Info, digests: &[String]) -> String {
         .integer("weights_bytes", info.weights_bytes as u64)
         .integer("codes_bytes", info.codes_bytes as u64)
         .integer("metadata_bytes", info.metadata_bytes as u64)
+        .raw("metadata", &report::array(metadata))
         .integer("weights_count", info.weights_count as u64)
         .number("macs_per_pixel", info.macs_per_pixel)
         .integer("tile", info.tile as u64)
@@ -52,7 +72,7 @@ fn json(name: &str, info: &Info, digests: &[String]) -> String {
         .end()
 }
 
-fn text(name: &str, info: &Info, digests: &[String]) -> String {
+fn text(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
     let bytes =
         |n: usize| format!("{:>12} B {:5.1} %", report::grouped(n as u64), 100.0 * n as f64 / info.bytes.max(1) as f64);
     let pixels: u64 = info.pictures.iter().map(|p| (p.width * p.height) as u64).sum();
@@ -78,6 +98,10 @@ fn text(name: &str, info: &Info, digests: &[String]) -> String {
     let (colour, depth) = (info.format.name(), info.format.depth);
     for (i, (p, d)) in info.pictures.iter().zip(digests).enumerate() {
         lines.push(format!("  picture {:<3}{}x{}, {colour}, {depth} bits, digest {d}", i + 1, p.width, p.height));
+    }
+    for item in items {
+        let (bytes, picture) = (report::grouped(item.data.len() as u64), item.picture + 1);
+        lines.push(format!("  metadata   {bytes:>12} B, picture {picture}: {}", name_of(item)));
     }
     lines.join("\n")
 }

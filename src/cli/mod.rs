@@ -8,18 +8,18 @@ mod decode;
 mod encode;
 mod eval;
 pub mod failure;
+pub mod files;
 mod info;
 pub mod output;
 mod page;
-pub mod png_io;
 mod progress;
 pub mod report;
 mod verify;
 
 use crate::limits::Limits;
+use crate::pictures::ReadOptions;
 use args::{usage, Args, Command};
 use failure::{Code, Failure, Result};
-use png_io::ReadLimits;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -134,8 +134,8 @@ fn limits(args: &Args) -> Limits {
     }
 }
 
-fn read_limits(args: &Args) -> ReadLimits {
-    ReadLimits { max_pixels: limits(args).max_pixels }
+fn read_options(args: &Args) -> ReadOptions {
+    ReadOptions { max_pixels: limits(args).max_pixels, frame: args.integer("frame").map(|k| k as u32) }
 }
 
 /// The first Ctrl-C asks the fit to save a checkpoint and stop; the second ends the program at once.

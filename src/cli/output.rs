@@ -3,8 +3,8 @@
 
 use super::args::usage;
 use super::failure::{Code, Failure, Result};
-use super::png_io::{cannot_write, reason};
-use std::fs::{self, File, OpenOptions};
+use super::files::{cannot_write, reason};
+use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -81,6 +81,8 @@ pub fn check(output: &Output, inputs: &[PathBuf], force: bool) -> Result<()> {
         if !force {
             return exists("the output exists already: -f overwrites it, -o writes elsewhere");
         }
+    } else if !force && fs::symlink_metadata(path).is_ok() {
+        return exists("the output is a link to a file that does not exist: -f replaces it, -o writes elsewhere");
     }
     // Creates the temporary file as a test; dropping the writer removes it.
     Writer::create(path).map(drop)
@@ -116,12 +118,20 @@ impl Writer {
         Ok(Writer { target, temporary: Some(temporary), file: Some(BufWriter::with_capacity(1 << 16, file)) })
     }
 
-    /// Syncs the temporary file and renames it to the target.
-    pub fn commit(mut self) -> Result<()> {
+    /// Gives the temporary file the attributes of `like`, syncs it and renames it to the target.
+    pub fn commit(mut self, like: Option<Like>) -> Result<()> {
         let failed = |e: io::Error| cannot_write(&e).at(self.target.display());
         let file = self.file.take().expect("commit takes the writer, so the file is open").into_inner();
         let file = file.map_err(|e| failed(e.into_error()))?;
         if let Some(temporary) = &self.temporary {
+            if let Some((meta, times)) = like.and_then(|l| Some((fs::metadata(l.input).ok()?, l.times))) {
+                // Some file systems have none of these attributes; the output is good without them.
+                let _ = file.set_permissions(meta.permissions());
+                if let (true, Ok(modified)) = (times, meta.modified()) {
+                    let accessed = meta.accessed().unwrap_or(modified);
+                    let _ = file.set_times(FileTimes::new().set_modified(modified).set_accessed(accessed));
+                }
+            }
             file.sync_all().map_err(failed)?;
             drop(file);
             fs::rename(temporary, &self.target).map_err(failed)?;
@@ -150,8 +160,16 @@ impl Drop for Writer {
     }
 }
 
-/// Calls `write` with a writer to `output`. A file appears only if all was written.
-pub fn write(output: &Output, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+/// The input that an output is made from.
+#[derive(Clone, Copy)]
+pub struct Like<'a> {
+    pub input: &'a Path,
+    /// Whether the output gets the input's times, as well as its permissions.
+    pub times: bool,
+}
+
+/// Calls `write` with a writer to `output`. A file appears only if all was written; it gets the permissions of `like`.
+pub fn write(output: &Output, like: Option<Like>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     match output {
         Output::Stdout => {
             let mut out = BufWriter::new(io::stdout().lock());
@@ -161,13 +179,13 @@ pub fn write(output: &Output, write: impl FnOnce(&mut dyn Write) -> Result<()>) 
         Output::File(path) => {
             let mut file = Writer::create(path)?;
             write(&mut file).map_err(|e| e.at(path.display()))?;
-            file.commit()
+            file.commit(like)
         }
     }
 }
 
-pub fn write_bytes(output: &Output, bytes: &[u8]) -> Result<()> {
-    write(output, |out| out.write_all(bytes).map_err(|e| cannot_write(&e)))
+pub fn write_bytes(output: &Output, like: Option<Like>, bytes: &[u8]) -> Result<()> {
+    write(output, like, |out| out.write_all(bytes).map_err(|e| cannot_write(&e)))
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::candidate::{Candidate, Score};
 use super::failure::Result;
-use super::png_io::{write_png, Source};
 use super::report;
 use crate::image::{Picture, Rect};
+use crate::pictures::{self, OutFormat, Source};
 use std::fmt::Write;
 
 /// Side of a crop in pixels.
@@ -219,7 +219,7 @@ fn figure(name: &str, caption: &str, p: &Picture, r: Rect) -> String {
     }
     let crop = Picture { width: r.width(), height: r.height(), format: p.format, samples };
     let mut png = Vec::new();
-    write_png(&crop, &[], &mut png).expect("a crop fits a PNG in memory");
+    pictures::write(OutFormat::Png, &crop, &[], &mut png).expect("a crop fits a PNG in memory");
     format!(
         "<figure><img width={} height={} alt=\"{name}\" src=\"data:image/png;base64,{}\"><figcaption><b>{name}</b>{caption}</figcaption></figure>\n",
         r.width(),

@@ -82,7 +82,7 @@ pub fn print(text: &str) {
 
 /// The first failure to print a line on stdout, if there was one.
 pub fn stdout_failure() -> Option<super::failure::Failure> {
-    STDOUT_ERROR.get().map(|e| super::png_io::cannot_write(e).at("stdout"))
+    STDOUT_ERROR.get().map(|e| super::files::cannot_write(e).at("stdout"))
 }
 
 /// Prints one line on stderr; control characters in the text become spaces.

@@ -4,20 +4,20 @@ use super::args::Args;
 use super::candidate::same_size;
 use super::failure::Result;
 use super::report::{self, Json};
-use super::{each, limits, png_io, read_limits};
+use super::{each, files, limits, read_options};
 use crate::decoder::Decoder;
 use crate::metrics;
 
 pub fn run(args: &Args) -> Result<u8> {
     let reference = args.path("reference").map(|p| {
-        png_io::read_bytes(&p)
-            .and_then(|data| png_io::read_any(&data, &read_limits(args)))
+        files::read_bytes(&p)
+            .and_then(|data| files::parse_picture(&data, &read_options(args)))
             .map_err(|e| e.at(p.display()))
     });
     let reference = reference.transpose()?;
     each(&args.operands, |_, path| {
         let check = || {
-            let data = png_io::read_bytes(path)?;
+            let data = files::read_bytes(path)?;
             let decoder = Decoder::new(&data, limits(args))?;
             decoder.verify()?;
             let quality = match &reference {

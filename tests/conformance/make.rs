@@ -3,7 +3,6 @@
 
 use super::golden::{digests, files, folder};
 use std::path::Path;
-use tilefit::cli::png_io::{read_file, ReadLimits};
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
@@ -16,12 +15,13 @@ use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
 use tilefit::models::transform::weights::{Kind, Quantised};
 use tilefit::models::transform::{Stored, TransformSpec};
 use tilefit::models::{Codes, Grid};
+use tilefit::pictures::{self, ReadOptions};
 use tilefit::{Encoder, Level, Picture, PixelFormat, Rect, Target, WeightCoding};
 
 /// A part of the nebula picture, in colour or its green channel.
 fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Picture {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
-    let whole = read_file(&path, &ReadLimits::default()).unwrap().picture;
+    let whole = pictures::read(&std::fs::read(path).unwrap(), &ReadOptions::default()).unwrap().picture;
     let mut samples = Vec::new();
     for (y, x) in (y0..y0 + height).flat_map(|y| (x0..x0 + width).map(move |x| (y, x))) {
         let pixel = &whole.samples[(y * whole.width + x) * 3..][..3];

@@ -16,7 +16,7 @@ const SYMBOLS: usize = 257;
 /// Longest code word that deflate allows, in bits.
 const LONGEST: u32 = 15;
 
-/// Writes a picture with its metadata (ICC profile, EXIF, CICP).
+/// Writes a picture with the metadata that PNG has chunks for.
 pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\x89PNG\r\n\x1a\n")?;
     let mut header = Vec::new();
@@ -32,17 +32,19 @@ pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> io::Resu
     header.extend([8 * format.sample_bytes() as u8, colour, 0, 0, 0]);
     chunk(out, b"IHDR", &header)?;
 
-    if let Some(points) = metadata::find(items, metadata::CICP) {
-        chunk(out, b"cICP", points)?;
-    }
-    if let Some(profile) = metadata::find(items, metadata::ICC) {
+    for item in items {
         let mut zlib = Zlib::new();
-        zlib.push(profile, true);
-        // Name of the profile, its end, compression method 0 (zlib).
-        chunk(out, b"iCCP", &[b"ICC\0\0", &zlib.bits.bytes[..]].concat())?;
-    }
-    if let Some(exif) = metadata::find(items, metadata::EXIF) {
-        chunk(out, b"eXIf", exif)?;
+        // Files of early versions have the profile itself.
+        let data = match item.data.first() {
+            Some(0) if item.kind == metadata::ICC => {
+                zlib.push(&item.data, true);
+                &zlib.bits.bytes
+            }
+            _ => &item.data,
+        };
+        if let Some((kind, body)) = metadata::png_chunk(item.kind, data, format.channels, format.colours()) {
+            chunk(out, &kind, &body)?;
+        }
     }
 
     let mut zlib = Zlib::new();
