@@ -48,9 +48,10 @@ fn a_file_in_parts_is_the_file() {
     assert_eq!(tilefit_info(handle), 0);
     let info = numbers();
     assert_eq!(info[4..8].iter().sum::<u32>() as usize, FILE.len());
-    assert_eq!(&info[14..20], [1, 130, 70, info[17], info[18], info[19]]);
-    assert_eq!(info[20..].len(), (info[18] * info[19]) as usize);
-    assert_eq!(info[20..].iter().sum::<u32>(), info[6]);
+    // 8 bits, no alpha, one picture.
+    assert_eq!(&info[14..22], [8, 0, 1, 130, 70, info[19], info[20], info[21]]);
+    assert_eq!(info[22..].len(), (info[20] * info[21]) as usize);
+    assert_eq!(info[22..].iter().sum::<u32>(), info[6]);
 
     assert_eq!(tilefit_decode(handle, 0, 0, 5, 6, 7, 8, 1, 0), IO);
     assert!(text().contains("was not fetched"), "{}", text());
@@ -62,7 +63,7 @@ fn a_file_in_parts_is_the_file() {
             // SAFETY: fresh from `tilefit_alloc`.
             assert_eq!(unsafe { tilefit_supply(handle, at, handed(&FILE[at..at + n]), n) }, 0);
         }
-        let want = decoder.decode_scaled(0, scale, region(x, y, w, h)).unwrap().samples;
+        let want = decoder.decode_scaled(0, scale, region(x, y, w, h)).unwrap().to_bytes();
         assert_eq!(tilefit_decode(handle, 0, scale, x, y, w, h, 0, 0), 0, "{}", text());
         assert_eq!(answer(), want);
         assert_eq!(tilefit_decode(handle, 0, scale, x, y, w, h, 1, 0), 0);
@@ -99,6 +100,6 @@ fn broken_files_say_what_is_wrong() {
 
 #[test]
 fn grey_becomes_rgba() {
-    let picture = tilefit::Picture::from_u8(3, 1, 1, &vec![1, 2, 3]);
-    assert_eq!(session::to_rgba(picture).unwrap(), [1, 1, 1, 255, 2, 2, 2, 255, 3, 3, 3, 255]);
+    let picture = tilefit::Picture::from_u8(3, 1, 1, &[1, 2, 3]);
+    assert_eq!(session::to_rgba(&picture).unwrap(), [1, 1, 1, 255, 2, 2, 2, 255, 3, 3, 3, 255]);
 }
