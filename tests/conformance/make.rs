@@ -8,6 +8,8 @@ use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
 use tilefit::fit::lossless::Planes;
 use tilefit::fit::{self, file, Fitted};
+use tilefit::models::lossless::model::LosslessModel;
+use tilefit::models::lossless::values::Values;
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
@@ -100,21 +102,16 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
     file::write(&fitted, &pictures, &[]).unwrap().bytes
 }
 
-/// A file of family `lossless`.
-fn lossless(picture: &Picture, max_error: u8, tile: usize) -> Vec<u8> {
+/// A file of family `lossless`, with the values that are smallest or with all.
+fn lossless(picture: &Picture, max_error: u8, all: bool, tile: usize) -> Vec<u8> {
     let (area, channels) = (picture.width * picture.height, picture.channels);
     let samples: Vec<u16> =
         (0..area * channels).map(|i| picture.samples[i % area * channels + i / area].into()).collect();
     let planes = Planes { width: picture.width, height: picture.height, samples: &samples };
     let (model, codes) = fit::lossless::encode(&[planes], channels, 8, max_error);
+    let model = if all { LosslessModel::new(channels, 8, max_error, Values::All) } else { model };
     let fitted = Fitted { model: Box::new(model), codes, tile };
-    // The digest is that of the decoded samples.
-    let mut decoded = picture.clone();
-    let step = 2 * u32::from(max_error) + 1;
-    for s in &mut decoded.samples {
-        *s = ((u32::from(*s) + u32::from(max_error)) / step * step).min(255) as u8;
-    }
-    file::write(&fitted, &[decoded], &[]).unwrap().bytes
+    file::write(&fitted, std::slice::from_ref(picture), &[]).unwrap().bytes
 }
 
 /// A drawing: flat areas of a few colours with sharp edges, which a slope crosses if `slope`.
@@ -172,14 +169,29 @@ fn make() {
     let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
     write("gdn-metadata.tfit", &|| with_metadata(&colour));
     let few = |p: Picture| Picture { samples: p.samples.iter().map(|s| s / 3 * 3).collect(), ..p };
-    write("lossless-colour.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 0, 0));
-    write("lossless-near.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 2, 0));
-    write("lossless-grey-lists.tfit", &|| lossless(&few(cut(500, 200, 37, 29, 1)), 0, 0));
-    write("lossless-palette.tfit", &|| lossless(&drawing(50, 40, false), 0, 0));
-    write("lossless-drawing.tfit", &|| lossless(&drawing(70, 40, true), 0, 64));
-    write("lossless-flat.tfit", &|| {
-        lossless(&Picture { width: 9, height: 8, channels: 1, samples: vec![77; 72] }, 0, 0)
-    });
+    // Flat on the right.
+    let partly_flat = |p: Picture| {
+        let row = p.width * p.channels;
+        let keep = |(i, s): (usize, &u8)| if i % row < row / 4 * 3 { *s } else { 200 };
+        Picture { samples: p.samples.iter().enumerate().map(keep).collect(), ..p }
+    };
+    let noise = |mut p: Picture| {
+        let mut state = 5u64;
+        p.samples.iter_mut().for_each(|s| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            *s = (state >> 56) as u8;
+        });
+        p
+    };
+    let flat = || Picture { width: 9, height: 8, channels: 1, samples: vec![77; 72] };
+    write("lossless-colour.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 0, false, 0));
+    write("lossless-near.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 2, false, 0));
+    write("lossless-grey-lists.tfit", &|| lossless(&few(cut(500, 200, 37, 29, 1)), 0, false, 0));
+    write("lossless-palette.tfit", &|| lossless(&drawing(50, 40, false), 0, false, 0));
+    write("lossless-exact.tfit", &|| lossless(&drawing(70, 40, true), 0, true, 64));
+    write("lossless-mixed.tfit", &|| lossless(&partly_flat(cut(420, 250, 96, 48, 3)), 0, true, 0));
+    write("lossless-noise.tfit", &|| lossless(&noise(cut(0, 0, 20, 10, 3)), 0, false, 0));
+    write("lossless-flat.tfit", &|| lossless(&flat(), 0, false, 0));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

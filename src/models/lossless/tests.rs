@@ -79,7 +79,7 @@ proptest! {
         let original = picture(kind, seed, channels, size.0, size.1, depth);
         let (model, codes) = encode(&[Planes { width: size.0, height: size.1, samples: &original }], channels, depth, 0);
         let mut file = file(&model, &codes[0]);
-        let mut parts = [&mut file.description, &mut file.weights, &mut file.segment];
+        let parts = [&mut file.description, &mut file.weights, &mut file.segment];
         let bytes = &mut *parts[part];
         if !bytes.is_empty() {
             let at = usize::from(place) % bytes.len();
