@@ -189,7 +189,7 @@ fn make() {
     write("lossless-grey-lists.tfit", &|| lossless(&few(cut(500, 200, 37, 29, 1)), 0, false, 0));
     write("lossless-palette.tfit", &|| lossless(&drawing(50, 40, false), 0, false, 0));
     write("lossless-exact.tfit", &|| lossless(&drawing(70, 40, true), 0, true, 64));
-    write("lossless-mixed.tfit", &|| lossless(&partly_flat(cut(420, 250, 96, 48, 3)), 0, true, 0));
+    write("lossless-partly-flat.tfit", &|| lossless(&partly_flat(cut(420, 250, 96, 48, 3)), 0, true, 0));
     write("lossless-noise.tfit", &|| lossless(&noise(cut(0, 0, 20, 10, 3)), 0, false, 0));
     write("lossless-flat.tfit", &|| lossless(&flat(), 0, false, 0));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
