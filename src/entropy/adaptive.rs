@@ -68,12 +68,6 @@ impl Logistic {
     /// The largest log-odds, see [`squash`](Self::squash).
     pub const MAX: i32 = MAX_ODDS;
 
-    /// Makes the tables if they are not there.
-    pub fn new() -> Self {
-        fill_tables();
-        Logistic(())
-    }
-
     /// The probability of log-odds `x`, which has 8 fraction bits and is clamped to `-MAX ..= MAX`: 1 to `2^16 - 1`, of
     /// 2^16.
     #[inline]
@@ -85,6 +79,14 @@ impl Logistic {
     #[inline]
     pub fn stretch(self, p: u32) -> i32 {
         i32::from(STRETCH[(p & 4095) as usize].load(Ordering::Relaxed))
+    }
+}
+
+/// Makes the tables if they are not there.
+impl Default for Logistic {
+    fn default() -> Self {
+        fill_tables();
+        Logistic(())
     }
 }
 

@@ -9,6 +9,8 @@ use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::fit::lossless::Planes;
 use tilefit::fit::{self, file, Fitted};
 use tilefit::models::hyperprior::{HyperModel, HyperSpec, Tables};
+use tilefit::models::lossless::model::LosslessModel;
+use tilefit::models::lossless::values::Values;
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised as PyramidQuantised;
 use tilefit::models::pyramid::spec::{PyramidSpec, SynthLayer};
@@ -151,20 +153,16 @@ fn hyperprior_unusual() -> Vec<u8> {
     file::write(&fitted, &pictures, &[]).unwrap().bytes
 }
 
-/// A file of family `lossless`.
-fn lossless(picture: &Picture, max_error: u16, tile: usize) -> Vec<u8> {
+/// A file of family `lossless`, with the values that are smallest or with all.
+fn lossless(picture: &Picture, max_error: u16, all: bool, tile: usize) -> Vec<u8> {
     let (area, channels) = (picture.width * picture.height, picture.format.channels);
-    let samples: Vec<u16> = (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
+    let samples: Vec<u16> =
+        (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
     let planes = Planes { width: picture.width, height: picture.height, samples: &samples };
     let (model, codes) = fit::lossless::encode(&[planes], channels, 8, max_error);
+    let model = if all { LosslessModel::new(channels, 8, max_error, Values::All) } else { model };
     let fitted = Fitted { model: Box::new(model), codes, tile };
-    // The digest is that of the decoded samples.
-    let mut decoded = picture.clone();
-    let step = 2 * u32::from(max_error) + 1;
-    for s in &mut decoded.samples {
-        *s = ((u32::from(*s) + u32::from(max_error)) / step * step).min(255) as u16;
-    }
-    file::write(&fitted, &[decoded], &[]).unwrap().bytes
+    file::write(&fitted, std::slice::from_ref(picture), &[]).unwrap().bytes
 }
 
 /// A drawing: flat areas of a few colours with sharp edges, which a slope crosses if `slope`.
@@ -226,12 +224,29 @@ fn make() {
     let colour = std::fs::read(folder().join("gdn-colour.tfit")).unwrap();
     write("gdn-metadata.tfit", &|| with_metadata(&colour));
     let few = |p: Picture| Picture { samples: p.samples.iter().map(|s| s / 3 * 3).collect(), ..p };
-    write("lossless-colour.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 0, 0));
-    write("lossless-near.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 2, 0));
-    write("lossless-grey-lists.tfit", &|| lossless(&few(cut(500, 200, 37, 29, 1)), 0, 0));
-    write("lossless-palette.tfit", &|| lossless(&drawing(50, 40, false), 0, 0));
-    write("lossless-drawing.tfit", &|| lossless(&drawing(70, 40, true), 0, 64));
-    write("lossless-flat.tfit", &|| lossless(&Picture::from_u8(9, 8, 1, &[77; 72]), 0, 0));
+    // Flat on the right.
+    let partly_flat = |p: Picture| {
+        let row = p.width * p.format.channels;
+        let keep = |(i, s): (usize, &u16)| if i % row < row / 4 * 3 { *s } else { 200 };
+        Picture { samples: p.samples.iter().enumerate().map(keep).collect(), ..p }
+    };
+    let noise = |mut p: Picture| {
+        let mut state = 5u64;
+        p.samples.iter_mut().for_each(|s| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            *s = (state >> 56) as u16;
+        });
+        p
+    };
+    let flat = || Picture::from_u8(9, 8, 1, &[77; 72]);
+    write("lossless-colour.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 0, false, 0));
+    write("lossless-near.tfit", &|| lossless(&cut(400, 300, 32, 24, 3), 2, false, 0));
+    write("lossless-grey-lists.tfit", &|| lossless(&few(cut(500, 200, 37, 29, 1)), 0, false, 0));
+    write("lossless-palette.tfit", &|| lossless(&drawing(50, 40, false), 0, false, 0));
+    write("lossless-exact.tfit", &|| lossless(&drawing(70, 40, true), 0, true, 64));
+    write("lossless-partly-flat.tfit", &|| lossless(&partly_flat(cut(420, 250, 96, 48, 3)), 0, true, 0));
+    write("lossless-noise.tfit", &|| lossless(&noise(cut(0, 0, 20, 10, 3)), 0, false, 0));
+    write("lossless-flat.tfit", &|| lossless(&flat(), 0, false, 0));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

@@ -9,8 +9,8 @@ use alloc::{vec, vec::Vec};
 const K: usize = 8;
 /// Contexts of a bit of a palette index.
 const T: usize = 8;
-/// Candidates are tried where a neighbour has been the sample with at least this probability, of 2^16. Lower, the decisions
-/// cost more than the differences they save on photographs; higher, drawings suffer.
+/// Candidates are tried where a neighbour has been the sample with at least this probability, of 2^16. On photographs a third
+/// of it costs 1 to 5 %, as a difference does not know which values were ruled out; 0.9 costs drawings 1 to 2 %.
 const GATE: u16 = 45000;
 /// Sources of candidates.
 const SOURCES: usize = 6;
@@ -46,6 +46,7 @@ impl Surroundings {
     }
 }
 
+/// A hash of a context.
 pub fn hash(values: &[i32]) -> u32 {
     let mut h = 0u32;
     for v in values {
@@ -63,7 +64,9 @@ struct Memory {
     runs: u8,
 }
 
+/// The adaptive probabilities of candidates.
 pub struct Exact {
+    /// Hashed contexts have this many bits.
     bits: u32,
     candidates: Decisions<K>,
     tree: Decisions<T>,
@@ -75,6 +78,7 @@ pub struct Exact {
 }
 
 impl Exact {
+    /// Nothing learned yet, for a tile of `area` samples a plane.
     pub fn new(area: usize) -> Self {
         let bits = (area.max(1).ilog2() + 3).clamp(8, 18);
         let h = 1usize << bits;
@@ -92,7 +96,7 @@ impl Exact {
         }
     }
 
-    /// Old experience counts less from now on.
+    /// Prepares for the next plane.
     pub fn forget(&mut self) {
         self.candidates.forget();
         self.memories.iter_mut().flatten().for_each(|m| *m = Memory::default());

@@ -141,7 +141,7 @@ pub fn code(
         }
         return;
     }
-    let mut residuals = Residuals::new();
+    let mut residuals = Residuals::default();
     let mut exact = Exact::new(area);
     // The planes before: the last one and the one before it.
     let mut done: Vec<Plane> = Vec::new();

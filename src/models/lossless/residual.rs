@@ -7,31 +7,40 @@ use crate::entropy::adaptive::BinaryCoder;
 /// Number of contexts of a residual.
 pub const K: usize = 8;
 /// Decisions of a residual that have probabilities of their own in each context.
-pub const NODES: usize = 64;
+const NODES: usize = 64;
 /// The tables of which the contexts are all decisions so far, where steps between samples repeat.
 const DEEP: [usize; 2] = [1, 6];
 
+/// The adaptive probabilities of differences.
 pub struct Residuals(Decisions<K>);
 
-#[derive(Default)]
+/// The contexts of one difference, an index below `SIZES` and `SETS` each.
 pub struct Contexts {
+    /// Of the counters.
     pub tables: [usize; K],
+    /// Of the mixing weights.
     pub sets: [usize; 2],
 }
 
-pub const SIZES: [usize; K] = [1 << 9, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10];
-pub const SETS: [usize; 2] = [16, 32];
+/// Number of contexts in each table.
+const SIZES: [usize; K] = [1 << 9, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10];
+/// Number of contexts of each group of mixing weights.
+const SETS: [usize; 2] = [16, 32];
 
-impl Residuals {
-    pub fn new() -> Self {
+impl Default for Residuals {
+    fn default() -> Self {
         Residuals(Decisions::new(SIZES.map(|s| s * NODES), SETS.map(|s| s * NODES), NODES * SETS[0]))
     }
+}
 
+impl Residuals {
+    /// Prepares for the next plane.
     pub fn forget(&mut self) {
         self.0.forget();
     }
 
-    /// Codes `value`, `0 ..= top`, predicted as `guess` in the same range.
+    /// Codes `value`, `0 ..= top`, predicted as `guess` in the same range, and returns it. With `deep`, a context, the steps
+    /// between samples are expected to repeat exactly.
     pub fn code(
         &mut self,
         coder: &mut impl BinaryCoder,
