@@ -3,10 +3,10 @@
 //! Tiles are units of entropy coding, not of synthesis: the codes that a region depends on are collected from all tiles
 //! that contain them. A decoded region therefore equals the same part of the whole picture.
 
-use crate::container::crc::crc32;
 use crate::container::header::{Header, PictureInfo, Segment};
 use crate::container::metadata::{self, Item};
 use crate::container::source::{merged, Source};
+use crate::crc::crc32;
 #[cfg(doc)]
 use crate::error::Class;
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! Pictures: what their samples are, the samples, and rectangles of pixels.
 
-use crate::container::crc::crc32_of;
+use crate::crc::crc32_of;
 use crate::error::{Error, Result};
 use alloc::{format, string::String, vec, vec::Vec};
 

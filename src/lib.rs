@@ -22,6 +22,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod container;
 #[doc(hidden)]
+pub mod crc;
+#[doc(hidden)]
 pub mod decoder;
 #[cfg(feature = "fit")]
 mod encoder;

@@ -353,7 +353,10 @@ fn encode_decode_eval_info_and_verify_agree() {
     ] {
         value(&info, key);
     }
-    assert!(info.contains("\"pictures\":[{\"width\":61,\"height\":33,\"channels\":3,\"depth\":8}]"), "{info}");
+    assert!(
+        info.contains("\"pictures\":[{\"width\":61,\"height\":33,\"channels\":3,\"depth\":8,\"alpha\":false}]"),
+        "{info}"
+    );
     assert_success(&run(&["verify", file, "--reference", &picture]));
 
     // A region equals that part of the whole picture; a smaller scale has the right size.

@@ -6,8 +6,8 @@ mod common;
 
 use common::{file, Noise};
 use proptest::prelude::*;
-use tilefit::container::crc::crc32;
 use tilefit::container::header::{Header, PictureInfo};
+use tilefit::crc::crc32;
 use tilefit::decoder::probe;
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::{Class, Decoder, Limits, Rect};

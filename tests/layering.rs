@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Put a new module into the lowest row that is above all modules it uses.
 const ORDER: &[&[&str]] = &[
     // The decoder half.
-    &["error"],
+    &["crc", "error"],
     &["limits"],
     &["image"],
     &["tensor"],

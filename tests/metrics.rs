@@ -33,10 +33,8 @@ fn small_picture() {
 fn odd_sides() {
     let whole = fixture("nebula.png");
     let (width, height) = (257, 333);
-    let mut crop = Picture::from_u8(width, height, 3, &Vec::new());
-    for y in 0..height {
-        crop.samples.extend(&whole.samples[y * whole.width * 3..][..width * 3]);
-    }
+    let row = |y: usize| &whole.samples[y * whole.width * 3..][..width * 3];
+    let crop = Picture { width, height, format: whole.format, samples: (0..height).flat_map(row).copied().collect() };
     let coarse = Picture { samples: crop.samples.iter().map(|v| v / 16 * 16 + 8).collect(), ..crop.clone() };
     check(&crop, &coarse, 35.03099023044901, 0.9325662459215053);
 }

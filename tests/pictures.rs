@@ -2,7 +2,7 @@
 #![cfg(feature = "formats")]
 
 use std::path::Path;
-use tilefit::container::crc::crc32;
+use tilefit::crc::crc32;
 use tilefit::pictures::{apply_orientation, read, write, Item, OutFormat, ReadOptions, Source};
 use tilefit::{metadata, Class, Picture, PixelFormat, Result};
 

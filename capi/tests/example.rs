@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tilefit::container::crc::crc32;
+use tilefit::crc::crc32;
 
 /// The static library that cargo built beside this test.
 fn library() -> PathBuf {

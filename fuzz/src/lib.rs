@@ -1,7 +1,7 @@
 //! What the targets do with their input. `tests/fuzz.rs` includes this file and runs it without a fuzzer.
 
-use tilefit::container::crc::crc32;
 use tilefit::container::{header::Header, metadata};
+use tilefit::crc::crc32;
 use tilefit::decoder::Decoder;
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::laplace::Laplace;

@@ -1,9 +1,9 @@
 //! Header, metadata, model description, weights and index: everything before the segments.
 
-use super::crc::crc32;
 use super::reader::Reader;
 #[cfg(feature = "fit")]
 use super::reader::{write_u32, write_varint};
+use crate::crc::crc32;
 use crate::error::{Class, Error, Result};
 use crate::image::{PixelFormat, Rect};
 use alloc::{format, vec::Vec};

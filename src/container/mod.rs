@@ -1,6 +1,5 @@
 //! The container of the `.tfit` file format: docs/FORMAT.md, sections 1 to 4.
 
-pub mod crc;
 pub mod header;
 pub mod metadata;
 pub mod reader;

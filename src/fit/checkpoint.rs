@@ -7,7 +7,7 @@
 //! Little-endian. The optimisers' moments are not saved: a resumed fit starts them at zero.
 
 use super::options::{Options, EFFORTS};
-use crate::container::crc::crc32;
+use crate::crc::crc32;
 use crate::error::{Error, Result};
 use crate::image::Picture;
 

@@ -3,8 +3,8 @@
 
 use super::target::Measured;
 use super::Fitted;
-use crate::container::crc::crc32;
 use crate::container::header::{Header, PictureInfo, Segment, VERSION};
+use crate::crc::crc32;
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::image::{Picture, Rect};

@@ -1,8 +1,8 @@
 //! `fixtures/golden`: files and their digests, as lines of `results.txt`.
 
 use std::path::PathBuf;
-use tilefit::container::crc::crc32;
 use tilefit::container::header::Header;
+use tilefit::crc::crc32;
 use tilefit::decoder::{Decoder, MAX_SCALE};
 use tilefit::models::{read_model, Codes, Grid, Model};
 use tilefit::{Level, Limits};

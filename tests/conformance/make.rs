@@ -156,8 +156,7 @@ fn hyperprior_unusual() -> Vec<u8> {
 /// A file of family `lossless`, with the values that are smallest or with all.
 fn lossless(picture: &Picture, max_error: u16, all: bool, tile: usize) -> Vec<u8> {
     let (area, channels) = (picture.width * picture.height, picture.format.channels);
-    let samples: Vec<u16> =
-        (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
+    let samples: Vec<u16> = (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
     let planes = Planes { width: picture.width, height: picture.height, samples: &samples };
     let (model, codes) = fit::lossless::encode(&[planes], channels, 8, max_error);
     let model = if all { LosslessModel::new(channels, 8, max_error, Values::All) } else { model };

@@ -2,8 +2,8 @@
 //! than those of the common libraries, its code is a hundredth of theirs.
 
 use std::io::{self, Write};
-use tilefit::container::crc::crc32;
 use tilefit::container::metadata::{self, Item};
+use tilefit::crc::crc32;
 use tilefit::{Picture, PixelFormat};
 
 /// Filtered bytes of a deflate block, each of which has its own Huffman code. Any value of this order works: the code takes

@@ -184,7 +184,12 @@ impl Trainer {
             if existing.is_none() {
                 self.workspaces.push(Workspace::new(spec, picture.format.peak(), width, height, finest));
             }
-            self.pictures.push(FitPicture { gain: self.gain, latents, target: downsampled(picture, finest), workspace });
+            self.pictures.push(FitPicture {
+                gain: self.gain,
+                latents,
+                target: downsampled(picture, finest),
+                workspace,
+            });
         }
     }
 
