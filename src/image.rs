@@ -3,6 +3,7 @@
 use crate::crc::crc32_of;
 use crate::error::{Error, Result};
 use alloc::{format, string::String, vec, vec::Vec};
+use std::ops::Range;
 
 /// What the samples of a pixel are. Everything that depends on the number or the size of samples asks this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +144,46 @@ impl Picture {
             }
         }
         planes
+    }
+
+    /// One picture of the channels of several, in their order: aligned planes that share a model.
+    ///
+    /// # Errors
+    /// [`Class::Argument`](crate::Class::Argument) for no pictures, different sizes or depths, alpha, and too many channels.
+    pub fn joined(pictures: &[Picture]) -> Result<Picture> {
+        let refuse = |message: String| Err(Error::of_argument("pictures", message));
+        let Some(first) = pictures.first() else { return refuse("expected at least one picture".into()) };
+        let channels = pictures.iter().map(|p| p.format.channels).sum();
+        for p in pictures {
+            let (a, b) = ((first.width, first.height, first.format.depth), (p.width, p.height, p.format.depth));
+            if a != b {
+                let kind = |(w, h, d): (usize, usize, u32)| format!("{w}x{h} of {d} bits");
+                return refuse(format!("bands have one size and depth, not {} and {}", kind(a), kind(b)));
+            }
+            if p.format.alpha {
+                return refuse("bands have no alpha".into());
+            }
+        }
+        let format = PixelFormat::new(channels, first.format.depth);
+        format.check().map_err(|e| Error::of_argument("pictures", e.message()))?;
+        let mut samples = Vec::with_capacity(first.pixels() * channels);
+        for i in 0..first.pixels() {
+            for p in pictures {
+                samples.extend_from_slice(&p.samples[i * p.format.channels..][..p.format.channels]);
+            }
+        }
+        Ok(Picture { width: first.width, height: first.height, format, samples })
+    }
+
+    /// A picture of the channels `range` of this one, none of them alpha.
+    ///
+    /// # Panics
+    /// If there are no such channels.
+    pub fn channels(&self, range: Range<usize>) -> Picture {
+        let pixels = self.samples.chunks_exact(self.format.channels);
+        let samples = pixels.flat_map(|pixel| &pixel[range.clone()]).copied().collect();
+        let format = PixelFormat::new(range.len(), self.format.depth);
+        Picture { width: self.width, height: self.height, format, samples }
     }
 
     /// Number of pixels.

@@ -221,7 +221,8 @@ fn missing_inputs_and_bad_outputs_are_errors() {
     let picture = f.fixture("noise.png");
     assert_fails(&run(&["encode", "--quiet", f.path("none.png").to_str().unwrap()]), 1, &["none.png", "no such file"]);
     assert_fails(&run(&["decode", f.path("none.tfit").to_str().unwrap()]), 1, &["none.tfit", "no such file"]);
-    assert_fails(&run(&["decode", &picture, "-o", "/nowhere/at/all/x.png"]), 1, &["/nowhere/at/all", "folder"]);
+    assert_fails(&run(&["encode", &picture, "-o", "/nowhere/at/all/x.tfit"]), 1, &["/nowhere/at/all", "folder"]);
+    assert_fails(&run(&["decode", &picture]), 6, &["not a Tilefit file"]);
     let existing = f.write("noise.tfit", b"precious");
     assert_fails(&run(&["encode", &picture]), 4, &["noise.tfit", "-f"]);
     assert_eq!(fs::read(&existing).unwrap(), b"precious");

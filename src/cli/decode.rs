@@ -8,7 +8,7 @@ use super::output::{self, Output};
 use super::report::{self, Json};
 use super::{each, limits};
 use crate::container::header::MAGIC;
-use crate::container::metadata;
+use crate::container::metadata::{self, bands, BANDS};
 use crate::decoder::{Damage, Decoder};
 use crate::image::{Picture, Rect};
 use crate::pictures::{self, writer_for, Item, OutFormat};
@@ -124,8 +124,22 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
     let mut damage = Vec::new();
     let metadata = metadata::read(decoder.metadata())?;
     for (i, output) in chosen.zip(&outputs) {
-        let (picture, bad) = decode(&decoder, i, request)?;
-        let own = metadata.iter().filter(|m| m.picture == i);
+        let (mut picture, bad) = decode(&decoder, i, request)?;
+        let mut described = i;
+        if let Some(band) = args.integer("band").map(|n| n as usize - 1) {
+            let layout = metadata.iter().find(|m| m.picture == i && m.kind == BANDS).and_then(|m| bands(&m.data));
+            let layout = layout.ok_or_else(|| usage("--band: the picture was not joined from bands"))?;
+            let Some((channels, _)) = layout.get(band) else {
+                return Err(usage(format!("there is no band {}: the picture has {}", band + 1, layout.len())));
+            };
+            let first: usize = layout[..band].iter().map(|(n, _)| n).sum();
+            if *channels == 0 || first + channels > picture.format.channels {
+                return Err(Failure::new(Code::Damaged, "the list of bands does not fit the picture"));
+            }
+            picture = picture.channels(first..first + channels);
+            described = band;
+        }
+        let own = metadata.iter().filter(|m| m.picture == described && m.kind != BANDS);
         let items: Vec<Item> = own.map(|m| Item { kind: m.kind, data: m.data.clone() }).collect();
         let mut warnings = Vec::new();
         output::write(output, like(args, path), |out| {

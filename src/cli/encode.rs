@@ -7,7 +7,7 @@ use super::output::{self, Like, Output};
 use super::progress::ProgressLine;
 use super::report::{self, Json};
 use super::{checkpoint, each, interrupted, read_options, watch_interrupts, STOP};
-use crate::container::metadata::{Item, EXIF};
+use crate::container::metadata::{Item, BANDS, EXIF};
 use crate::encoder::{Encoded, Encoder, Plan, Signal, Target, Tune, WeightCoding};
 use crate::error::Class;
 use crate::image::Picture;
@@ -30,9 +30,10 @@ pub fn run(args: &Args) -> Result<u8> {
     if args.has("json") && !args.has("dry-run") && option.as_deref() == Some(Path::new("-")) {
         return Err(usage("--json and -o - both write to stdout: choose one"));
     }
-    let outputs = if args.has("group") {
+    let together = args.one_of(&["group", "bands"])?;
+    let outputs = if let Some(flag) = together {
         let Some(path) = option.filter(|o| !o.is_dir()) else {
-            return Err(usage("--group needs -o FILE: all inputs go into one file"));
+            return Err(usage(format!("--{flag} needs -o FILE: all inputs go into one file")));
         };
         vec![if path == Path::new("-") { Output::Stdout } else { Output::File(path) }]
     } else {
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> Result<u8> {
         unfinished.try_for_each(|o| output::check(o, &args.operands, args.has("force")))?;
         watch_interrupts();
     }
-    if args.has("group") {
+    if together.is_some() {
         return encode(args, &args.operands, &outputs[0]).map(|()| 0);
     }
     each(&args.operands, |i, input| encode(args, std::slice::from_ref(input), &outputs[i]))
@@ -244,13 +245,25 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<
             Some("16") => source.picture.with_depth(16),
             _ => source.picture,
         };
-        if let Some(first) = pictures.first().filter(|p: &&Picture| p.format != picture.format) {
+        let differs = |p: &&Picture| !args.has("bands") && p.format != picture.format;
+        if let Some(first) = pictures.first().filter(differs) {
             let kind = |p: &Picture| format!("{} of {} bits", p.format.name(), p.format.depth);
             let message = format!("a group has one kind of picture, not {} and {}", kind(first), kind(&picture));
             return Err(Failure::new(Code::Input, message).at(path.display()));
         }
         bytes.push(source.bytes);
         pictures.push(picture);
+    }
+    if args.has("bands") {
+        let mut layout = Vec::new();
+        for (p, path) in pictures.iter().zip(inputs) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = &name.as_bytes()[..name.len().min(255)];
+            layout.extend([p.format.channels as u8, name.len() as u8]);
+            layout.extend(name);
+        }
+        items.push(Item { picture: 0, kind: BANDS, data: layout });
+        pictures = vec![Picture::joined(&pictures).map_err(|e| Failure::new(Code::Input, e.message()))?];
     }
     Ok((bytes, pictures, items))
 }

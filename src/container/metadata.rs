@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::error::Result;
 #[cfg(feature = "fit")]
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Kind of an item: an ICC profile as a zlib stream, as in PNG. It has at most 2^24 bytes when inflated. (Files of early
@@ -50,6 +51,21 @@ pub const CHUNK: u8 = 17;
 /// Kind of an item: tags of a TIFF file that describe neither samples nor colours, as of GeoTIFF: for each its number, its
 /// field type (u16) and its count (u32), and its values, all little-endian.
 pub const TIFF: u8 = 18;
+
+/// Kind of an item: the pictures that a picture of bands was joined from. For each the number of its channels (one byte), the
+/// length of its name (one byte) and its name. Items of the n-th of them have n as the number of their picture.
+pub const BANDS: u8 = 19;
+
+/// The channels and the names of the pictures that bands were joined from; `None` for a damaged item.
+pub fn bands(mut data: &[u8]) -> Option<Vec<(usize, String)>> {
+    let mut list = Vec::new();
+    while let [channels, length, rest @ ..] = data {
+        let name = rest.get(..usize::from(*length))?;
+        list.push((usize::from(*channels), String::from_utf8_lossy(name).into_owned()));
+        data = &rest[name.len()..];
+    }
+    data.is_empty().then_some(list)
+}
 
 /// One item of metadata. Readers skip kinds that they do not know.
 #[derive(Clone, PartialEq, Eq, Debug)]

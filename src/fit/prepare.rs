@@ -59,7 +59,7 @@ impl<'a> Prepared<'a> {
         }
         let planes = if grey { 1 } else { format.colours() };
         let colours = pictures.iter().map(|p| if format.alpha { filled(p) } else { p.clone() });
-        let colours = colours.map(|p| first_channels(&p, planes)).collect();
+        let colours = colours.map(|p| p.channels(0..planes)).collect();
         // The plane of alpha comes first: see `Planes`.
         let first = u8::from(format.alpha);
         let colour = (0..format.colours() as u8).map(|c| first + if grey { 0 } else { c });
@@ -136,7 +136,7 @@ fn without_opaque_alpha(pictures: &[Picture]) -> Cow<'_, [Picture]> {
         p.format.alpha && p.samples.chunks_exact(channels).all(|pixel| pixel[channels - 1] == peak)
     };
     match pictures.iter().all(opaque) {
-        true => Cow::Owned(pictures.iter().map(|p| first_channels(p, p.format.colours())).collect()),
+        true => Cow::Owned(pictures.iter().map(|p| p.channels(0..p.format.colours())).collect()),
         false => Cow::Borrowed(pictures),
     }
 }
@@ -148,12 +148,6 @@ fn has_equal_colours(p: &Picture) -> bool {
         let hidden = p.format.alpha && pixel[channels - 1] == 0;
         hidden || pixel[..colours].iter().all(|s| *s == pixel[0])
     })
-}
-
-/// A picture of the first `n` channels.
-fn first_channels(p: &Picture, n: usize) -> Picture {
-    let samples = p.samples.chunks_exact(p.format.channels).flat_map(|pixel| &pixel[..n]).copied().collect();
-    Picture { width: p.width, height: p.height, format: PixelFormat::new(n, p.format.depth), samples }
 }
 
 /// The picture on mid-grey, and its alpha: planes of a blended arrangement.
@@ -176,12 +170,7 @@ fn with_one_colour(p: &Picture) -> Picture {
 
 /// The planes of alpha.
 fn alphas(pictures: &[Picture]) -> Vec<Picture> {
-    let alpha = |p: &Picture| {
-        let (channels, depth) = (p.format.channels, p.format.depth);
-        let samples = p.samples.iter().skip(channels - 1).step_by(channels).copied().collect();
-        Picture { width: p.width, height: p.height, format: PixelFormat::new(1, depth), samples }
-    };
-    pictures.iter().map(alpha).collect()
+    pictures.iter().map(|p| p.channels(p.format.colours()..p.format.channels)).collect()
 }
 
 /// A level of [`filled`]: colours times their weight, and weights, `[height][width][channels + 1]`.

@@ -62,7 +62,9 @@ pub fn encode<'a>(
         lossless = Some(exact(0)?);
     }
     Ok(match lossless {
-        Some(lossless) if lossless.file.bytes.len() <= fitted.file.bytes.len() => lossless,
+        Some(lossless) if lossless.file.bytes.len() <= fitted.file.bytes.len() => {
+            Outcome { steps: fitted.steps, planned: fitted.planned, ..lossless }
+        }
         _ => fitted,
     })
 }

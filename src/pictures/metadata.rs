@@ -65,6 +65,10 @@ pub fn name(item: &Item) -> String {
         },
         CHUNK => format!("PNG chunk {}", item.data.get(..4).unwrap_or(b"?").escape_ascii()),
         TIFF => "TIFF tags".into(),
+        BANDS => match bands(&item.data) {
+            Some(list) => list.iter().map(|(n, name)| format!("{name} ({n})")).collect::<Vec<_>>().join(", "),
+            None => "bands".into(),
+        },
         kind => format!("kind {kind}"),
     }
 }
