@@ -9,17 +9,7 @@ use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::models::{Codes, Encode, Grid, Model};
 use tilefit::{Level, Rect};
-
-struct Noise(u64);
-impl Noise {
-    fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as u32
-    }
-    fn unit(&mut self) -> f32 {
-        self.bits() as f32 / (1u32 << 30) as f32 - 1.0
-    }
-}
+use tilefit_testing::Noise;
 
 /// Prints the shortest of many short runs, which other load hardly disturbs, in nanoseconds per each of `n` units. Benchmarks
 /// whose names do not contain the command line's argument are skipped.
@@ -41,7 +31,7 @@ fn model(noise: &mut Noise, log_b: f32) -> PyramidModel {
     let mut weights = vec![0f32; spec.weights_count()];
     for t in spec.tensors() {
         let size = if matches!(t.name, "w3" | "ws") { 0.05 } else { 0.1 };
-        weights[t.range.clone()].iter_mut().for_each(|w| *w = noise.unit() * size * (-log_b.max(0.0)).exp());
+        weights[t.range.clone()].iter_mut().for_each(|w| *w = noise.signed() as f32 * size * (-log_b.max(0.0)).exp());
         if t.name == "bs" {
             weights[t.range.start + 1] = 4.0 + log_b;
         }
@@ -57,7 +47,7 @@ fn empty(model: &PyramidModel, width: usize, height: usize) -> Codes {
 fn main() {
     let (width, height) = (384, 256);
     let pixels = (width * height) as f64;
-    let mut noise = Noise(1);
+    let mut noise = Noise::new(1);
     for log_b in [-2.5, -1.5, -0.5, 0.5] {
         let model = model(&mut noise, log_b);
         let mut codes = empty(&model, width, height);

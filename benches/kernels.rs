@@ -9,15 +9,9 @@ use kernels::fast::{conv2d as c2, conv_transpose2d as ct, gdn as g, ssim as sm, 
 use kernels::{Conv2d, ConvTranspose2d, Level};
 use tilefit::fit::soap::{Shape as SoapShape, Soap, SoapRate};
 
-/// Pseudo-random values in [-0.5, 0.5).
+/// `n` values in [-0.5, 0.5).
 fn noise(n: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        })
-        .collect()
+    tilefit_testing::noise(n, 1).iter().map(|v| 0.5 * v).collect()
 }
 
 fn main() {

@@ -14,6 +14,7 @@ use tilefit::models::pyramid::synthesis::synthesise;
 use tilefit::models::transform::weights::{Kind, Quantised as Gdn};
 use tilefit::models::{Codes, Grid, Model};
 use tilefit::{Level, Rect};
+use tilefit_testing::Noise;
 
 /// Multiplications per pixel of upsampling, 1x1 layers and 3x3 layers.
 fn macs(spec: &PyramidSpec) -> f64 {
@@ -41,7 +42,8 @@ fn gdn(table: &Table) {
         for (weights, every) in [("dense", 1), ("sparse", 20)] {
             let spec = gdn_spec(n, 3);
             let tensors = spec.tensors();
-            let mut values: Vec<i16> = (0..spec.weights_count()).map(|i| (20.0 * noise(i)) as i16 | 1).collect();
+            let mut noise = Noise::new(1);
+            let mut values: Vec<i16> = (0..spec.weights_count()).map(|_| (20.0 * noise.signed()) as i16 | 1).collect();
             for (t, i) in tensors.iter().flat_map(|t| t.range.clone().map(move |i| (t, i))) {
                 match t.kind {
                     Kind::Hidden | Kind::Gamma if i % every != 0 => values[i] = 0,
@@ -51,7 +53,7 @@ fn gdn(table: &Table) {
             }
             let model = GdnModel::from_quantised(spec, Gdn { exponents: vec![8; tensors.len()], values });
             let mut grid = Grid::new(Rect::whole(width, height).shrunk(3), n);
-            grid.codes.iter_mut().enumerate().for_each(|(i, c)| *c = (3.0 * noise(i)) as i16);
+            grid.codes.iter_mut().for_each(|c| *c = (3.0 * noise.signed()) as i16);
             let (codes, mut out) = (vec![grid], vec![0; 3 * rows * width]);
             for level in Level::available() {
                 let name = format!("gdn/{}/n{n}/{weights}", level.name());
@@ -71,11 +73,6 @@ fn gdn(table: &Table) {
     }
 }
 
-/// Pseudo-random values in [-1, 1).
-fn noise(i: usize) -> f32 {
-    (i.wrapping_mul(2654435761) >> 8 & 0xffff) as f32 / 32768.0 - 1.0
-}
-
 fn main() {
     let table = Table::new();
     gdn(&table);
@@ -83,8 +80,9 @@ fn main() {
     let pixels = width * height;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().expect("a pool");
     for hidden in [8, 16, 48] {
+        let mut noise = Noise::new(1);
         let spec = PyramidSpec::preset(3, pixels, 10, 4, hidden);
-        let mut weights: Vec<f32> = (0..spec.weights_count()).map(|i| 0.1 * noise(i)).collect();
+        let mut weights: Vec<f32> = (0..spec.weights_count()).map(|_| 0.1 * noise.signed() as f32).collect();
         for t in spec.tensors().iter().filter(|t| t.name == "stab_b") {
             weights[t.range.clone()].fill(0.5);
         }
@@ -96,9 +94,8 @@ fn main() {
                 let buffers = || model.sizes().iter().map(|&(w, h)| PaddedGrid::new(w, h)).collect::<Vec<_>>();
                 let (mut grids, mut dgrids) = (buffers(), buffers());
                 for g in &mut grids {
-                    (0..g.height).for_each(|y| {
-                        g.row_mut(y).iter_mut().enumerate().for_each(|(x, v)| *v = (3.0 * noise(y * 977 + x)).round())
-                    });
+                    (0..g.height)
+                        .for_each(|y| g.row_mut(y).iter_mut().for_each(|v| *v = (3.0 * noise.signed() as f32).round()));
                 }
                 let target = vec![0.5f32; 3 * pixels];
                 let mut dweights = vec![0f32; weights.len()];
@@ -124,7 +121,7 @@ fn main() {
                 let mut codes = Codes::new();
                 for g in spec.grids() {
                     let mut grid = Grid::new(Rect::whole(width, height).shrunk(g.shift), 1);
-                    grid.codes.iter_mut().enumerate().for_each(|(i, c)| *c = (3.0 * noise(i)) as i16);
+                    grid.codes.iter_mut().for_each(|c| *c = (3.0 * noise.signed()) as i16);
                     codes.push(grid);
                 }
                 let mut out = vec![0; 3 * pixels];

@@ -10,6 +10,7 @@ mod make;
 use golden::{digests, files, results};
 use tilefit::decoder::Decoder;
 use tilefit::{Level, Limits, Picture, Rect};
+use tilefit_testing::Noise;
 
 /// Runs `f` in a pool of `threads` threads.
 #[cfg(feature = "threads")]
@@ -88,11 +89,8 @@ fn crop(whole: &Picture, r: Rect) -> Vec<u16> {
 
 #[test]
 fn regions_equal_parts_of_the_whole_picture() {
-    let mut state = 1u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as usize % n
-    };
+    let mut noise = Noise::new(1);
+    let mut below = |n: usize| noise.below(n);
     for (name, bytes) in files() {
         let count = Decoder::new(&bytes, Limits::default()).unwrap().pictures().len();
         for level in Level::available() {

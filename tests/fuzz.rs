@@ -3,15 +3,13 @@
 
 #[path = "../fuzz/src/lib.rs"]
 mod bodies;
-#[allow(dead_code)]
-mod common;
 #[path = "conformance/golden.rs"]
 #[allow(dead_code)]
 mod golden;
 
-use common::Noise;
 use tilefit::container::header::Header;
 use tilefit::PixelFormat;
+use tilefit_testing::Noise;
 
 /// Number of changed inputs for each valid one.
 const CHANGES: u64 = 60;
@@ -29,7 +27,7 @@ impl Drop for Case<'_> {
 
 /// One to four random changes: a bit flipped, a byte set, a part removed or duplicated, the end cut off.
 fn changed(good: &[u8], seed: u64) -> Vec<u8> {
-    let mut noise = Noise(seed);
+    let mut noise = Noise::new(seed);
     let mut bytes = good.to_vec();
     for _ in 0..1 + noise.bits() % 4 {
         let n = bytes.len().max(1);

@@ -4,13 +4,14 @@
 
 mod common;
 
-use common::{file, Noise};
+use common::file;
 use proptest::prelude::*;
 use tilefit::container::header::{Header, PictureInfo};
 use tilefit::crc::crc32;
 use tilefit::decoder::probe;
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::{Class, Decoder, Limits, Rect};
+use tilefit_testing::Noise;
 
 /// Tight limits for pictures of this size.
 const LIMITS: Limits = Limits { max_pixels: 1 << 14, max_memory: 64 << 20 };
@@ -182,7 +183,7 @@ proptest! {
         size in (1usize..70, 1usize..70),
     ) {
         let mut parts = Parts::of(&file(&spec(3), size, 64, false, 1, seed).bytes);
-        let mut noise = Noise(seed);
+        let mut noise = Noise::new(seed);
         if !usual {
             parts.header.description = description;
             parts.header.weights = (0..n).map(|_| noise.bits() as u8).collect();

@@ -29,8 +29,6 @@ pub mod exact;
 pub mod fast;
 mod gather;
 mod level;
-#[cfg(test)]
-mod noise;
 mod panel;
 #[cfg(feature = "fit")]
 mod phases;

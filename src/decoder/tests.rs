@@ -6,6 +6,7 @@ use crate::fit::file::write;
 use crate::fit::Fitted;
 use crate::models::echo::{Echo, GRIDS};
 use proptest::prelude::*;
+use tilefit_testing::Noise;
 
 fn file(width: usize, height: usize, tile: usize, split: bool, count: usize) -> Vec<u8> {
     let picture = Picture::from_u8(width, height, 3, &vec![0; 3 * width * height]);
@@ -14,11 +15,8 @@ fn file(width: usize, height: usize, tile: usize, split: bool, count: usize) -> 
             .iter()
             .map(|s| {
                 let mut g = Grid::new(Rect::whole(width, height).shrunk(s.shift), s.channels);
-                let mut v = (p * 77 + 1) as u32;
-                for c in &mut g.codes {
-                    v = v.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    *c = (v >> 24) as i16;
-                }
+                let mut noise = Noise::new(p as u64);
+                g.codes.iter_mut().for_each(|c| *c = noise.below(256) as i16);
                 g
             })
             .collect()

@@ -319,6 +319,7 @@ pub fn level(v: u32, last: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tilefit_testing::Noise;
 
     fn contexts(v: i16) -> Contexts {
         let l = level(u32::from(v.unsigned_abs()), LEVELS - 1);
@@ -357,13 +358,8 @@ mod tests {
     /// A source of independent integers is learned: 20,000 of them cost at most 3 % more than their entropy.
     #[test]
     fn a_steady_source_costs_its_entropy() {
-        let mut state = 1u64;
-        let mut values: Vec<i16> = (0..20000)
-            .map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                [0, 0, 0, 0, 0, 0, 1, -1][(state >> 61) as usize]
-            })
-            .collect();
+        let mut noise = Noise::new(1);
+        let mut values: Vec<i16> = (0..20000).map(|_| [0, 0, 0, 0, 0, 0, 1, -1][noise.below(8)]).collect();
         let mut price = Price::default();
         code(&mut values, &mut price);
         let entropy = 20000.0 * (0.75 * (4f64 / 3.0).log2() + 0.25 * 3.0);

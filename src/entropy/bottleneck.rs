@@ -112,20 +112,13 @@ mod tests {
     use super::*;
     use crate::entropy::range_coder::{RangeDecoder, RangeEncoder};
     use proptest::prelude::*;
-
-    struct Noise(u64);
-    impl Noise {
-        fn unit(&mut self) -> f32 {
-            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (self.0 >> 40) as f32 / (1 << 24) as f32
-        }
-    }
+    use tilefit_testing::Noise;
 
     fn random_channel(seed: u64) -> Vec<f32> {
-        let mut noise = Noise(seed);
+        let mut noise = Noise::new(seed);
         let mut p = vec![0.0; PARAMETERS];
-        start(1, 4.0, || noise.unit(), &mut p);
-        p.iter_mut().for_each(|p| *p += noise.unit() - 0.5);
+        start(1, 4.0, || noise.unit() as f32, &mut p);
+        p.iter_mut().for_each(|p| *p += noise.unit() as f32 - 0.5);
         p
     }
 
@@ -140,8 +133,8 @@ mod tests {
         #[test]
         fn backward_is_the_gradient(seed in 0u64..1 << 40, n in 1usize..60) {
             let p = random_channel(seed);
-            let mut noise = Noise(seed + 77);
-            let y: Vec<f32> = (0..n).map(|_| 8.0 * noise.unit() - 4.0).collect();
+            let mut noise = Noise::new(seed + 77);
+            let y: Vec<f32> = (0..n).map(|_| 8.0 * noise.unit() as f32 - 4.0).collect();
             let mut prepared = p.clone();
             prepare(&p, &mut prepared);
             let (mut dy, mut dp) = (vec![0.0; y.len()], vec![0.0; PARAMETERS]);

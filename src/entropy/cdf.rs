@@ -263,6 +263,7 @@ impl TailedCdf {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tilefit_testing::Noise;
 
     fn weights() -> impl Strategy<Value = Vec<u32>> {
         let one = prop_oneof![Just(0u32), 0u32..4, 0u32..1000, any::<u32>()];
@@ -289,11 +290,10 @@ mod tests {
         #[test]
         fn sequences_come_back_at_their_price(weights in weights(), seed: u64, n in 0usize..3000) {
             let cdf = Cdf::from_weights(&weights).unwrap();
-            let mut state = seed;
+            let mut noise = Noise::new(seed);
             let list: Vec<usize> = (0..n).map(|i| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 // Half of the symbols follow the table, half are uniform.
-                let r = (state >> 33) as u32;
+                let r = noise.bits();
                 if i % 2 == 0 { cdf.find(r % TOTAL) } else { r as usize % cdf.symbols() }
             }).collect();
             let mut encoder = RangeEncoder::default();

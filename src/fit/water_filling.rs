@@ -114,14 +114,12 @@ fn block(p: &Picture, left: usize, top: usize) -> Vec<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tilefit_testing::Noise;
 
     fn noise(width: usize, height: usize, channels: usize) -> Picture {
-        let mut state = 1u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        Picture::from_u8(width, height, channels, &(0..width * height * channels).map(|_| next()).collect::<Vec<u8>>())
+        let mut noise = Noise::new(1);
+        let samples: Vec<u8> = (0..width * height * channels).map(|_| noise.bits() as u8).collect();
+        Picture::from_u8(width, height, channels, &samples)
     }
 
     /// The transform is orthonormal: at a level above all coefficients the error is the energy of the picture.

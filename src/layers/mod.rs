@@ -13,19 +13,10 @@ pub mod gdn;
 #[cfg(all(test, feature = "fit"))]
 mod check {
     use kernels::Level;
-
-    /// `n` reproducible numbers in [-1, 1).
-    pub fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = || {
-            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (s >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
+    pub use tilefit_testing::noise;
 
     /// Asserts that `gradient` is the gradient of `f` at `x`: central differences along three random directions.
-    pub fn gradient(x: &[f32], gradient: &[f32], seed: u64, mut f: impl FnMut(&[f32]) -> f64) {
+    pub fn gradient(x: &[f32], gradient: &[f32], seed: usize, mut f: impl FnMut(&[f32]) -> f64) {
         for k in 0..3 {
             let d = noise(x.len(), seed + 100 + k);
             let h = 1e-2;

@@ -7,16 +7,7 @@ use tilefit::models::pyramid::quantised::Quantised;
 use tilefit::models::pyramid::spec::{Group, PyramidSpec};
 use tilefit::models::Grid;
 use tilefit::{Picture, Rect};
-
-/// Repeatable noise.
-pub struct Noise(pub u64);
-
-impl Noise {
-    pub fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as u32
-    }
-}
+use tilefit_testing::Noise;
 
 /// A file of `count` pictures with weights and codes out of `seed`.
 pub fn file(
@@ -27,7 +18,7 @@ pub fn file(
     count: usize,
     seed: u64,
 ) -> Written {
-    let mut noise = Noise(seed);
+    let mut noise = Noise::new(seed);
     let weights: Vec<f32> =
         (0..spec.weights_count()).map(|_| noise.bits() as f32 / (1u32 << 31) as f32 - 0.5).collect();
     let model = PyramidModel::from_quantised(spec.clone(), Quantised::new(spec, &weights, [4; Group::COUNT]), split);

@@ -19,6 +19,7 @@ use tilefit::models::transform::{Stored, TransformSpec};
 use tilefit::models::{Codes, Grid};
 use tilefit::pictures::{self, ReadOptions};
 use tilefit::{Encoder, Level, Picture, PixelFormat, Rect, Target, WeightCoding};
+use tilefit_testing::Noise;
 
 /// A part of the nebula picture, in colour or its green channel.
 fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Picture {
@@ -54,11 +55,8 @@ fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: Weigh
 /// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere but where `second` grids are, weights as f16,
 /// sums that saturate, codes that need escapes, two pictures, tiles in two layers. Or weights of far apart steps, coded.
 fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
-    let mut state = 7u64;
-    let mut noise = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
+    let mut noise = Noise::new(7);
+    let mut noise = || noise.signed() as f32;
     let layer = |outputs, kernel, residual, relu| SynthLayer { outputs, kernel, residual, relu };
     let spec = PyramidSpec {
         channels: 3,

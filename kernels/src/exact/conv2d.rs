@@ -90,7 +90,7 @@ pub fn conv2d(level: Level, w: &PackedConv, xs: &Window, x: &[f32], ys: &Window,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     /// Every level has the definition's bits, for whole pictures and for windows.
     #[test]

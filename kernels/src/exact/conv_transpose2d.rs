@@ -379,7 +379,7 @@ fn weave<'a>(stride: usize, part: impl Fn(usize) -> &'a [f32], to: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::exact::gdn::inverse_gdn_scalar;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     /// The values of `ys` from a map that may have been used before.
     fn run(

@@ -107,8 +107,8 @@ mod tests {
     use super::*;
     use crate::exact::conv_transpose2d::{conv_transpose2d, ConvTranspose, PackedConvTranspose, Scratch};
     use crate::exact::map::{Frame, Map};
-    use crate::noise::noise;
     use crate::{Level, Window};
+    use tilefit_testing::noise;
 
     /// Behind a layer that changes nothing, every level has the definition's bits.
     #[test]

@@ -243,19 +243,15 @@ fn hidden<S: Int16>(s: S, w: &[i32], b: &[i32], from: &[Pair<S>], to: &mut [Pair
 mod tests {
     use super::*;
     use crate::Level;
-
-    /// A generator that fills what a test needs.
-    fn noise(seed: &mut u64) -> i32 {
-        *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (*seed >> 33) as i32
-    }
+    use tilefit_testing::Noise;
 
     #[test]
     fn levels_agree() {
-        let mut seed = 1;
+        let mut noise = Noise::new(1);
         for width in (1..=MAX_WIDTH).chain([8, 14, 20, 26]) {
             for (bits, shift) in [(6, 7), (15, 1), (31, 12)] {
-                let mut some = |n: usize| (0..n).map(|_| (noise(&mut seed) << 1) >> (32 - bits)).collect::<Vec<i32>>();
+                let mut some =
+                    |n: usize| (0..n).map(|_| (noise.bits() << 1) as i32 >> (32 - bits)).collect::<Vec<i32>>();
                 let [w1, w2] = [some(width * width), some(width * width)];
                 let [w3, ws, b1, b2] = [some(2 * width), some(2 * width), some(width), some(width)];
                 let b = some(2);
@@ -264,7 +260,7 @@ mod tests {
                 let spatial = width.min(1 + width * 2 / 3);
                 let at: Vec<usize> = (0..spatial).map(|j| j * 13 % 29).collect();
                 let limit = if bits == 31 { 1 << 15 } else { 500 };
-                let mut some = |n: usize| (0..n).map(|_| (noise(&mut seed) % limit) as i16).collect::<Vec<i16>>();
+                let mut some = |n: usize| (0..n).map(|_| (noise.bits() as i32 % limit) as i16).collect::<Vec<i16>>();
                 let (plane, features) = (some(29 + 2 * LANES + 40), some(MAX_WIDTH * 100));
                 for lanes in [0, 1, 2, 7, 31, 32, 33, 64] {
                     let x = Contexts { plane: &plane, at: &at, features: &features, stride: 99, lanes };

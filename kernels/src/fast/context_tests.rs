@@ -1,15 +1,6 @@
 use super::*;
 use crate::Level;
-
-/// Numbers in [-1, 1).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as f64 / (1u64 << 30) as f64 - 1.0
-    }
-}
+use tilefit_testing::Noise;
 
 const NEIGHBOURS: [(i32, i32); 26] = [
     (0, -1),
@@ -54,13 +45,14 @@ struct Case {
 
 impl Case {
     fn new(seed: u64) -> Case {
-        let mut r = Random(seed.wrapping_mul(77).wrapping_add(5));
-        let mut below = |n: usize| ((r.next() + 1.0) * 0.5 * n as f64) as usize;
+        let mut r = Noise::new(seed.wrapping_mul(77).wrapping_add(5));
+        let mut below = |n: usize| r.below(n);
         let (spatial, features) = (1 + below(26), below(7));
         let (width, height) = (1 + below(if seed.is_multiple_of(3) { 2 } else { 45 }), 1 + below(9));
         let d = spatial + features;
-        let f32s =
-            |n: usize, scale: f64, r: &mut Random| (0..n).map(|_| (r.next() * scale) as f32 as f64).collect::<Vec<_>>();
+        let f32s = |n: usize, scale: f64, r: &mut Noise| {
+            (0..n).map(|_| (r.signed() * scale) as f32 as f64).collect::<Vec<_>>()
+        };
         let mut weights = f32s(2 * d * d + 6 * d + 4, 1.5 / (d as f64).sqrt(), &mut r);
         // Spread s around 4 so that scales small and large occur.
         let last = weights.len();

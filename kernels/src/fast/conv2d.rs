@@ -248,7 +248,7 @@ pub(super) fn weight_products(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     /// Largest difference relative to the largest value of `want` (at least 1).
     pub(in crate::fast) fn distance(got: &[f32], want: &[f32]) -> f32 {

@@ -64,7 +64,7 @@ pub fn conv_transpose2d_backward_weights(
 mod tests {
     use super::super::conv2d::tests::distance;
     use super::*;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     /// The definition: every product, from the formula.
     fn each_product(conv: &ConvTranspose2d, mut f: impl FnMut(usize, usize, usize)) {

@@ -162,8 +162,8 @@ fn bits_lanes<S: Bits>(s: S, p: &[f32], values: &[f32], dy: &mut [f32], dp: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::noise;
     use crate::Level;
+    use tilefit_testing::noise;
 
     fn channel(seed: usize) -> Vec<f32> {
         let u = noise(PARAMETERS, seed);

@@ -230,7 +230,7 @@ fn direct_lanes<S: Simd>(
 mod tests {
     use super::super::conv2d::tests::distance;
     use super::*;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     /// `x`, `dy`, `beta`, `gamma` of two samples.
     fn values(g: &Gdn) -> [Vec<f32>; 4] {
@@ -265,8 +265,9 @@ mod tests {
                     gdn_backward(level, &g, &x, &norm, &gamma, &dy, false, &mut anew, &mut b, &mut c, &mut scratch);
                     anew.iter_mut().zip(&x).for_each(|(a, x)| *a += x);
                     assert!(distance(&anew, &dx) < 4e-6, "{level:?} {g:?}");
-                    assert!(distance(&got_beta, &dbeta) < 4e-6, "{level:?} {g:?}");
-                    assert!(distance(&got_gamma, &dgamma) < 4e-6, "{level:?} {g:?}");
+                    // Sums over all pixels, whose terms may cancel.
+                    assert!(distance(&got_beta, &dbeta) < 2e-5, "{level:?} {g:?}");
+                    assert!(distance(&got_gamma, &dgamma) < 2e-5, "{level:?} {g:?}");
                 }
             }
         }

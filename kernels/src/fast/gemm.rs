@@ -70,20 +70,14 @@ pub fn gemm_scalar(alpha: f32, a: Matrix, b: Matrix, beta: f32, c: &mut [f32]) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tilefit_testing::Noise;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(80))]
         #[test]
         fn equals_its_twin(m in 0usize..70, k in 0usize..70, n in 0usize..70, turned: [bool; 2], beta in 0u8..3, seed: u32) {
-            let mut state = seed;
-            let mut noise = |len: usize| -> Vec<f32> {
-                (0..len)
-                    .map(|_| {
-                        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-                        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-                    })
-                    .collect()
-            };
+            let mut noise = Noise::new(seed.into());
+            let mut noise = |len: usize| -> Vec<f32> { (0..len).map(|_| 0.5 * noise.signed() as f32).collect() };
             let (a, b, mut c) = (noise(m * k), noise(k * n), noise(m * n));
             let view = |v, rows, columns, turned| match turned {
                 true => Matrix::new(v, columns, rows).transposed(),

@@ -164,7 +164,7 @@ unsafe fn micro<S: Simd, const T: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     #[test]
     fn transposes_any_size() {

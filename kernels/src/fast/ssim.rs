@@ -321,7 +321,7 @@ pub fn ms_ssim(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::noise;
+    use tilefit_testing::noise;
 
     /// A smooth plane and a disturbed copy.
     fn planes(n: usize, width: usize, seed: usize) -> (Vec<f32>, Vec<f32>) {

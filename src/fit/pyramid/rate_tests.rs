@@ -1,18 +1,6 @@
 use super::*;
 use kernels::fast::context::context_scalar;
-
-/// Numbers in [-1, 1).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as f64 / (1u64 << 30) as f64 - 1.0
-    }
-    fn below(&mut self, n: usize) -> usize {
-        ((self.next() + 1.0) * 0.5 * n as f64) as usize
-    }
-}
+use tilefit_testing::Noise;
 
 #[derive(Clone)]
 struct Case {
@@ -26,7 +14,7 @@ struct Case {
 
 impl Case {
     fn new(seed: u64) -> Case {
-        let mut r = Random(seed.wrapping_mul(77).wrapping_add(5));
+        let mut r = Noise::new(seed.wrapping_mul(77).wrapping_add(5));
         let mut spec = PyramidSpec::preset(3, 1000, 1 + r.below(12), r.below(5), 4);
         spec.depth = 1 + r.below(5) as u32;
         spec.hyper_from = r.below(spec.depth as usize + 2) as u32;
@@ -34,7 +22,7 @@ impl Case {
         let finest = r.below(3).min(spec.depth as usize) as u32;
         let size = [(1, 70), (83, 1), (57, 91)][seed as usize % 3];
         let scale = 1.2 / (spec.width() as f64).sqrt();
-        let mut f32s = |n: usize, scale: f64| (0..n).map(|_| (r.next() * scale) as f32 as f64).collect::<Vec<_>>();
+        let mut f32s = |n: usize, scale: f64| (0..n).map(|_| (r.signed() * scale) as f32 as f64).collect::<Vec<_>>();
         let mut weights = f32s(spec.weights_count(), scale);
         let bs = spec.tensors().iter().find(|t| t.name == "bs").unwrap().range.clone();
         weights[bs.end - 1] += 4.0;

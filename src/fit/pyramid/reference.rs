@@ -311,19 +311,7 @@ pub(crate) fn waves(side: usize, noise: f32) -> Picture {
 pub(crate) mod tests {
     use super::*;
     use crate::models::pyramid::spec::SynthLayer;
-
-    /// Uniform in -1 .. 1.
-    pub struct Noise(pub u64);
-
-    impl Noise {
-        pub fn next(&mut self) -> f64 {
-            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (self.0 >> 33) as f64 / (1u64 << 30) as f64 - 1.0
-        }
-        pub fn below(&mut self, n: usize) -> usize {
-            ((self.next() + 1.0) * 0.5 * n as f64) as usize % n
-        }
-    }
+    use tilefit_testing::Noise;
 
     /// A small random model, a size and the finest scale.
     pub fn case(noise: &mut Noise) -> (PyramidSpec, usize, usize, u32) {
@@ -341,7 +329,7 @@ pub(crate) mod tests {
     }
 
     pub fn random_weights(spec: &PyramidSpec, noise: &mut Noise) -> Vec<f64> {
-        let mut weights: Vec<f64> = (0..spec.weights_count()).map(|_| 0.3 * noise.next()).collect();
+        let mut weights: Vec<f64> = (0..spec.weights_count()).map(|_| 0.3 * noise.signed()).collect();
         // The picture is around mid-grey: some samples are clamped, most are not.
         for t in spec.tensors().iter().filter(|t| t.name == "stab_b") {
             weights[t.range.clone()].fill(0.5);
@@ -352,11 +340,11 @@ pub(crate) mod tests {
     #[test]
     fn upsampling_is_the_transposed_convolution() {
         // From the definition: pad by 4 with the nearest value, spread with stride 2, cut 11 on each side.
-        let mut noise = Noise(1);
+        let mut noise = Noise::new(1);
         let taps = [0.3, -0.2, 0.7, 1.1];
         let kernel: Vec<f64> = taps.iter().chain(taps.iter().rev()).copied().collect();
         for n in 1..9usize {
-            let x: Vec<f64> = (0..n).map(|_| noise.next()).collect();
+            let x: Vec<f64> = (0..n).map(|_| noise.signed()).collect();
             let mut spread = vec![0.0; 2 * n + 22];
             for i in 0..n + 8 {
                 for k in 0..8 {
@@ -374,17 +362,17 @@ pub(crate) mod tests {
 
     #[test]
     fn gradients_are_finite_differences() {
-        let mut noise = Noise(7);
+        let mut noise = Noise::new(7);
         for round in 0..25 {
             let (spec, width, height, finest) = case(&mut noise);
             let weights = random_weights(&spec, &mut noise);
             let grids: Vec<Plane> = (finest..=spec.depth)
                 .flat_map(|s| vec![(width.div_ceil(1 << s), height.div_ceil(1 << s)); spec.synthesised_at(s)])
-                .map(|(w, h)| Plane { w, h, v: (0..w * h).map(|_| noise.next()).collect() })
+                .map(|(w, h)| Plane { w, h, v: (0..w * h).map(|_| noise.signed()).collect() })
                 .collect();
             let tape = forward(&spec, finest as usize, &weights, &grids);
             let mut dout = tape.output();
-            dout.iter_mut().for_each(|m| m.v.iter_mut().for_each(|v| *v = noise.next()));
+            dout.iter_mut().for_each(|m| m.v.iter_mut().for_each(|v| *v = noise.signed()));
             let loss = |weights: &[f64], grids: &[Plane]| -> f64 {
                 let out = forward(&spec, finest as usize, weights, grids).output();
                 out.iter().zip(&dout).flat_map(|(o, d)| o.v.iter().zip(&d.v)).map(|(o, d)| o * d).sum()

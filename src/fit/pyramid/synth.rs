@@ -363,6 +363,7 @@ fn gradient_outputs<'a>(dgrids: &'a mut [PlaneViewMut], dcoarser: Option<&'a mut
 mod tests {
     use super::*;
     use crate::fit::pyramid::reference::{self, tests::*, Plane};
+    use tilefit_testing::Noise;
 
     /// Grids with rows at a stride of their width + 3, filled by `f`.
     fn filled(sizes: &[(usize, usize)], mut f: impl FnMut() -> f64) -> Vec<Vec<f32>> {
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn equals_the_plain_loops() {
-        let mut noise = Noise(3);
+        let mut noise = Noise::new(3);
         let levels = Level::available();
         for round in 0..60 {
             let (spec, mut width, mut height, finest) = case(&mut noise);
@@ -396,7 +397,7 @@ mod tests {
             let mut model = SynthModel::with_strips(&spec, width, height, finest, rows);
             let of_scale = |(size, s): (&(usize, usize), u32)| vec![*size; spec.synthesised_at(s)];
             let sizes: Vec<_> = model.sizes().iter().zip(finest..).flat_map(of_scale).collect();
-            let data = filled(&sizes, || noise.next());
+            let data = filled(&sizes, || noise.signed());
             let grids = views(&sizes, &data);
             let weights32: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
             let weights: Vec<f64> = weights32.iter().map(|w| *w as f64).collect();
@@ -418,7 +419,7 @@ mod tests {
             for (o, w) in out.iter().zip(&want) {
                 close("output", *o, *w, 0.1);
             }
-            let dout: Vec<f32> = (0..n).map(|_| noise.next() as f32).collect();
+            let dout: Vec<f32> = (0..n).map(|_| noise.signed() as f32).collect();
             let dmaps: Vec<Plane> =
                 dout.chunks(w * h).map(|c| Plane { w, h, v: c.iter().map(|v| *v as f64).collect() }).collect();
             let mut dw = vec![0f64; weights.len()];
@@ -439,7 +440,7 @@ mod tests {
                 }
             }
             // The squared error is the same backward pass with its own gradient.
-            let target: Vec<f32> = (0..n).map(|_| 0.5 + 0.5 * noise.next() as f32).collect();
+            let target: Vec<f32> = (0..n).map(|_| 0.5 + 0.5 * noise.signed() as f32).collect();
             let dout: Vec<f32> = out.iter().zip(&target).map(|(o, t)| 0.5 * 2.0 * (o - t)).collect();
             model.forward(level, &weights32, &grids, &mut out);
             let (mut a, mut b) = (filled(&sizes, || 0.0), filled(&sizes, || 0.0));
@@ -458,15 +459,15 @@ mod tests {
     #[test]
     fn threads_do_not_change_a_bit() {
         let spec = PyramidSpec::preset(3, 1, 4, 2, 6);
-        let mut noise = Noise(5);
+        let mut noise = Noise::new(5);
         let weights: Vec<f32> = random_weights(&spec, &mut noise).iter().map(|w| *w as f32).collect();
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut model = SynthModel::new(&spec, 100, 150, 0);
             let sizes = model.sizes().to_vec();
-            let mut noise = Noise(6);
-            let data = filled(&sizes, || noise.next());
-            let target: Vec<f32> = (0..3 * 100 * 150).map(|_| noise.next() as f32).collect();
+            let mut noise = Noise::new(6);
+            let data = filled(&sizes, || noise.signed());
+            let target: Vec<f32> = (0..3 * 100 * 150).map(|_| noise.signed() as f32).collect();
             let mut d = filled(&sizes, || 0.0);
             let mut dw = vec![0f32; weights.len()];
             let grids = views(&sizes, &data);

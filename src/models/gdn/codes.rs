@@ -163,17 +163,17 @@ mod tests {
     use super::*;
     use crate::entropy::range_coder::{RangeDecoder, RangeEncoder};
     use proptest::prelude::*;
+    use tilefit_testing::Noise;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
         #[test]
         fn codes_come_back(height in 1usize..20, width in 1usize..20, channels in 1usize..5, shift in 0u32..=16, smooth: bool, seed: u64) {
-            let mut s = seed;
+            let mut noise = Noise::new(seed);
             let mut sum = 0i16;
             let codes: Vec<i16> = (0..channels * height * width)
                 .map(|_| {
-                    s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    let v = (((s >> 48) as i16 as i32) >> shift) as i16;
+                    let v = (((noise.bits() >> 15) as i16 as i32) >> shift) as i16;
                     sum = sum.wrapping_add(v);
                     if smooth { sum } else { v }
                 })

@@ -160,19 +160,12 @@ mod tests {
     use super::*;
     use crate::models::transform::weights::Kind;
     use crate::models::Grid;
-
-    struct Noise(u64);
-    impl Noise {
-        fn next(&mut self) -> u32 {
-            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (self.0 >> 33) as u32
-        }
-    }
+    use tilefit_testing::Noise;
 
     fn case(seed: u64, n: usize, channels: usize, size: (usize, usize)) -> (GdnModel, Codes) {
-        let mut noise = Noise(seed);
+        let mut noise = Noise::new(seed);
         let spec = spec_of(n, channels);
-        let values = (0..spec.weights_count()).map(|_| (noise.next() % 9) as i16 - 3).collect();
+        let values = (0..spec.weights_count()).map(|_| (noise.bits() % 9) as i16 - 3).collect();
         let mut q = Quantised { exponents: vec![6; 10], values };
         for t in spec.tensors() {
             if matches!(t.kind, Kind::Beta | Kind::Gamma) {
@@ -180,7 +173,7 @@ mod tests {
             }
         }
         let mut grid = Grid::new(Rect::whole(size.0, size.1).shrunk(SHIFT), n);
-        grid.codes.iter_mut().for_each(|c| *c = (noise.next() % 31) as i16 - 15);
+        grid.codes.iter_mut().for_each(|c| *c = (noise.bits() % 31) as i16 - 15);
         (GdnModel::from_quantised(spec, q), vec![grid])
     }
 
@@ -201,16 +194,11 @@ mod tests {
                 let mut whole = vec![0; w * h * channels];
                 model.synthesise(Level::best(), &codes, size, Rect::whole(w, h), scale, 255, &mut whole).unwrap();
                 assert!(w * h < 50 || whole.iter().any(|s| *s != whole[0]), "the test sees something");
-                let mut noise = Noise(seed);
+                let mut noise = Noise::new(seed);
                 for level in Level::available() {
                     for _ in 0..8 {
-                        let (x0, y0) = (noise.next() as usize % w, noise.next() as usize % h);
-                        let region = Rect::new(
-                            x0,
-                            y0,
-                            x0 + 1 + noise.next() as usize % (w - x0),
-                            y0 + 1 + noise.next() as usize % (h - y0),
-                        );
+                        let (x0, y0) = (noise.below(w), noise.below(h));
+                        let region = Rect::new(x0, y0, x0 + 1 + noise.below(w - x0), y0 + 1 + noise.below(h - y0));
                         let part = cut(&codes, model.support(region, size, scale)[0]);
                         let mut out = vec![0; region.area() * channels];
                         model.synthesise(level, &part, size, region, scale, 255, &mut out).unwrap();

@@ -366,6 +366,7 @@ mod tests {
     use super::*;
     use crate::entropy::range_coder::RangeDecoder;
     use crate::models::pyramid::quantised::Quantised;
+    use tilefit_testing::Noise;
 
     #[test]
     fn skews_of_the_published_widths() {
@@ -423,11 +424,8 @@ mod tests {
         let (mut float_bits, mut int_bits) = (0.0, 0.0);
         let cdf = |t: f64| if t < 0.0 { t.exp() / 2.0 } else { 1.0 - (-t).exp() / 2.0 };
         for (trial, log_b) in [-2.5f32, -1.8, -1.0, 0.0, 1.0].into_iter().enumerate() {
-            let mut state = trial as u64 + 7;
-            let mut unit = || {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            };
+            let mut noise = Noise::new(trial as u64 + 7);
+            let mut unit = || noise.signed() as f32;
             let spec = PyramidSpec::preset(3, 1, 10, 4, 8);
             let mut weights = vec![0f32; spec.weights_count()];
             for t in spec.tensors() {

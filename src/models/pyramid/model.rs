@@ -324,18 +324,7 @@ mod tests {
     use crate::image::Rect;
     use crate::models::pyramid::spec::Group;
     use proptest::prelude::*;
-
-    /// Reproducible noise.
-    pub struct Noise(pub u64);
-    impl Noise {
-        pub fn next(&mut self) -> u32 {
-            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (self.0 >> 33) as u32
-        }
-        pub fn unit(&mut self) -> f32 {
-            self.next() as f32 / (1u32 << 30) as f32 - 1.0
-        }
-    }
+    use tilefit_testing::Noise;
 
     pub fn codes_for(spec: &PyramidSpec, width: usize, height: usize, mut code: impl FnMut(u32) -> i16) -> Codes {
         let mut codes = Codes::new();
@@ -348,8 +337,8 @@ mod tests {
     }
 
     fn small_model(noise: &mut Noise, spec: PyramidSpec, size: f32, split: bool) -> PyramidModel {
-        let weights: Vec<f32> = (0..spec.weights_count()).map(|_| noise.unit() * size).collect();
-        let exponents = [0; Group::COUNT].map(|_| noise.next() % 16);
+        let weights: Vec<f32> = (0..spec.weights_count()).map(|_| noise.signed() as f32 * size).collect();
+        let exponents = [0; Group::COUNT].map(|_| noise.bits() % 16);
         PyramidModel::from_quantised(spec.clone(), Quantised::new(&spec, &weights, exponents), split)
     }
 
@@ -361,13 +350,13 @@ mod tests {
             scales in 0u32..4, hyper in 0u32..8, size in prop::sample::select(vec![0.05f32, 0.4, 30.0]),
             reach in prop::sample::select(vec![1u32, 3, 40, 60000]), split: bool,
         ) {
-            let mut noise = Noise(seed);
+            let mut noise = Noise::new(seed);
             let mut spec = PyramidSpec::preset(3, 1, spatial, features, 8);
             spec.feature_scales = scales;
             spec.hyper_from = hyper.min(spec.depth + 1);
             let model = small_model(&mut noise, spec.clone(), size, split);
             let codes = codes_for(&spec, width, height, |shift| {
-                if shift == 2 { 0 } else { (noise.next() % (2 * reach - 1)) as i16 }.wrapping_sub(reach as i16 - 1)
+                if shift == 2 { 0 } else { (noise.bits() % (2 * reach - 1)) as i16 }.wrapping_sub(reach as i16 - 1)
             });
             let mut back = codes_for(&spec, width, height, |_| 7);
             let mut bytes = 0;
@@ -388,7 +377,7 @@ mod tests {
         fn any_segment_decodes_or_is_refused(
             seed: u64, width in 1usize..40, height in 1usize..40, segment in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let mut noise = Noise(seed);
+            let mut noise = Noise::new(seed);
             let spec = PyramidSpec::preset(1, 1, 1 + (seed % 26) as usize, 3, 8);
             let model = small_model(&mut noise, spec.clone(), 1000.0, seed % 2 == 0);
             for layer in 0..model.layers() {

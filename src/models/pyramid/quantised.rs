@@ -145,15 +145,12 @@ mod tests {
     use super::*;
     use crate::models::pyramid::description::tests::specs;
     use proptest::prelude::*;
+    use tilefit_testing::noise;
 
     proptest! {
         #[test]
-        fn weights_come_back_at_their_price(spec in specs(), seed: u64, f16: bool, exponents in prop::array::uniform8(0u32..=15)) {
-            let mut state = seed;
-            let weights: Vec<f32> = (0..spec.weights_count()).map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            }).collect();
+        fn weights_come_back_at_their_price(spec in specs(), seed: usize, f16: bool, exponents in prop::array::uniform8(0u32..=15)) {
+            let weights = noise(spec.weights_count(), seed);
             let mut q = Quantised::new(&spec, &weights, exponents);
             for t in spec.tensors().iter().filter(|t| exponents[t.group as usize] <= 9) {
                 for i in t.range.clone() {

@@ -406,11 +406,12 @@ fn at_least(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
 #[cfg(all(test, feature = "fit"))]
 mod tests {
     use super::*;
-    use crate::fit::pyramid::reference::tests::{case, random_weights, Noise};
+    use crate::fit::pyramid::reference::tests::{case, random_weights};
     use crate::fit::pyramid::synth::SynthModel;
     use crate::fit::pyramid::view::PlaneView;
     use crate::models::Codes;
     use proptest::prelude::*;
+    use tilefit_testing::Noise;
 
     /// Codes over `rects` only.
     fn cut(whole: &Codes, rects: &[Rect]) -> Codes {
@@ -426,7 +427,7 @@ mod tests {
         let mut codes = Codes::new();
         for g in spec.coding_order() {
             let mut grid = Grid::new(Rect::whole(size.0, size.1).shrunk(g.scale), 1);
-            grid.codes.iter_mut().for_each(|c| *c = (4.0 * noise.next()) as i16);
+            grid.codes.iter_mut().for_each(|c| *c = (4.0 * noise.signed()) as i16);
             codes.push(grid);
         }
         codes
@@ -440,7 +441,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn a_region_is_that_region_of_the_whole(seed: u64, more_width in 0usize..300, more_height in 0usize..60) {
-            let mut noise = Noise(seed);
+            let mut noise = Noise::new(seed);
             let (mut spec, width, height, scale) = case(&mut noise);
             spec.hyper_from = 1;
             check(&spec).unwrap();
@@ -467,7 +468,7 @@ mod tests {
 
         #[test]
         fn the_decoder_runs_what_was_trained(seed: u64, more in 0usize..200) {
-            let mut noise = Noise(seed);
+            let mut noise = Noise::new(seed);
             let (spec, width, height, scale) = case(&mut noise);
             let size = (width + more, height);
             let weights = weights_for(&spec, &mut noise);
@@ -498,7 +499,7 @@ mod tests {
         let spec = PyramidSpec::preset(3, 1, 4, 2, 8);
         let weights = vec![0.0; spec.weights_count()];
         let size = (40, 30);
-        let codes = whole_codes(&spec, size, &mut Noise(1));
+        let codes = whole_codes(&spec, size, &mut Noise::new(1));
         let mut out = vec![0; 3 * 40 * 30];
         let mut run = |codes: &Codes, scale| {
             synthesise(&spec, &weights, Level::best(), codes, size, Rect::whole(1, 1), scale, 255, &mut out)

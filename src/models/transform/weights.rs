@@ -244,6 +244,7 @@ mod tests {
     use super::super::TransformSpec;
     use super::*;
     use proptest::prelude::*;
+    use tilefit_testing::Noise;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
@@ -252,11 +253,8 @@ mod tests {
             let spec = TransformSpec { maps, channels: if colour { 3 } else { 1 } };
             let tensors = spec.tensors();
             prop_assert_eq!(tensors.len(), 10);
-            let mut s = seed;
-            let mut next = || {
-                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (s >> 48) as i16
-            };
+            let mut noise = Noise::new(seed);
+            let mut next = || (noise.bits() >> 15) as i16;
             let values = (0..spec.weights_count()).map(|_| next() >> shift).collect();
             let exponents = tensors.iter().map(|_| next() as u32 % 16).collect();
             let q = Quantised { exponents, values };
