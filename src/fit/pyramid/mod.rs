@@ -90,7 +90,6 @@ fn begin<'a>(pictures: &'a [Picture], options: &'a Options, besides: u64) -> Res
 fn start(pictures: &[Picture], options: &Options, plan: &Plan, n: u64) -> Trainer {
     let seed = options.seed ^ n << 32;
     Trainer::new(plan.spec.clone(), pictures, plan.stages[0].finest, Level::best(), seed, options.tune)
-        .with_gain(std::env::var("G").map_or(16.0, |g| g.parse().unwrap()))
 }
 
 /// A fit under way.

@@ -44,8 +44,6 @@ const EPS: f32 = 1.5;
 
 /// One picture of the fit at the present stage.
 pub(super) struct FitPicture {
-    /// Codes for each unit of a latent.
-    pub gain: f32,
     pub latents: Latents,
     /// The picture at the stage's scale, planes of samples in `[0, 1]`.
     pub target: Vec<f32>,
@@ -99,7 +97,6 @@ pub struct Trainer {
     /// Pixels of all pictures at full size.
     pixels: f64,
     tune: Tune,
-    gain: f32,
 }
 
 impl Trainer {
@@ -121,18 +118,10 @@ impl Trainer {
             reset_step: 0,
             pixels: pictures.iter().map(|p| p.pixels() as f64).sum(),
             tune,
-            gain: GAIN,
             spec,
         };
         trainer.set_pictures(pictures, pictures.iter().map(|_| Latents::default()));
         trainer
-    }
-
-    /// Has latents move faster: for fits at a lambda so low that codes become large.
-    pub fn with_gain(mut self, gain: f32) -> Self {
-        self.gain = gain;
-        self.pictures.iter_mut().for_each(|p| p.gain = gain);
-        self
     }
 
     /// Goes on at a finer scale. Latents are multiplied by `kept`, those of the added grids are zero, and the optimiser of the
@@ -184,12 +173,7 @@ impl Trainer {
             if existing.is_none() {
                 self.workspaces.push(Workspace::new(spec, picture.format.peak(), width, height, finest));
             }
-            self.pictures.push(FitPicture {
-                gain: self.gain,
-                latents,
-                target: downsampled(picture, finest),
-                workspace,
-            });
+            self.pictures.push(FitPicture { latents, target: downsampled(picture, finest), workspace });
         }
     }
 
@@ -211,7 +195,7 @@ impl Trainer {
         let adam = AdamStep { lr: anneal.lr, beta1, beta2, eps: EPS, step: (self.step - self.reset_step) as u32 };
         for (i, p) in self.pictures.iter_mut().enumerate() {
             let (latents, c) = (&mut p.latents, &mut self.workspaces[p.workspace]);
-            latents.quantise(level, &mut c.q, anneal.temperature, sigma, p.gain, seed ^ (i as u64) << 48, step / 2);
+            latents.quantise(level, &mut c.q, anneal.temperature, sigma, GAIN, seed ^ (i as u64) << 48, step / 2);
             c.dq.iter_mut().for_each(PaddedGrid::clear);
             if compute_bits {
                 c.rate.forward_backward(level, &self.weights, &c.q, &mut c.dq, Some(&mut self.bits_grad));
@@ -228,7 +212,7 @@ impl Trainer {
             if anneal.integer_penalty > 0.0 {
                 add_integer_penalty(level, anneal.integer_penalty, &c.q, &mut c.dq);
             }
-            latents.adam_step(level, &c.dq, p.gain, &adam);
+            latents.adam_step(level, &c.dq, GAIN, &adam);
         }
         self.grad.iter_mut().zip(&self.bits_grad).for_each(|(g, b)| *g += b);
         self.step_networks(lambda, anneal.lr);
@@ -267,7 +251,7 @@ impl Trainer {
 
     /// The rounded codes of each picture.
     pub fn codes(&self) -> Vec<Codes> {
-        self.pictures.iter().map(|p| p.latents.codes(p.gain)).collect()
+        self.pictures.iter().map(|p| p.latents.codes(GAIN)).collect()
     }
 
     /// Sets the latents of grid `g` of picture `n` to zero.
@@ -277,8 +261,7 @@ impl Trainer {
 
     /// Sets the latent of code `i` of grid `g` of picture `n`.
     pub(super) fn set_code(&mut self, n: usize, g: usize, i: usize, code: i16) {
-        let p = &mut self.pictures[n];
-        p.latents.grids[g].y[i] = f32::from(code) / p.gain;
+        self.pictures[n].latents.grids[g].y[i] = f32::from(code) / GAIN;
     }
 
     /// The gradient of `bits + (P / lambda) MSE` by the rounded codes of grid `g` of picture `n`, under networks of `weights`.
@@ -286,7 +269,7 @@ impl Trainer {
         let (level, weight) = (self.level, self.pixels / (lambda * self.samples()));
         let p = &self.pictures[n];
         let c = &mut self.workspaces[p.workspace];
-        p.latents.round(level, &mut c.q, p.gain);
+        p.latents.round(level, &mut c.q, GAIN);
         c.dq.iter_mut().for_each(PaddedGrid::clear);
         c.rate.forward_backward(level, weights, &c.q, &mut c.dq, None);
         c.squared_error_gradient(level, weights, &p.target, &mut self.grad, weight as f32);
@@ -357,7 +340,7 @@ pub(super) fn each_rounded<'a>(
 ) {
     for p in pictures {
         let c = &mut workspaces[p.workspace];
-        p.latents.round(level, &mut c.q, p.gain);
+        p.latents.round(level, &mut c.q, GAIN);
         f(p, c);
     }
 }
