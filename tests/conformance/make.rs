@@ -292,11 +292,14 @@ fn make() {
     write("lossless-mixed.tfit", &|| mixed(&drawing(70, 40, true)));
     // Other kinds of samples.
     let rgb = [0, 1, 2];
-    let new = |model: &str| Encoder::new().model(model).target(Target::Quality(70.0));
+    let new = |model: &str| Encoder::new().model(model).target(Target::Quality(95.0));
     let alpha8 = PixelFormat::new(4, 8).with_alpha();
     let rgba = |x0, y0| deep(x0, y0, 48, 32, &[0, 1, 2, 3], alpha8);
     let kind = |order: &[usize], depth| deep(400, 300, 48, 32, order, PixelFormat::new(order.len(), depth));
     write("pyramid-grey-16.tfit", &|| of_kind(new("pyramid"), &[kind(&[1], 16)]));
+    // As from a camera of 12 bits.
+    let dark = |p: Picture| Picture { samples: p.samples.iter().map(|s| s / 16).collect(), ..p };
+    write("pyramid-dark-16.tfit", &|| of_kind(new("pyramid").target(Target::Lambda(1e-7)), &[dark(kind(&[1], 16))]));
     write("pyramid-rgb-16.tfit", &|| of_kind(new("pyramid"), &[kind(&rgb, 16)]));
     write("pyramid-rgb-10.tfit", &|| of_kind(new("pyramid"), &[kind(&rgb, 10)]));
     write("pyramid-bands-4.tfit", &|| of_kind(new("pyramid"), &[kind(&[0, 1, 2, 0], 8)]));
