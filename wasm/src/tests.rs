@@ -122,7 +122,10 @@ fn decoded(file: &[u8]) -> (tilefit::Picture, Vec<u8>, Vec<u8>) {
     assert_eq!(tilefit_info(handle), 0);
     let picture = tilefit::decoder::Decoder::new(file, tilefit::Limits::NONE).unwrap().decode(0).unwrap();
     let format = picture.format;
-    assert_eq!((numbers()[2], numbers()[14], numbers()[15]), (format.channels as u32, format.depth, format.alpha.into()));
+    assert_eq!(
+        (numbers()[2], numbers()[14], numbers()[15]),
+        (format.channels as u32, format.depth, format.alpha.into())
+    );
     tilefit_close(handle);
     let [samples, rgba] = both;
     (picture, samples, rgba)
