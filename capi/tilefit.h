@@ -43,7 +43,8 @@ struct tilefit_picture_info {
 /* In all functions: `data`, `size` is the file. `picture` counts from 0. `limits` may be NULL: 2^28 pixels, 2 GiB.
  * `scale` 0 to 3 decodes at 1/2^scale: sides are ceil(side / 2^scale).
  * Samples go to `out`, row by row, the channels of a pixel together; `out_size` is the number of bytes, at
- * least width * height * channels, and twice as much for a depth over 8: a sample is then a uint16_t of this machine.
+ * least width * height * channels, and twice as much for a depth over 8: a sample is then a uint16_t of this machine, at
+ * most 2^depth - 1; `out` need not be aligned for it. Alpha is 0 where the pixel is transparent.
  * On failure `error`, if not NULL, receives one line of at most `error_size - 1` bytes of UTF-8 and a final 0;
  * `out` holds nothing of use. The result is one of tilefit_status. */
 
@@ -60,8 +61,8 @@ int tilefit_decode_region(const uint8_t *data, size_t size, size_t picture, uint
                           size_t out_size, char *error, size_t error_size);
 
 /* Metadata that the picture came with: an ICC profile as a zlib stream, EXIF from its byte order mark on, the four bytes
- * of a PNG's cICP chunk, or another kind of docs/FORMAT.md, section 2. `length` receives the number of bytes, 0 where there are none; they go to `out`, unless it is NULL. They
- * never change the samples. */
+ * of a PNG's cICP chunk, or another kind of docs/FORMAT.md, section 2. `length` receives the number of bytes, 0 where there
+ * are none; they go to `out`, unless it is NULL. They never change the samples. */
 enum tilefit_metadata_kind { TILEFIT_ICC = 1, TILEFIT_EXIF = 2, TILEFIT_CICP = 3 };
 
 int tilefit_metadata(const uint8_t *data, size_t size, size_t picture, uint32_t kind, uint8_t *out, size_t out_size,

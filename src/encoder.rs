@@ -319,8 +319,7 @@ impl<'a> Encoder<'a> {
         let peak = f64::from(pictures[0].format.peak());
         let alpha = match alpha_quality {
             Some(quality) => Alpha::Apart(((100.0 - quality) / 400.0 * peak).round() as u16),
-            None if family.bands => Alpha::Automatic,
-            None => Alpha::Apart(0),
+            None => Alpha::Automatic,
         };
         let prepared = Prepared::new(pictures, alpha);
         let never = AtomicBool::new(false);
@@ -384,7 +383,7 @@ impl<'a> Encoder<'a> {
     fn prepare(&self, pictures: &[Picture]) -> Result<(Plan, Option<Checkpoint>)> {
         self.check()?;
         let family = self.family.clone()?;
-        check_pictures(pictures, self.options.target, family)?;
+        check_pictures(pictures, self.options.target)?;
         let work = Work {
             pixels: pictures.iter().map(Picture::pixels).sum(),
             channels: pictures[0].format.channels,
@@ -464,7 +463,7 @@ impl<'a> Encoder<'a> {
 }
 
 /// Checks that `pictures` are valid, can share a model, and are large enough for the target.
-fn check_pictures(pictures: &[Picture], target: Target, family: &Family) -> Result<()> {
+fn check_pictures(pictures: &[Picture], target: Target) -> Result<()> {
     let refuse = |what: String| Err(Error::of_argument("pictures", what));
     let Some(first) = pictures.first() else { return refuse("expected at least one picture".into()) };
     for p in pictures {
@@ -485,11 +484,6 @@ fn check_pictures(pictures: &[Picture], target: Target, family: &Family) -> Resu
         }
         if p.samples.iter().any(|s| *s > p.format.peak()) {
             return refuse(format!("a sample over {}, the largest of {} bits", p.format.peak(), p.format.depth));
-        }
-        let fitted = !matches!(target, Target::MaxError(_));
-        if fitted && !family.bands && ![1, 3].contains(&p.format.colours()) {
-            let what = format!("{}: the family {} has only grey and RGB", p.format.name(), family.name);
-            return refuse(what);
         }
         if p.format != first.format {
             let (a, b) = (first.format.name(), p.format.name());

@@ -72,9 +72,6 @@ fn invalid_pictures_are_errors() {
         ] {
             assert_invalid(new(), &[bad], "pictures");
         }
-        if name != &"pyramid" {
-            assert_invalid(new(), &[picture(4, 4, 2)], "pictures");
-        }
         assert_invalid(new(), &[picture(8, 8, 3), picture(8, 8, 1)], "pictures");
         assert_invalid(new().target(Target::MsSsim(0.9)), &[picture(10, 40, 1)], "target");
     }

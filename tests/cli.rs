@@ -618,3 +618,49 @@ fn errors_of_stdin_inputs() {
     assert_fails(&piped(&["encode", "--quiet", "-", "-o", "-"], &picture[..99]), 1, &["truncated"]);
     assert_fails(&piped(&["decode", "-"], b"nothing"), 6, &["-:"]);
 }
+
+/// Each kind of samples without loss through the command, by picture files that can hold it.
+#[test]
+fn lossless_files_give_every_picture_back() {
+    use tilefit::pictures::{read, write, OutFormat, ReadOptions};
+    use tilefit::{Picture, PixelFormat};
+    let dir = Folder::new("lossless");
+    let grey = [PixelFormat::GREY, PixelFormat::new(1, 16)];
+    let colour = [
+        PixelFormat::RGB,
+        PixelFormat::new(3, 16),
+        PixelFormat::new(4, 16).with_alpha(),
+        PixelFormat::new(2, 8).with_alpha(),
+    ];
+    let bands = [PixelFormat::new(4, 8), PixelFormat::new(6, 16), PixelFormat::new(3, 10)];
+    let all = |sets: &[&[PixelFormat]]| sets.concat();
+    let ways = [
+        ("png", OutFormat::Png, all(&[&grey, &colour])),
+        ("tif", OutFormat::Tiff, all(&[&grey, &colour, &bands[..2]])),
+        ("pam", OutFormat::Pam, all(&[&grey, &colour, &bands])),
+        ("fits", OutFormat::Fits, all(&[&grey, &bands[..2]])),
+    ];
+    for (extension, out, formats) in ways {
+        for format in formats {
+            let (width, height) = (23, 14);
+            let samples =
+                (0..width * height * format.channels).map(|i| (i * i * 31 % (usize::from(format.peak()) + 1)) as u16);
+            let picture = Picture { width, height, format, samples: samples.collect() };
+            let mut bytes = Vec::new();
+            write(out, &picture, &[], &mut bytes).unwrap();
+            let what = format!("{extension} {format:?}");
+            // What the picture file holds: FITS and TIFF know no 10 bits, for example.
+            let held = read(&bytes, &ReadOptions::default()).unwrap().picture;
+            assert_eq!(held, picture, "{what}");
+            let input = dir.write(&format!("in.{extension}"), &bytes);
+            let (file, output) = (dir.path("a.tfit"), dir.path(&format!("out.{extension}")));
+            let (file, output) = (file.to_str().unwrap(), output.to_str().unwrap());
+            let done = run(&["encode", "--lossless", "-f", &input, "-o", file]);
+            assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+            let done = run(&["decode", "-f", file, "-o", output]);
+            assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+            let back = read(&fs::read(output).unwrap(), &ReadOptions::default()).unwrap().picture;
+            assert_eq!(back, picture, "{what}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 /** Kinds of failure by the codes of wasm/src/lib.rs. */
 const KINDS = [null, "damaged", "unsupported", "limit", "usage", "io"];
 const TRUNCATED = 6;
-const FAMILIES = { 1: "gdn", 2: "hyperprior", 3: "pyramid" };
+const FAMILIES = { 1: "gdn", 2: "hyperprior", 3: "pyramid", 4: "lossless", 5: "planes" };
 
 /** Bytes of the first request for a file: most files have header, weights and index in them. */
 const BEGINNING = 1 << 16;

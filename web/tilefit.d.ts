@@ -22,7 +22,11 @@ export interface DecodeOptions {
   picture?: number;
   /** Default 1. */
   scale?: Scale;
-  /** `rgba` (the default) is what a canvas takes, 8 bits each; `samples` has the file's channels at its depth, interleaved. */
+  /**
+   * `rgba` (the default) is what a canvas takes: 8 bits each, to which other depths are scaled so that the peak becomes 255;
+   * alpha is not multiplied into the colours, and 255 for pictures without it; of bands the first three are shown.
+   * `samples` has the file's channels at its depth, interleaved.
+   */
   format?: "rgba" | "samples";
   /** Drops the request if it has not begun; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -38,8 +42,11 @@ export interface Picture {
   height: number;
   /** 4 for `rgba`; else the file's. */
   channels: number;
-  /** `height * width * channels`. `new ImageData(data, width, height)` takes it as it is for `rgba`. */
-  data: Uint8ClampedArray;
+  /**
+   * `height * width * channels`. `new ImageData(data, width, height)` takes it as it is for `rgba`. A `Uint16Array` for
+   * `samples` of more than 8 bits.
+   */
+  data: Uint8ClampedArray | Uint16Array;
   /** Milliseconds of decoding, without reading the bytes. */
   decodeTime: number;
   /** Bytes of the file that were fetched since the last decode; the first counts those of opening too. */
@@ -51,7 +58,7 @@ export interface Picture {
 export interface PictureInfo {
   width: number;
   height: number;
-  /** CRC-32 of the decoded samples, interleaved, as eight hexadecimal digits. */
+  /** CRC-32 of the decoded samples, interleaved, those of more than 8 bits as two bytes, the lower first: eight hexadecimal digits. */
   digest: string;
   /** Tiles a row and a column; 1 and 1 if the picture is one tile. */
   columns: number;
@@ -62,10 +69,14 @@ export interface PictureInfo {
 
 export interface Info {
   version: number;
-  /** The model family: `"gdn"`, `"hyperprior"` or `"pyramid"`. */
+  /** The model family: `"gdn"`, `"hyperprior"`, `"pyramid"`, `"lossless"`, or `"planes"` for several models in one file. */
   model: string;
-  /** 1 (grey) or 3 (RGB). */
+  /** 1 to 16, alpha included. Without alpha 1 is grey, 3 are red, green and blue, and others are bands. */
   channels: number;
+  /** Bits of a sample, 8 to 16. */
+  depth: number;
+  /** Whether the last channel is alpha: 0 is transparent, the peak opaque, not multiplied into the others. */
+  alpha: boolean;
   pictures: PictureInfo[];
   /** Of the whole file. The next four add up to it. */
   bytes: number;
@@ -84,7 +95,10 @@ export interface Info {
   layers: number;
   /** Most that decoding one picture holds at once. */
   decodeMemoryBytes: number;
-  /** The metadata section as the encoder was given it. */
+  /**
+   * The metadata section, as docs/FORMAT.md describes it. Its ICC profiles and XMP packets are zlib streams, which
+   * `DecompressionStream("deflate")` inflates.
+   */
   metadata: Uint8Array;
 }
 

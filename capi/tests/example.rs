@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tilefit::crc::crc32;
+use tilefit::{Decoder, Limits};
 
 /// The static library that cargo built beside this test.
 fn library() -> PathBuf {
@@ -34,26 +35,46 @@ fn the_c_example_decodes() {
     let results = std::fs::read_to_string(golden.join("results.txt")).unwrap();
     let profile = crc32(&(0..200u8).map(|i| i.wrapping_mul(i)).collect::<Vec<_>>());
     let metadata = [format!("200 bytes, {profile:08x}"), "26 bytes".into(), "4 bytes".into()];
+    let none = || ["0 bytes", "0 bytes", "0 bytes"].map(String::from);
     check(&program, &golden, &results, "gdn-metadata.tfit", metadata);
-    check(&program, &golden, &results, "pyramid-colour.tfit", ["0 bytes", "0 bytes", "0 bytes"].map(String::from));
+    // Grey, 10 and 16 bits, bands, alpha apart and blended, several models, lossless.
+    for name in [
+        "pyramid-colour",
+        "pyramid-grey-16",
+        "pyramid-rgb-10",
+        "pyramid-bands-5",
+        "planes-grey-alpha",
+        "planes-blended",
+        "planes-blended-16",
+        "lossless-rgba-16",
+    ] {
+        check(&program, &golden, &results, &format!("{name}.tfit"), none());
+    }
 }
 
-/// What the example says of a golden file of 64x48 pixels.
+/// What the example says of a golden file of one picture.
 fn check(program: &Path, golden: &Path, results: &str, name: &str, metadata: [String; 3]) {
-    let line = results.lines().find(|l| l.starts_with(&format!("{name} 0 64x48 1/1"))).unwrap();
+    let line = results.lines().find(|l| l.starts_with(&format!("{name} 0 ")) && l.contains(" 1/1 ")).unwrap();
     let digest = line.rsplit(' ').next().unwrap();
+    let file = std::fs::read(golden.join(name)).unwrap();
+    let decoder = Decoder::new(&file, Limits::default()).unwrap();
+    let picture = decoder.decode(0).unwrap();
+    assert_eq!(format!("{:08x}", picture.digest()), digest);
+    let (width, height, format) = (picture.width, picture.height, picture.format);
+    let bytes = picture.to_bytes().len();
     let out = Command::new(program).arg(golden.join(name)).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
     let expected = [
-        "64x48, 3 channels, 1 pictures".to_owned(),
+        format!("{width}x{height}, {} channels, 1 pictures", format.channels),
+        format!("{} bits{}", format.depth, if format.alpha { ", alpha" } else { "" }),
         format!("digest {digest}, promised {digest}"),
         format!("metadata 1: {}", metadata[0]),
         format!("metadata 2: {}", metadata[1]),
         format!("metadata 3: {}", metadata[2]),
         "region agrees".to_owned(),
-        "limit: 3 3072 pixels".to_owned(),
-        "buffer: 4 out has 9215 bytes".to_owned(),
+        format!("limit: 3 {} pixels", width * height),
+        format!("buffer: 4 out has {} bytes", bytes - 1),
         "picture: 4 picture: there is no picture 9".to_owned(),
         "region: 4 region: the region is not inside".to_owned(),
         "null: 1 not a Tilef".to_owned(),

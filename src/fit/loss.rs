@@ -124,8 +124,10 @@ pub fn distortion(
             }
         }
     } else {
-        for y in 0..h {
-            d[row(0, y)].iter_mut().zip(&work.gradient[y * w..]).for_each(|(d, g)| *d += g);
+        for (c, gradient) in work.gradient.chunks_exact(n).enumerate() {
+            for y in 0..h {
+                d[row(c, y)].iter_mut().zip(&gradient[y * w..]).for_each(|(d, g)| *d += g);
+            }
         }
     }
     Distortion { squares, samples, cost }

@@ -125,8 +125,6 @@ pub struct Family {
     pub name: &'static str,
     /// The distortions that the family can minimise.
     pub tunes: &'static [Tune],
-    /// Whether it fits planes of any number, or only grey and RGB.
-    pub bands: bool,
     /// The range of the option `channels`; `None` if the family does not have it.
     pub channels: Option<RangeInclusive<usize>>,
     /// Default tiling `(pixels, side)`: pictures of more than `pixels` pixels are cut into tiles of `side` pixels.

@@ -107,7 +107,7 @@ fn block(p: &Picture, left: usize, top: usize) -> Vec<Vec<f64>> {
     if p.format.channels == 3 {
         vec![plane([1.0, 1.0, 1.0]), plane([1.0, 0.0, -1.0]), plane([1.0, -2.0, 1.0])]
     } else {
-        vec![(0..SIDE * SIDE).map(|i| sample(i, 0)).collect()]
+        (0..p.format.channels).map(|c| (0..SIDE * SIDE).map(|i| sample(i, c)).collect()).collect()
     }
 }
 

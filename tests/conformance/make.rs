@@ -5,11 +5,14 @@ use super::golden::{digests, files, folder};
 use std::path::Path;
 use tilefit::container::header::Header;
 use tilefit::container::metadata::{write as write_items, Item, CICP, EXIF, ICC};
+use tilefit::crc::crc32;
 use tilefit::entropy::cdf::{Cdf, TailedCdf};
+use tilefit::entropy::range_coder::RangeEncoder;
 use tilefit::fit::lossless::Planes;
 use tilefit::fit::{self, file, Fitted};
 use tilefit::models::hyperprior::{HyperModel, HyperSpec, Tables};
 use tilefit::models::lossless::model::LosslessModel;
+use tilefit::models::lossless::planes;
 use tilefit::models::lossless::values::Values;
 use tilefit::models::pyramid::model::PyramidModel;
 use tilefit::models::pyramid::quantised::Quantised as PyramidQuantised;
@@ -33,6 +36,26 @@ fn cut(x0: usize, y0: usize, width: usize, height: usize, channels: usize) -> Pi
     Picture { width, height, format: PixelFormat::new(channels, 8), samples }
 }
 
+/// A picture of `depth` bits from a part of the nebula of four times its size: samples are means of 4x4, so that the lowest bits
+/// mean something. Channel `c` is channel `order[c]` of the nebula, 3 what is brighter than the mean (for alpha).
+fn deep(x0: usize, y0: usize, width: usize, height: usize, order: &[usize], format: PixelFormat) -> Picture {
+    let whole = cut(x0, y0, 4 * width, 4 * height, 3);
+    let peak = u32::from(format.peak());
+    let mut samples = Vec::new();
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        let sum = |c: usize| -> u32 {
+            let rows = (0..4).flat_map(|v| (0..4).map(move |u| (4 * y + v) * 4 * width + 4 * x + u));
+            rows.map(|i| u32::from(whole.samples[3 * i + c])).sum()
+        };
+        let sample = |c: &usize| match *c {
+            3 => ((sum(1).saturating_sub(900) * 3).min(4080) * peak / 4080) as u16,
+            c => ((u64::from(sum(c)) * u64::from(peak)) / 4080) as u16,
+        };
+        samples.extend(order.iter().map(sample));
+    }
+    Picture { width, height, format, samples }
+}
+
 /// Only the size of a picture counts where a model is made without a fit.
 fn empty(width: usize, height: usize) -> Picture {
     Picture { width, height, format: PixelFormat::RGB, samples: Vec::new() }
@@ -50,6 +73,26 @@ fn fitted(model: &str, pictures: &[Picture], tile: Option<usize>, weights: Weigh
         None => encoder,
     };
     encoder.encode_group(pictures).unwrap().bytes
+}
+
+/// A file of pictures of other kinds than 8-bit grey and RGB.
+fn of_kind(encoder: Encoder, pictures: &[Picture]) -> Vec<u8> {
+    encoder.effort(1).threads(1).seed(1).encode_group(pictures).unwrap().bytes
+}
+
+/// A lossless file whose only segment is coded in mode `mixed`, which the encoder takes only for large pictures.
+fn mixed(picture: &Picture) -> Vec<u8> {
+    let bytes = lossless(picture, 0, true, 0);
+    let mut header = Header::read(&bytes).unwrap();
+    let (area, channels) = (picture.pixels(), picture.format.channels);
+    let mut planes: Vec<u16> = (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
+    let layout = planes::Layout { tops: vec![255; channels], order: vec![1, 0, 2], palette: false };
+    let mut coder = RangeEncoder::default();
+    planes::code(&mut coder, &mut planes, &layout, picture.width, picture.height, planes::Mode::Mixed);
+    let segment = coder.finish();
+    header.segments[0].length = segment.len();
+    header.segments[0].crc = crc32(&segment);
+    [header.write(), segment].concat()
 }
 
 /// What no fit makes: a trunk of no usual form, hyper-grids nearly everywhere but where `second` grids are, weights as f16,
@@ -244,6 +287,40 @@ fn make() {
     write("lossless-partly-flat.tfit", &|| lossless(&partly_flat(cut(420, 250, 96, 48, 3)), 0, true, 0));
     write("lossless-noise.tfit", &|| lossless(&noise(cut(0, 0, 20, 10, 3)), 0, false, 0));
     write("lossless-flat.tfit", &|| lossless(&flat(), 0, false, 0));
+    write("lossless-mixed.tfit", &|| mixed(&drawing(70, 40, true)));
+    // Other kinds of samples.
+    let rgb = [0, 1, 2];
+    let new = |model: &str| Encoder::new().model(model).target(Target::Quality(95.0));
+    let alpha8 = PixelFormat::new(4, 8).with_alpha();
+    let rgba = |x0, y0| deep(x0, y0, 48, 32, &[0, 1, 2, 3], alpha8);
+    let kind = |order: &[usize], depth| deep(400, 300, 48, 32, order, PixelFormat::new(order.len(), depth));
+    write("pyramid-grey-16.tfit", &|| of_kind(new("pyramid"), &[kind(&[1], 16)]));
+    // As from a camera of 12 bits.
+    let dark = |p: Picture| Picture { samples: p.samples.iter().map(|s| s / 16).collect(), ..p };
+    write("pyramid-dark-16.tfit", &|| of_kind(new("pyramid").target(Target::Lambda(1e-7)), &[dark(kind(&[1], 16))]));
+    write("pyramid-rgb-16.tfit", &|| of_kind(new("pyramid"), &[kind(&rgb, 16)]));
+    write("pyramid-rgb-10.tfit", &|| of_kind(new("pyramid"), &[kind(&rgb, 10)]));
+    write("pyramid-bands-4.tfit", &|| of_kind(new("pyramid"), &[kind(&[0, 1, 2, 0], 8)]));
+    write("pyramid-bands-5.tfit", &|| of_kind(new("pyramid"), &[kind(&[2, 1, 0, 1, 2], 12)]));
+    let transform = |model| Encoder::new().model(model).target(Target::Lambda(3e-5)).channels(6);
+    write("gdn-rgb-16.tfit", &|| of_kind(transform("gdn"), &[kind(&rgb, 16)]));
+    write("hyperprior-bands-2-12.tfit", &|| of_kind(transform("hyperprior"), &[kind(&[0, 2], 12)]));
+    let grey_alpha = || deep(400, 300, 48, 32, &[1, 3], PixelFormat::new(2, 8).with_alpha());
+    write("planes-grey-alpha.tfit", &|| of_kind(new("pyramid").alpha_quality(100.0), &[grey_alpha()]));
+    write("planes-blended.tfit", &|| of_kind(new("pyramid"), &[rgba(400, 300)]));
+    let blended16 = || deep(400, 300, 48, 32, &[0, 1, 2, 3], PixelFormat::new(4, 16).with_alpha());
+    write("planes-blended-16.tfit", &|| of_kind(new("pyramid"), &[blended16()]));
+    write("planes-alpha-apart.tfit", &|| of_kind(new("pyramid").alpha_quality(80.0), &[rgba(400, 300)]));
+    write("planes-equal-colours.tfit", &|| of_kind(new("pyramid"), &[kind(&[1, 1, 1], 8)]));
+    let group = || [deep(300, 300, 100, 70, &[0, 1, 2, 3], alpha8), rgba(100, 400)];
+    write("planes-tiles-group.tfit", &|| of_kind(new("pyramid").alpha_quality(100.0).tile(64), &group()));
+    let exact = |n| Encoder::new().target(Target::MaxError(n));
+    write("lossless-rgba-16.tfit", &|| of_kind(exact(0), &[blended16()]));
+    write("lossless-near-16.tfit", &|| of_kind(exact(300), &[kind(&rgb, 16)]));
+    write("lossless-grey-alpha-10.tfit", &|| {
+        of_kind(exact(0), &[deep(400, 300, 48, 32, &[1, 3], PixelFormat::new(2, 10).with_alpha())])
+    });
+    write("lossless-equal-colours.tfit", &|| of_kind(exact(0), &[kind(&[1, 1, 1], 8)]));
     let mut text = String::from("# file, picture, what, CRC-32: of the codes, or of the samples at a scale\n");
     for (name, bytes) in files() {
         for line in digests(&name, &bytes, Level::SCALAR) {

@@ -2,7 +2,7 @@
 """A second decoder of .tfit files, written from docs/FORMAT.md alone. Slow and plain.
 
     decode.py FILE...              prints the digests of codes, pictures and previews, as in fixtures/golden/results.txt
-    decode.py FILE -o OUT.ppm      writes the (first) picture as PPM or PGM
+    decode.py FILE -o OUT.pam      writes the (first) picture as PAM
 
 Section numbers are those of FORMAT.md. Needs numpy.
 """
@@ -15,12 +15,13 @@ import numpy as np
 import gdn
 import hyperprior
 import lossless
+import planes
 import pyramid
 from coding import Damaged, Reader, need
 
 # --- 2. Header ------------------------------------------------------------------------------------------------------
 
-GROUP, TILED, METADATA, GREY, LAYERED = 1, 2, 4, 8, 16
+GROUP, TILED, METADATA, GREY, LAYERED, SAMPLES = 1, 2, 4, 8, 16, 32
 
 
 class Header:
@@ -29,7 +30,7 @@ class Header:
         need(r.take(5) == b"\x8bTF\r\n", "not a Tilefit file")
         need(r.byte() == 1, "unsupported version")
         self.family, flags = r.byte(), r.byte()
-        need(flags < 32, "unsupported flags")
+        need(flags < 64, "unsupported flags")
         count = r.varint() if flags & GROUP else 1
         need(2 <= count <= 1 << 16 if flags & GROUP else True, "number of pictures")
         self.pictures = []
@@ -37,12 +38,17 @@ class Header:
             width, height = r.varint(), r.varint()
             need(1 <= width <= 1 << 30 and 1 <= height <= 1 << 30 and width * height <= 1 << 40, "size")
             self.pictures.append((width, height, r.u32()))
+        self.channels, self.depth, self.alpha = 1 if flags & GREY else 3, 8, False
+        if flags & SAMPLES:
+            channels, self.depth = r.byte(), r.byte()
+            self.channels, self.alpha = channels & 127, channels > 127
+            need(not flags & GREY and 1 <= self.channels <= 16 and 8 <= self.depth <= 16, "samples")
+            need(self.channels > 1 if self.alpha else (self.channels, self.depth) not in ((1, 8), (3, 8)), "samples")
         self.tile = 0
         if flags & TILED:
             k = r.byte()
             need(6 <= k <= 15, "tile size")
             self.tile = 1 << k
-        self.channels = 1 if flags & GREY else 3
         self.metadata = r.block(1 << 26) if flags & METADATA else b""
         self.description = r.block(1 << 12)
         self.weights = r.block(1 << 26)
@@ -75,15 +81,20 @@ class Header:
 # --- 3. Tiles put together ------------------------------------------------------------------------------------------
 
 
+def model(family, description, weights, channels, depth, alpha):
+    if family == 4:
+        return lossless.Model(description, weights, channels, depth)
+    if family == 5:
+        return planes.Model(description, weights, channels, depth, alpha, model)
+    need(family in (1, 2, 3), f"unknown family {family}")
+    return {1: gdn, 2: hyperprior, 3: pyramid}[family].Model(description, weights, channels)
+
+
 class File:
     def __init__(self, data):
         self.header = h = Header(data)
-        need(h.family in (1, 2, 3, 4), f"unknown family {h.family}")
-        if h.family == 3:
-            self.model = pyramid.Model(h.description, h.weights)
-        else:
-            family = {1: gdn, 2: hyperprior, 4: lossless}[h.family]
-            self.model = family.Model(h.description, h.weights, h.channels)
+        self.peak = (1 << h.depth) - 1
+        self.model = model(h.family, h.description, h.weights, h.channels, h.depth, h.alpha)
         need(self.model.channels == h.channels and self.model.layers == h.layers, "header and model differ")
         need(h.tile == 0 or h.tile >> max(self.model.shifts) > 0, "tiles that cut codes")
 
@@ -104,7 +115,8 @@ class File:
 
     def picture(self, picture, whole, scale):
         width, height, _ = self.header.pictures[picture]
-        return self.model.synthesise(whole, width, height, scale)
+        samples = self.model.synthesise(whole, width, height, scale, self.peak)
+        return samples.astype("<u2" if self.header.depth > 8 else np.uint8)
 
 
 def digests(name, data):
@@ -125,9 +137,13 @@ def main(arguments):
         with open(arguments[0], "rb") as f:
             file = File(f.read())
         samples = file.picture(0, file.codes(0)[1], 0)
-        kind = b"P6" if samples.shape[2] == 3 else b"P5"
+        height, width, channels = samples.shape
+        alpha = "_ALPHA" if file.header.alpha else ""
+        kind = {1: "GRAYSCALE", 3: "RGB"}.get(channels - file.header.alpha, "BANDS") + alpha
         with open(arguments[2], "wb") as f:
-            f.write(b"%s\n%d %d\n255\n" % (kind, samples.shape[1], samples.shape[0]) + samples.tobytes())
+            head = f"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {channels}\nMAXVAL {file.peak}\nTUPLTYPE {kind}\nENDHDR\n"
+            # PAM has big-endian samples.
+            f.write(head.encode() + samples.astype(">u2" if file.peak > 255 else np.uint8).tobytes())
         return
     for path in arguments:
         with open(path, "rb") as f:

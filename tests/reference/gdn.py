@@ -201,11 +201,11 @@ class Model:
         coder.finish()
         return codes
 
-    def synthesise(self, codes, width, height, scale):
-        return synthesise(self.tensors, self.channels, codes[0], width, height, scale)
+    def synthesise(self, codes, width, height, scale, peak):
+        return synthesise(self.tensors, self.channels, codes[0], width, height, scale, peak)
 
 
-def synthesise(tensors, channels, codes, width, height, scale):
+def synthesise(tensors, channels, codes, width, height, scale, peak):
     """f32 throughout, in the order given."""
     x = codes.astype(F32)
     for i in (0, 4):
@@ -217,8 +217,8 @@ def synthesise(tensors, channels, codes, width, height, scale):
         t, g = y - cg, y + cg
         x = np.stack([t + co, g, t - co])
     x = averaged(x, 1 << scale)
-    v = np.floor(np.moveaxis(x, 0, -1) * F32(255) + F32(0.5))
-    return np.where(v > 0, np.minimum(v, F32(255)), F32(0)).astype(np.uint8)  # NaN is not > 0
+    v = np.floor(np.moveaxis(x, 0, -1) * F32(peak) + F32(0.5))
+    return np.where(v > 0, np.minimum(v, F32(peak)), F32(0)).astype(np.uint16)  # NaN is not > 0
 
 
 def decode_channel(coder, codes, activity, predicted):

@@ -169,5 +169,5 @@ class Model:
             errors[v, h] = min(abs(64 * q - mu), 32767)
         return errors[2:-2, 2:-2]
 
-    def synthesise(self, codes, width, height, scale):
-        return gdn.synthesise(self.tensors, self.channels, codes[1], width, height, scale)
+    def synthesise(self, codes, width, height, scale, peak):
+        return gdn.synthesise(self.tensors, self.channels, codes[1], width, height, scale, peak)

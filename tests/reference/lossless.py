@@ -477,13 +477,14 @@ class Model:
     shifts = [0]
     layers = 1
 
-    def __init__(self, description, section, channels, depth=8):
-        need(len(description) == 2 and description[0] < 8, "description")
-        flags, self.error = description
+    def __init__(self, description, section, channels, depth):
+        need(2 <= len(description) <= 3 and description[0] < 8, "description")
+        flags, self.error = description[0], int.from_bytes(description[1:], "little")
+        need(len(description) == 2 or self.error > 255, "an error in more bytes than it needs")
         self.swapped = bool(flags & 4)
         need(not self.swapped or channels > 1, "an order of one channel")
-        self.channels, self.peak = channels, (1 << depth) - 1
-        self.largest = (self.peak + self.error) // (2 * self.error + 1)
+        self.channels = channels
+        self.largest = ((1 << depth) - 1 + self.error) // (2 * self.error + 1)
         self.values = Values(flags & 3, channels, self.largest, section)
 
     def empty(self, width, height):
@@ -520,8 +521,8 @@ class Model:
             places[c] = plane.v[PAD : PAD + height, PAD : PAD + width]
             refs = [plane] + refs[:1]
 
-    def synthesise(self, codes, width, height, scale):
-        samples = np.minimum(codes[0] % 65536 * (2 * self.error + 1), self.peak)
+    def synthesise(self, codes, width, height, scale, peak):
+        samples = np.minimum(codes[0] % 65536 * (2 * self.error + 1), peak)
         side = 1 << scale
         rows, columns = ceil_div(height, side), ceil_div(width, side)
         padded = np.zeros((self.channels, rows * side, columns * side), np.int64)
@@ -530,4 +531,4 @@ class Model:
         high = np.minimum(side, height - side * np.arange(rows))
         wide = np.minimum(side, width - side * np.arange(columns))
         count = high[:, None] * wide
-        return np.moveaxis((total + count // 2) // count, 0, -1).astype(np.uint8)
+        return np.moveaxis((total + count // 2) // count, 0, -1).astype(np.uint16)

@@ -34,10 +34,11 @@ class Layer:
 
 
 class Model:
-    def __init__(self, description, section):
+    def __init__(self, description, section, channels):
         r = Reader(description)
         b = [r.byte() for _ in range(5)]
-        self.channels = 3 if b[0] & 0x40 else 1
+        need((b[0] & 0x40 > 0) == (channels > 1), "channels")
+        self.channels = channels
         self.split, self.depth = bool(b[0] & 0x20), b[0] & 31
         self.feature_scales, self.spatial = b[1] >> 5, b[1] & 31
         self.features, self.hyper_from = b[2] & 31, b[4] & 63
@@ -212,7 +213,7 @@ class Model:
 
     # --- Synthesis: f32 throughout, in the order given ---
 
-    def synthesise(self, codes, width, height, scale):
+    def synthesise(self, codes, width, height, scale, peak):
         w = self.weights
         z = {s: [] for s in self.shifts}
         for i, (s, hyper) in reversed(list(enumerate(self.grids))):
@@ -244,9 +245,9 @@ class Model:
             values = outputs
         for n in range(self.ones, len(self.trunk)):
             values = self.conv3x3(n, values)
-        t = F32(255) * np.stack(values, axis=-1) + F32(0.5)
+        t = F32(peak) * np.stack(values, axis=-1) + F32(0.5)
         t = np.where(t > 0, t, F32(0))
-        return np.where(t < 255, t, F32(255)).astype(np.uint8)
+        return np.where(t < peak, t, F32(peak)).astype(np.uint16)
 
     def conv3x3(self, n, values):
         layer = self.trunk[n]

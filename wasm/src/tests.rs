@@ -103,3 +103,58 @@ fn grey_becomes_rgba() {
     let picture = tilefit::Picture::from_u8(3, 1, 1, &[1, 2, 3]);
     assert_eq!(session::to_rgba(&picture).unwrap(), [1, 1, 1, 255, 2, 2, 2, 255, 3, 3, 3, 255]);
 }
+
+/// All of a golden file, opened and decoded as samples and as RGBA.
+fn decoded(file: &[u8]) -> (tilefit::Picture, Vec<u8>, Vec<u8>) {
+    let _turn = turn();
+    assert_eq!(open(file, file.len()), 0);
+    let handle = numbers()[0];
+    assert_eq!(tilefit_missing(handle, 0, 0, 0, 0, 0, 0, 0), 0);
+    for range in numbers().chunks_exact(2) {
+        let (at, n) = (range[0] as usize, range[1] as usize);
+        // SAFETY: fresh from `tilefit_alloc`.
+        assert_eq!(unsafe { tilefit_supply(handle, at, handed(&file[at..at + n]), n) }, 0);
+    }
+    let both = [0, 1].map(|rgba| {
+        assert_eq!(tilefit_decode(handle, 0, 0, 0, 0, 0, 0, rgba, 0), 0, "{}", text());
+        answer()
+    });
+    assert_eq!(tilefit_info(handle), 0);
+    let picture = tilefit::decoder::Decoder::new(file, tilefit::Limits::NONE).unwrap().decode(0).unwrap();
+    let format = picture.format;
+    assert_eq!(
+        (numbers()[2], numbers()[14], numbers()[15]),
+        (format.channels as u32, format.depth, format.alpha.into())
+    );
+    tilefit_close(handle);
+    let [samples, rgba] = both;
+    (picture, samples, rgba)
+}
+
+#[test]
+fn samples_of_16_bits_have_two_bytes() {
+    let (picture, samples, rgba) = decoded(include_bytes!("../../fixtures/golden/pyramid-rgb-16.tfit"));
+    assert_eq!(picture.format, tilefit::PixelFormat::new(3, 16));
+    assert_eq!(samples.len(), 2 * picture.samples.len());
+    assert!(samples.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).eq(picture.samples.iter().copied()));
+    // Scaled so that the peak becomes 255.
+    let byte = |s: u16| ((u32::from(s) * 255 + 32767) / 65535) as u8;
+    let want = picture.samples.chunks_exact(3).flat_map(|p| [byte(p[0]), byte(p[1]), byte(p[2]), 255]);
+    assert!(want.eq(rgba));
+}
+
+#[test]
+fn alpha_is_that_of_rgba() {
+    for file in [
+        &include_bytes!("../../fixtures/golden/planes-blended.tfit")[..],
+        include_bytes!("../../fixtures/golden/planes-alpha-apart.tfit"),
+    ] {
+        let (picture, samples, rgba) = decoded(file);
+        assert!(picture.format.alpha && picture.samples.chunks_exact(4).any(|p| p[3] > 0 && p[3] < 255));
+        assert_eq!(samples, picture.to_bytes());
+        assert_eq!(rgba, samples);
+    }
+    let (picture, _, rgba) = decoded(include_bytes!("../../fixtures/golden/planes-grey-alpha.tfit"));
+    let want = picture.to_bytes();
+    assert!(want.chunks_exact(2).flat_map(|p| [p[0], p[0], p[0], p[1]]).eq(rgba));
+}

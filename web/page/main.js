@@ -235,6 +235,9 @@ view.onmove = () => {
   if (!current) return;
   $("zoom-level").textContent = `${(view.zoom * 100).toFixed(view.zoom < 0.1 ? 1 : 0)} %`;
   panel.decoding(current.info, current.mosaic, current.mosaic.level(view.zoom), build);
+  const { gain } = current.mosaic;
+  $("brighter").hidden = gain === 1;
+  if (gain > 1) $("brighter").textContent = `Shown ${gain.toFixed(1)} times as bright: 99.9 % of its samples are below ${Math.round(100 / gain)} % of the peak. Saved pictures keep their samples.`;
   tellStatus();
 };
 $("zoom-in").addEventListener("click", () => view.zoomBy(1.5));
@@ -372,7 +375,7 @@ async function save(button, region, name) {
   }
   button.disabled = true;
   try {
-    const blob = await png(region.width, region.height, info.channels, strips(), await chunks(info.metadata, picture));
+    const blob = await png(region.width, region.height, info, strips(), await chunks(info, picture));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = name;

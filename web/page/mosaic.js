@@ -14,6 +14,46 @@ const BLOCK = 6;
 
 export const SCALES = [1, 2, 4, 8];
 
+/** Side of the squares of the checkerboard behind alpha, in screen pixels. */
+const SQUARE = 8;
+/** A picture whose 99.9 % quantile is below this part of the peak is shown brighter. */
+const DARK = 1 / 4;
+
+/** A checkerboard as a pattern. */
+function checkerboard(context) {
+  const board = document.createElement("canvas");
+  board.width = board.height = 2 * SQUARE;
+  const squares = board.getContext("2d");
+  squares.fillStyle = "#fff";
+  squares.fillRect(0, 0, 2 * SQUARE, 2 * SQUARE);
+  squares.fillStyle = "#ccc";
+  squares.fillRect(0, 0, SQUARE, SQUARE);
+  squares.fillRect(SQUARE, SQUARE, SQUARE, SQUARE);
+  return context.createPattern(board, "repeat");
+}
+
+/** The colour sample below which 99.9 % of them are. */
+function quantile({ data, channels }, { depth, alpha }) {
+  const counts = new Uint32Array(2 ** depth);
+  const colours = channels - alpha;
+  for (let i = 0; i < data.length; i++) if (i % channels < colours) counts[data[i]]++;
+  let above = ((data.length / channels) * colours) / 1000;
+  let v = counts.length - 1;
+  while (v > 0 && (above -= counts[v]) >= 0) v--;
+  return v;
+}
+
+/** Samples of more than 8 bits as RGBA for a canvas, `gain` times as bright. */
+function toned({ data, width, height, channels }, { depth, alpha }, gain) {
+  const out = new Uint8ClampedArray(4 * width * height);
+  const [unit, colours] = [255 / (2 ** depth - 1), channels - alpha];
+  for (let i = 0, at = 0; i < out.length; i += 4, at += channels) {
+    for (let c = 0; c < 3; c++) out[i + c] = data[at + (colours < 3 ? 0 : c)] * unit * gain;
+    out[i + 3] = alpha ? data[at + colours] * unit : 255;
+  }
+  return out;
+}
+
 /** A decoded picture in a form that a canvas draws. */
 function bitmap({ data, width, height }) {
   const canvas = document.createElement("canvas");
@@ -28,6 +68,8 @@ export class Mosaic {
   spent = { milliseconds: 0, pixels: 0, fetched: 0 };
   bytes = 0;
   preview = null;
+  /** How many times as bright as it is the picture is shown: over 1 only for dark pictures of more than 8 bits. */
+  gain = 1;
   #file;
   #picture;
   #on;
@@ -36,6 +78,7 @@ export class Mosaic {
   #working = false;
   #closed = false;
   #failed = null;
+  #board = null;
 
   /** `on`: functions `changed()`, `failed(error)`, `damaged(sentences)`. */
   constructor(file, picture, on) {
@@ -146,6 +189,14 @@ export class Mosaic {
     this.spent.milliseconds += decoded.decodeTime;
     this.spent.pixels += decoded.width * decoded.height;
     this.spent.fetched += decoded.fetchedBytes;
+    const { info } = this.#file;
+    if (info.depth > 8) {
+      if (whole) {
+        const [bright, peak] = [Math.max(1, quantile(decoded, info)), 2 ** info.depth - 1];
+        this.gain = bright < DARK * peak ? peak / bright : 1;
+      }
+      decoded.data = toned(decoded, info, this.gain);
+    }
     const source = bitmap(decoded);
     if (whole) {
       this.preview = source;
@@ -166,7 +217,7 @@ export class Mosaic {
 
   /** Decodes a region. Of a damaged file it decodes what can be read; the error is reported once. */
   async #region(region, scale) {
-    const options = { scale, picture: this.#picture };
+    const options = { scale, picture: this.#picture, format: this.#file.info.depth > 8 ? "samples" : "rgba" };
     if (!this.partial) {
       try {
         return await this.#file.decodeRegion(region, options);
@@ -196,8 +247,14 @@ export class Mosaic {
     const put = (image, x0, y0, x1, y1) => {
       const [left, top] = place(x0, y0);
       const [right, bottom] = place(Math.min(x1, this.width), Math.min(y1, this.height));
+      if (board) {
+        // Finer tiles replace what is below them: alpha would show it.
+        context.fillStyle = board;
+        context.fillRect(left, top, right - left, bottom - top);
+      }
       context.drawImage(image, left, top, right - left, bottom - top);
     };
+    const board = this.#file.info.alpha ? (this.#board ??= checkerboard(context)) : null;
     if (this.preview && this.preview.width > 1) put(this.preview, 0, 0, this.width, this.height);
     for (let level = 3; level >= this.level(zoom); level--) {
       const step = this.#side(level) * SCALES[level];

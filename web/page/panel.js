@@ -12,12 +12,19 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
+/** What the samples are: "RGB", "grey with alpha, 16 bits". */
+function kind({ channels, depth, alpha }) {
+  const colours = channels - alpha;
+  const name = { 1: "grey", 3: "RGB" }[colours] ?? `${colours} bands`;
+  return name + (alpha ? " with alpha" : "") + (depth > 8 ? `, ${depth} bits` : "");
+}
+
 /** Name, size and credit. */
 export function title(name, info, picture, credit) {
   const { width, height } = info.pictures[picture];
   $("name").textContent = name;
   const bpp = (info.bytes * 8) / info.pictures.reduce((sum, p) => sum + p.width * p.height, 0);
-  const facts = [`${count(width)} \u00d7 ${count(height)}`, info.channels === 1 ? "grey" : "RGB", bytes(info.bytes), `${bpp.toFixed(bpp < 1 ? 3 : 2)} bpp`];
+  const facts = [`${count(width)} \u00d7 ${count(height)}`, kind(info), bytes(info.bytes), `${bpp.toFixed(bpp < 1 ? 3 : 2)} bpp`];
   $("shape").replaceChildren(...facts.map((fact) => element("span", { textContent: fact })));
   $("credit").textContent = credit ?? "";
   $("credit").hidden = !credit;

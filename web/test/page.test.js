@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { inflateSync } from "node:zlib";
+import { deflateSync, inflateSync } from "node:zlib";
 import { enlarged } from "./big.js";
 import { launch, settled } from "./browser.js";
 import { serve } from "./server.js";
@@ -121,6 +121,105 @@ for (const [name, is] of Object.entries(golden)) {
     assert.ok(scales.includes(1));
   });
 }
+
+const goldenFile = (name) => readFile(`${fixtures}/golden/${name}.tfit`);
+
+/** RGBA of the picture on the canvas at 100 %. */
+async function pixels(page, { width, height }) {
+  await page.locator("canvas").focus();
+  await page.keyboard.press("1");
+  await settled(page);
+  return page.evaluate(([width, height]) => {
+    const canvas = document.querySelector("canvas");
+    const { left, top } = canvas.dataset;
+    return { left: Number(left), top: Number(top), data: [...canvas.getContext("2d").getImageData(Number(left), Number(top), width, height).data] };
+  }, [width, height]);
+}
+
+/** What the page's own decoder makes of a file. */
+const decodedSamples = (page, bytes, format) =>
+  page.evaluate(async ([base64, format]) => {
+    const { decode } = await import("./tilefit.js");
+    const { data, channels } = await decode(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)), { format });
+    return { data: [...data], channels, wide: data instanceof Uint16Array };
+  }, [bytes.toString("base64"), format]);
+
+test("alpha is shown on a checkerboard", async (t) => {
+  const page = await visit(t);
+  const bytes = await goldenFile("planes-blended");
+  await drop(page, { name: "alpha.tfit", data: bytes });
+  await page.locator("#name").getByText("alpha.tfit").waitFor();
+  await settled(page);
+  assert.match(await page.locator("#shape").textContent(), /RGB with alpha/);
+  const { left, top, data } = await pixels(page, { width: 48, height: 32 });
+  const { data: rgba } = await decodedSamples(page, bytes, "rgba");
+  let clear = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const [x, y] = [left + ((i / 4) % 48), top + Math.floor(i / 4 / 48)];
+    const square = (Math.floor(x / 8) + Math.floor(y / 8)) % 2 === 0 ? 0xcc : 0xff;
+    const a = rgba[i + 3] / 255;
+    clear += a === 0;
+    // A canvas multiplies alpha into its 8-bit colours.
+    for (let c = 0; c < 3; c++) assert.ok(Math.abs(data[i + c] - (a * rgba[i + c] + (1 - a) * square)) <= 2, `${i}: ${data.slice(i, i + 4)}`);
+  }
+  assert.ok(clear > 0);
+});
+
+test("dark pictures of 16 bits are shown brighter, and saved as they are", async (t) => {
+  const page = await visit(t);
+  for (const [name, dark] of [["pyramid-dark-16", true], ["pyramid-rgb-16", false]]) {
+    const bytes = await goldenFile(name);
+    await drop(page, { name: `${name}.tfit`, data: bytes });
+    await page.locator("#name").getByText(`${name}.tfit`).waitFor();
+    await settled(page);
+    assert.equal(await page.locator("#brighter").isVisible(), dark);
+    const { data: samples, channels, wide } = await decodedSamples(page, bytes, "samples");
+    assert.ok(wide);
+    const brightest = Math.max(...samples);
+    const { data } = await pixels(page, { width: 48, height: 32 });
+    const shownBrightest = Math.max(...data.filter((_, i) => i % 4 < 3));
+    if (dark) {
+      assert.ok(brightest < 65535 / 8 && shownBrightest > 200, `${brightest} ${shownBrightest}`);
+      assert.match(await page.locator("#brighter").textContent(), /^Shown \d+\.\d times as bright: 99.9 % of its samples are below \d+ % of the peak/);
+    } else {
+      assert.equal(shownBrightest, Math.round((brightest * 255) / 65535));
+    }
+    const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#save").click()]);
+    const png = await readFile(await download.path());
+    assert.deepEqual([...png.subarray(24, 26)], [16, channels === 1 ? 0 : 2]);
+    let at = 33;
+    while (png.toString("latin1", at + 4, at + 8) !== "IDAT") at += 12 + png.readUInt32BE(at);
+    const parts = [];
+    for (; png.toString("latin1", at + 4, at + 8) === "IDAT"; at += 12 + png.readUInt32BE(at)) parts.push(png.subarray(at + 8, at + 8 + png.readUInt32BE(at)));
+    const rows = inflateSync(Buffer.concat(parts));
+    const row = 48 * channels * 2;
+    const back = [];
+    for (let y = 0; y < 32; y++) {
+      const line = Uint8Array.from(rows.subarray(y * (row + 1) + 1, (y + 1) * (row + 1)));
+      for (let i = 2 * channels; i < row; i++) line[i] += line[i - 2 * channels];
+      for (let i = 0; i < row; i += 2) back.push(line[i] * 256 + line[i + 1]);
+    }
+    assert.deepEqual(back, samples);
+  }
+});
+
+test("profiles and XMP packets, which are zlib streams in a file, become those of a PNG", async (t) => {
+  const page = await visit(t);
+  const texts = { icc: "a profile".repeat(9), xmp: "<x:xmpmeta/>".repeat(7) };
+  const [icc, xmp] = [deflateSync(texts.icc), deflateSync(texts.xmp)];
+  const item = (picture, kind, data) => [picture, kind, data.length, ...data];
+  const metadata = [...item(0, 1, icc), ...item(1, 1, [1, 2]), ...item(0, 4, xmp), ...item(0, 13, Buffer.from("k\0\0\0\0\0text")), ...item(0, 7, [0, 0, 177, 143])];
+  const out = await page.evaluate(async (metadata) => {
+    const { chunks } = await import("./page/metadata.js");
+    return (await chunks({ metadata: Uint8Array.from(metadata), depth: 8 }, 0)).map(([name, data]) => [name, [...data]]);
+  }, metadata);
+  assert.deepEqual(out.map(([name]) => name), ["iCCP", "gAMA", "iTXt", "iTXt"]);
+  assert.equal(inflateSync(Buffer.from(out[0][1].slice(5))).toString(), texts.icc);
+  const packet = Buffer.from(out[3][1]);
+  const head = "XML:com.adobe.xmp\0\u0001\0\0\0";
+  assert.equal(packet.subarray(0, head.length).toString(), head);
+  assert.equal(inflateSync(packet.subarray(head.length)).toString(), texts.xmp);
+});
 
 test("a server without byte ranges will do", async (t) => {
   const plain = await serve(root, { ranges: false });

@@ -14,7 +14,6 @@ pub use rate::GdnRate;
 pub const FAMILY: Family = Family {
     name: "gdn",
     tunes: &[Tune::Psnr, Tune::Ssim, Tune::MsSsim],
-    bands: false,
     channels: Some(1..=MAX_CHANNELS),
     tiles: transform::TILES,
     cost,

@@ -464,7 +464,8 @@ mod tests {
             let integers = |v: &[f32]| v.iter().map(|q| *q as i16).collect::<Vec<_>>();
             let (z, mut y, mut want) = (integers(&case.z), integers(&case.codes), 0.0);
             Laws::new(case.spec, quantised).each((height, width), &z, &mut y, |mu, s, q| {
-                want += f64::from(Laplace::new(mu, s).bits(costs(), q));
+                // A code that is escaped costs 16 bits here too: the law in f32 leaves out how far it is beyond.
+                want += f64::from(Laplace::new(mu, s).bits(costs(), q).min(16.0));
                 q
             }).unwrap();
             prop_assert!((got - want).abs() < 0.02 * want + 3.0, "{got} {want}");

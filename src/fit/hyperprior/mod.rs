@@ -17,7 +17,6 @@ use rate::HyperRate;
 pub const FAMILY: Family = Family {
     name: "hyperprior",
     tunes: &[Tune::Psnr, Tune::Ssim, Tune::MsSsim],
-    bands: false,
     channels: Some(1..=MAX_CHANNELS),
     tiles: transform::TILES,
     cost,

@@ -37,15 +37,8 @@ use std::time::Instant;
 use train::Trainer;
 
 /// The encoder's half of the family.
-pub const FAMILY: Family = Family {
-    name: "pyramid",
-    tunes: &[Tune::Psnr, Tune::MsSsim],
-    bands: true,
-    channels: None,
-    tiles: (3 << 19, 512),
-    cost,
-    begin,
-};
+pub const FAMILY: Family =
+    Family { name: "pyramid", tunes: &[Tune::Psnr, Tune::MsSsim], channels: None, tiles: (3 << 19, 512), cost, begin };
 
 /// Random networks that go through the coarsest stage, where a step costs next to nothing; the best goes on. Which one
 /// it is decides about 1 % of J.

@@ -73,8 +73,9 @@ impl Bands {
                 let (x, y) = ((left + i % SIDE).min(p.width - 1), (top + i / SIDE).min(p.height - 1));
                 let s = &p.samples[(y * p.width + x) * channels..][..channels];
                 let v = |c: usize| f32::from(s[c]) / f32::from(p.format.peak());
-                let colour = if channels == 3 { from_rgb(v(0), v(1), v(2)) } else { [v(0), 0.0, 0.0] };
-                (0..channels).for_each(|c| planes[c * AREA + i] = f64::from(colour[c]));
+                let yuv = (channels == 3).then(|| from_rgb(v(0), v(1), v(2)));
+                let plane = |c: usize| yuv.map_or_else(|| v(c), |yuv| yuv[c]);
+                (0..channels).for_each(|c| planes[c * AREA + i] = f64::from(plane(c)));
             }
             for (c, plane) in planes.chunks_exact(AREA).enumerate() {
                 let share = if channels == 3 { SHARES[c] / 3.0 } else { 1.0 };

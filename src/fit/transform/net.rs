@@ -117,6 +117,9 @@ impl Net {
         // Codes around 0: the first map carries the mean of luma.
         parameters[list[5].bias.start] = 0.5 - mean;
         parameters[list[4].bias.start] = mean;
+        if spec.channels != 3 {
+            parameters[list[4].bias.start + 1..][..spec.channels - 1].fill(0.5);
+        }
         parameters[rates_own.clone()].copy_from_slice(&rate.parameters(&mut rng));
         let ends = [synthesis, rates_own.end];
         // Weights next to the codes are as small, or large, as the codes' steps: so are the moves of Adam.

@@ -80,7 +80,8 @@ impl Patch {
         Rect::new(c.x0 << SHIFT, c.y0 << SHIFT, (c.x1 << SHIFT).min(p.width), (c.y1 << SHIFT).min(p.height))
     }
 
-    /// What the analysis sees: all codes' pixels, YCoCg minus one half, the picture's edge repeated beyond it.
+    /// What the analysis sees: all codes' pixels, YCoCg minus one half, or with other numbers of channels than three each minus
+    /// one half; the picture's edge is repeated beyond it.
     pub fn fill_input(&self, pictures: &[Picture], out: &mut [f32]) {
         let p = &pictures[self.picture];
         let (w, h) = (self.all.width() << SHIFT, self.all.height() << SHIFT);
@@ -98,7 +99,7 @@ impl Patch {
                     out[n + y * w + x] = yuv[1];
                     out[2 * n + y * w + x] = yuv[2];
                 } else {
-                    out[y * w + x] = v(0) - 0.5;
+                    (0..s.len()).for_each(|c| out[c * n + y * w + x] = v(c) - 0.5);
                 }
             }
         }

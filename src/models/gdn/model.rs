@@ -5,7 +5,7 @@ use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Class, Error, Result};
-use crate::image::Rect;
+use crate::image::{PixelFormat, Rect};
 use crate::models::transform::weights::Quantised;
 use crate::models::transform::{Stored, Synthesis, TransformSpec, SHIFT};
 use crate::models::{Codes, Grid, GridSpec, Model};
@@ -54,7 +54,7 @@ impl GdnModel {
             return Err(Error::new(Class::Unsupported, what));
         }
         let spec = spec(n.into(), channels);
-        if n == 0 || !matches!(channels, 1 | 3) {
+        if n == 0 || !(1..=PixelFormat::MAX_CHANNELS).contains(&channels) {
             return Err(Error::format("a gdn model without channels: the file is damaged"));
         }
         if flags & PLAIN == 0 {

@@ -8,7 +8,7 @@ use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Class, Error, Result};
-use crate::image::Rect;
+use crate::image::{PixelFormat, Rect};
 use crate::models::transform::weights::{count, Quantised};
 use crate::models::transform::{Stored, Synthesis, TransformSpec};
 use crate::models::{Codes, Grid, GridSpec, Model};
@@ -50,7 +50,10 @@ impl HyperModel {
             return Err(Error::new(Class::Unsupported, what));
         }
         let hyper = usize::from(hyper);
-        if [n, quarter, half].contains(&0) || !(1..=MAX_HYPER).contains(&hyper) || !matches!(channels, 1 | 3) {
+        if [n, quarter, half].contains(&0)
+            || !(1..=MAX_HYPER).contains(&hyper)
+            || !(1..=PixelFormat::MAX_CHANNELS).contains(&channels)
+        {
             return Err(Error::format("a hyperprior model without channels, or with too many: the file is damaged"));
         }
         let transform = TransformSpec { maps: [n, quarter, half].map(usize::from), channels };
