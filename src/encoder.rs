@@ -272,7 +272,8 @@ impl<'a> Encoder<'a> {
         self
     }
 
-    /// Sets a flag that ends the fit when it becomes true, as `signal` says: [`Signal::Cancel`] or [`Signal::Finish`].
+    /// Sets a flag that ends the fit when it becomes true, as `signal` says: [`Signal::Cancel`] or [`Signal::Finish`]. A
+    /// progress callback that ends the fit sets the flag, too.
     pub fn stop(mut self, flag: &'a AtomicBool, signal: Signal) -> Self {
         self.stop = Some((flag, signal));
         self
@@ -431,6 +432,9 @@ impl<'a> Encoder<'a> {
         }
         if let Some(quality) = self.alpha_quality.filter(|q| !(0.0..=100.0).contains(q)) {
             return refuse("alpha_quality", format!("expected 0 to 100, not {quality}"));
+        }
+        if matches!(self.stop, Some((_, Signal::GoOn))) {
+            return refuse("stop", "expected a signal that ends the fit".into());
         }
         if !EFFORTS.contains(&o.effort) {
             let what = format!("{}: expected {} to {}", o.effort, EFFORTS.start(), EFFORTS.end());

@@ -37,6 +37,7 @@ fn invalid_options_are_errors() {
             assert_invalid(new().tile(side), &one, "tile");
         }
         assert_invalid(new().threads(0), &one, "threads");
+        assert_invalid(new().stop(&AtomicBool::new(false), Signal::GoOn), &one, "stop");
         assert_invalid(new().channels(0), &one, "channels");
         assert_invalid(new().channels(100_000), &one, "channels");
         for target in [

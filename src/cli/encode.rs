@@ -310,17 +310,22 @@ fn report_encoded(
             r.effort
         ));
     }
+    let inputs: u64 = sources.iter().sum();
+    let quality = if r.psnr.is_infinite() { "lossless".into() } else { format!("PSNR {} dB", report::psnr(r.psnr)) };
     report::print_stderr(&format!(
-        "{}: {} bytes ({} weights, {} codes), {bpp:.4} bpp, PSNR {} dB{}, factor {:.5}, {}",
+        "{}: {} bytes ({} weights, {} codes), {bpp:.4} bpp, {quality}{}, factor {:.5}, {}",
         output.name(),
         report::grouped(bytes),
         report::grouped(r.weights_bytes as u64),
         report::grouped(r.codes_bytes as u64),
-        report::psnr(r.psnr),
         r.ms_ssim.map_or(String::new(), |m| format!(", MS-SSIM {m:.5}")),
-        bytes as f64 / sources.iter().sum::<u64>() as f64,
+        bytes as f64 / inputs as f64,
         report::time(started.elapsed()),
     ));
+    if bytes > inputs {
+        let what = format!("larger than its input of {} bytes", report::grouped(inputs));
+        report::print_stderr(&format!("{}: warning: {what}", output.name()));
+    }
     if args.has("verbose") {
         let memory = report::peak_memory().map_or("unknown".into(), |m| report::size(m as f64));
         report::print_stderr(&format!("{}: {} steps, peak memory {memory}", output.name(), r.steps));
