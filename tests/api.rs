@@ -39,6 +39,8 @@ fn invalid_options_are_errors() {
         assert_invalid(new().threads(0), &one, "threads");
         assert_invalid(new().stop(&AtomicBool::new(false), Signal::GoOn), &one, "stop");
         assert_invalid(new().channels(0), &one, "channels");
+        assert_invalid(new().alpha_quality(100.5), &one, "alpha_quality");
+        assert_invalid(new().alpha_quality(-1.0), &one, "alpha_quality");
         assert_invalid(new().channels(100_000), &one, "channels");
         for target in [
             Target::Quality(101.0),
