@@ -13,7 +13,7 @@ use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::{Class, Decoder, Limits, Rect};
 
 /// Tight limits for pictures of this size.
-const LIMITS: Limits = Limits { max_pixels: 1 << 14, max_memory: 64 << 20 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 14, max_memory: 64 << 20, max_work: 1 << 32 };
 
 fn spec(channels: usize) -> PyramidSpec {
     let mut spec = PyramidSpec::preset(channels, 1, 6, 2, 4);

@@ -10,7 +10,7 @@ use tilefit::models::read_model;
 use tilefit::pictures::{self, ReadOptions};
 use tilefit::{Limits, PixelFormat, Rect};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_memory: 64 << 20 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_memory: 64 << 20, max_work: 1 << 30 };
 
 /// A file, whole, by a region and as a preview.
 pub fn decode(data: &[u8]) {
@@ -83,7 +83,7 @@ pub fn weights(data: &[u8]) {
     let Some((&[family, channels, depth, length], rest)) = data.split_first_chunk() else { return };
     let format = PixelFormat::new(usize::from(channels) % 16 + 1, 8 + u32::from(depth) % 9);
     let (description, weights) = rest.split_at(usize::from(length).min(rest.len()));
-    let _ = read_model(family, format, description, weights);
+    let _ = read_model(family, format, description, weights, &LIMITS);
 }
 
 /// Decisions, numbers, symbols of a table with and without a tail, and codes by the Laplace law, out of any stream.
