@@ -229,19 +229,19 @@ impl ContextModel {
         let skewed = features.map(|f| f.skewed(skew)).transpose()?;
         let [mut mu, mut scale]: [Vec<i16>; 2] = [try_vec(stride)?, try_vec(stride)?];
         let mut at = vec![0; self.spatial];
+        // The rows of the diagonals in the ring buffer. Those before the first diagonal are zeros.
+        let mut spans = vec![0..0; ring];
         for t in 0..grid.count() as usize {
             let Range { start: y0, end: y1 } = grid.rows(t);
             let slot = t % ring;
-            if t >= ring {
-                diagonals[slot * stride + REACH..][..grid.rows(t - ring).len()].fill(0);
-            }
+            let old = std::mem::replace(&mut spans[slot], y0..y1);
+            diagonals[slot * stride + REACH..][..old.len()].fill(0);
             if y0 >= y1 {
                 continue; // an empty diagonal, of a grid narrower than the skew
             }
             for (at, (&back, (dy, _))) in at.iter_mut().zip(back.iter().zip(NEIGHBOURS)) {
-                // Diagonals before the first count as starting in row 0; they are zeros.
-                let first = grid.rows(t.saturating_sub(back)).start;
-                *at = (slot + ring - back) % ring * stride + (REACH + y0 - first).wrapping_add_signed(dy as isize);
+                let from = (slot + ring - back) % ring;
+                *at = from * stride + (REACH + y0 - spans[from].start).wrapping_add_signed(dy as isize);
             }
             if let Some(s) = &skewed {
                 s.fill_rows(t, y0..y1, &mut feature_rows, stride);
@@ -284,10 +284,11 @@ impl ContextModel {
         let area = |times: u32| halves(width, times) as u64 * halves(height, times) as u64;
         let half = Diagonals { skew, width: halves(width, 1), height: halves(height, 1) };
         let (maps, skewed) = (2 * area(1), 2 * half.count() * half.longest() as u64);
+        let origins = half.count() * std::mem::size_of::<usize>() as u64;
         let features = self.features as u64;
         // The sums of one feature beside all maps; then the maps become skewed one by one.
         let sums = features * maps + 4 * (area(1) + area(2));
-        sums.max(features * maps.max(skewed) + maps.min(skewed) + rows(self.features))
+        sums.max(features * maps.max(skewed) + maps.min(skewed) + origins + rows(self.features))
     }
 
     /// Multiplications for a grid of `width x height` at `scale`: the kernel computes whole vectors of codes on a diagonal.
@@ -388,7 +389,9 @@ impl Diagonals {
 
 /// Features diagonal by diagonal: those of a diagonal of the grid are parts of two diagonals here.
 struct Skewed {
-    diagonals: Diagonals,
+    skew: usize,
+    /// Where row 0 of each diagonal would be in a plane, modulo the size of the address space.
+    origins: Vec<usize>,
     /// `[features][diagonals][longest diagonal]`, each diagonal from its first row on.
     planes: Vec<Vec<i16>>,
 }
@@ -397,18 +400,21 @@ impl FeatureMaps {
     fn skewed(self, skew: usize) -> Result<Skewed> {
         let diagonals = Diagonals { skew, width: self.width, height: self.height };
         let longest = diagonals.longest();
+        let mut origins: Vec<usize> = try_vec(diagonals.count() as usize)?;
+        for (t, origin) in origins.iter_mut().enumerate() {
+            *origin = (t * longest).wrapping_sub(diagonals.rows(t).start);
+        }
         let mut planes = Vec::new();
         for plane in self.planes {
-            let mut out: Vec<i16> = try_vec(diagonals.count() as usize * longest)?;
+            let mut out: Vec<i16> = try_vec(origins.len() * longest)?;
             for (y, row) in plane.chunks_exact(self.width).enumerate() {
-                for (x, &v) in row.iter().enumerate() {
-                    let t = x + skew * y;
-                    out[t * longest + y - diagonals.rows(t).start] = v;
+                for (&v, origin) in row.iter().zip(&origins[skew * y..]) {
+                    out[origin.wrapping_add(y)] = v;
                 }
             }
             planes.push(out);
         }
-        Ok(Skewed { diagonals, planes })
+        Ok(Skewed { skew, origins, planes })
     }
 }
 
@@ -418,7 +424,7 @@ impl Skewed {
         if rows.is_empty() {
             return 0..0;
         }
-        let from = t * self.diagonals.longest() + rows.start - self.diagonals.rows(t).start;
+        let from = self.origins[t].wrapping_add(rows.start);
         from..from + rows.len()
     }
 
@@ -426,7 +432,7 @@ impl Skewed {
     /// see diagonal `t / 2`, rows `2i + 1` diagonal `(t - skew) / 2`: the result is these two interleaved.
     fn fill_rows(&self, t: usize, rows: Range<usize>, out: &mut [i16], stride: usize) {
         let even = self.part(t >> 1, rows.start.div_ceil(2)..rows.end.div_ceil(2));
-        let odd = self.part(t.saturating_sub(self.diagonals.skew) >> 1, rows.start / 2..rows.end / 2);
+        let odd = self.part(t.saturating_sub(self.skew) >> 1, rows.start / 2..rows.end / 2);
         for (row, plane) in out.chunks_exact_mut(stride).zip(&self.planes) {
             let (even, odd) = (&plane[even.clone()], &plane[odd.clone()]);
             let (first, odd) = odd.split_at(rows.start % 2);

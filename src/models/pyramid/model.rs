@@ -427,6 +427,8 @@ mod tests {
             for layer in 0..model.layers() {
                 let mut codes = codes_for(&spec, width, height, |_| 0);
                 let _ = model.decode_tile(Level::best(), layer, &segment, &mut codes);
+                // A partial decode goes on with them, also after an error.
+                prop_assert!(model.check_codes(&codes).is_ok());
             }
         }
     }
