@@ -51,7 +51,8 @@ fn contexts_beside_tables() {
     let encoder = Encoder::new().model("gdn").target(Target::Lambda(8e-4)).effort(1);
     let encoded = encoder.encode_group(&pictures).expect("a fit");
     let header = Header::read(&encoded.bytes).expect("a header");
-    let model = read_model(header.family, header.format, &header.description, &header.weights).expect("a model");
+    let model = read_model(header.family, header.format, &header.description, &header.weights, &tilefit::Limits::NONE)
+        .expect("a model");
     let grid = |s: &GridSpec| Grid::new(header.tile_rect(0, 0).shrunk(s.shift), s.channels);
     let mut grids: Codes = model.grids().iter().map(grid).collect();
     model.decode_tile(Level::best(), 0, &encoded.bytes[header.length..], &mut grids).expect("codes");

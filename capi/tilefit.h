@@ -14,15 +14,16 @@ enum tilefit_status {
     TILEFIT_OK = 0,
     TILEFIT_DAMAGED = 1,     /* not a Tilefit file, or a damaged one */
     TILEFIT_UNSUPPORTED = 2, /* a version or model family that this library does not read */
-    TILEFIT_LIMIT = 3,       /* more pixels or memory than the limits allow */
+    TILEFIT_LIMIT = 3,       /* more pixels, memory or work than the limits allow */
     TILEFIT_USAGE = 4,       /* arguments: a null pointer, no such picture, a region outside, too small a buffer */
     TILEFIT_INTERNAL = 5     /* a defect of this library */
 };
 
-/* Checked before anything is allocated. */
+/* Checked before the decode starts. */
 struct tilefit_limits {
     uint64_t max_pixels; /* of the output */
     uint64_t max_memory; /* bytes that a decode may hold */
+    uint64_t max_work;   /* multiplications that it may take, about */
 };
 
 struct tilefit_picture_info {
@@ -40,7 +41,7 @@ struct tilefit_picture_info {
     double macs_per_pixel;
 };
 
-/* In all functions: `data`, `size` is the file. `picture` counts from 0. `limits` may be NULL: 2^28 pixels, 2 GiB.
+/* In all functions: `data`, `size` is the file. `picture` counts from 0. `limits` may be NULL: 2^28 pixels, 2 GiB, 2^40 multiplications.
  * `scale` 0 to 3 decodes at 1/2^scale: sides are ceil(side / 2^scale).
  * Samples go to `out`, row by row, the channels of a pixel together; `out_size` is the number of bytes, at
  * least width * height * channels, and twice as much for a depth over 8: a sample is then a uint16_t of this machine, at

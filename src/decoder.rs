@@ -12,7 +12,7 @@ use crate::error::Class;
 use crate::error::{Error, Result};
 use crate::image::{Picture, PixelFormat, Rect};
 use crate::limits::{try_vec, Limits};
-use crate::models::{self, Codes, Grid, Model};
+use crate::models::{self, Codes, Cost, Grid, Model};
 use alloc::{
     boxed::Box,
     format,
@@ -33,16 +33,29 @@ const BLOCK: usize = 1 << 16;
 /// Bytes of a sample in a [`Picture`].
 const SAMPLE: usize = std::mem::size_of::<u16>();
 
-/// Bytes that synthesis and context networks take in addition to codes and samples.
-const WORKING_MEMORY: u64 = 24 << 20;
+/// Columns of these pixels at most; a multiple of the blocks of all models. It bounds the memory of wide pictures.
+const COLUMNS: usize = 4096;
 
-/// Number of tiles that are decoded in parallel. Their codes are copied to the picture's grids before the next ones are
-/// decoded, which bounds the memory.
-fn tiles_at_once() -> usize {
+/// Bytes for what is small in any decode: lists of tiles, the results of a batch.
+const SMALL: u64 = 1 << 16;
+
+/// Number of threads that decode.
+fn threads() -> usize {
     #[cfg(feature = "threads")]
-    return 2 * rayon::current_num_threads();
+    return rayon::current_num_threads();
     #[cfg(not(feature = "threads"))]
     return 1;
+}
+
+/// Number of tiles that are decoded before their codes are copied to the picture's grids, which bounds the memory.
+fn tiles_at_once() -> usize {
+    2 * threads()
+}
+
+/// Rows and columns of the blocks in which `region` is synthesised.
+fn block_of(region: &Rect) -> (usize, usize) {
+    let rows = (BLOCK / region.width().max(1)).clamp(64, 1024).min(region.height());
+    (rows, region.width().min(COLUMNS))
 }
 
 /// An opened file. Decoding never panics, whatever the bytes are.
@@ -53,7 +66,7 @@ fn tiles_at_once() -> usize {
 /// # Errors
 /// Methods that decode return
 /// [`Class::Argument`] for a picture, scale or region that the file does not have,
-/// [`Class::PixelLimit`] and [`Class::MemoryLimit`] for what exceeds the [`Limits`],
+/// [`Class::PixelLimit`], [`Class::MemoryLimit`] and [`Class::WorkLimit`] for what exceeds the [`Limits`],
 /// [`Class::Format`] for damaged bytes,
 /// and [`Class::Io`] if bytes that are needed were not [supplied](Self::supply).
 pub struct Decoder<'a> {
@@ -66,23 +79,20 @@ pub struct Decoder<'a> {
 
 /// The type of a sample in a buffer: `u8` or `u16`.
 pub trait Sample: sealed::Sealed + Copy + Send {
-    /// Has `fill` write as many samples of 16 bits, and stores them in `out`.
+    /// The sample, which fits.
     #[doc(hidden)]
-    fn write(out: &mut [Self], fill: impl FnOnce(&mut [u16]) -> Result<()>) -> Result<()>;
+    fn of(sample: u16) -> Self;
 }
 
 impl Sample for u16 {
-    fn write(out: &mut [u16], fill: impl FnOnce(&mut [u16]) -> Result<()>) -> Result<()> {
-        fill(out)
+    fn of(sample: u16) -> u16 {
+        sample
     }
 }
 
 impl Sample for u8 {
-    fn write(out: &mut [u8], fill: impl FnOnce(&mut [u16]) -> Result<()>) -> Result<()> {
-        let mut samples = try_vec(out.len())?;
-        fill(&mut samples)?;
-        out.iter_mut().zip(&samples).for_each(|(o, s)| *o = *s as u8);
-        Ok(())
+    fn of(sample: u16) -> u8 {
+        sample as u8
     }
 }
 
@@ -112,8 +122,10 @@ pub struct Info {
     pub tiles: usize,
     pub layers: usize,
     pub segments: Vec<Segment>,
-    /// Upper bound of the memory in bytes that decoding one picture takes, the picture included.
+    /// Upper bound of the memory in bytes that decoding one picture takes, the picture and the model included.
     pub decode_memory_bytes: u64,
+    /// About the multiplications that decoding one picture takes: the largest number of all pictures.
+    pub decode_work: u64,
 }
 
 /// Reads everything but the segments.
@@ -151,7 +163,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn open(header: Header, source: Source<'a>, limits: Limits) -> Result<Self> {
-        let model = models::read_model(header.family, header.format, &header.description, &header.weights)?;
+        let model = models::read_model(header.family, header.format, &header.description, &header.weights, &limits)?;
         if model.layers() != header.layers {
             return Err(Error::format(format!(
                 "the file has {} layers of segments, its model has {}",
@@ -188,6 +200,9 @@ impl<'a> Decoder<'a> {
     pub fn info(&self) -> Info {
         let h = &self.header;
         let codes = h.segments.iter().fold(0usize, |sum, s| sum.saturating_add(s.length));
+        let costs = (0..h.pictures.len()).map(|p| self.cost(p, 0, self.area(p, 0), SAMPLE * h.format.channels));
+        let whole =
+            costs.fold(Cost::default(), |a, b| Cost { memory: a.memory.max(b.memory), work: a.work.max(b.work) });
         Info {
             version: h.version,
             model: self.model.name(),
@@ -204,10 +219,8 @@ impl<'a> Decoder<'a> {
             tiles: (0..h.pictures.len()).map(|p| h.tiles(p)).sum(),
             layers: h.layers,
             segments: h.segments.clone(),
-            decode_memory_bytes: (0..h.pictures.len())
-                .map(|p| self.memory(p, 0, self.area(p, 0), SAMPLE * h.format.channels))
-                .max()
-                .unwrap_or(0),
+            decode_memory_bytes: whole.memory,
+            decode_work: whole.work,
         }
     }
 
@@ -231,24 +244,54 @@ impl<'a> Decoder<'a> {
         Rect::whole(p.width.div_ceil(1 << scale), p.height.div_ceil(1 << scale))
     }
 
-    /// Upper bound of the bytes that decoding `region` takes: the codes, the larger of the tiles being decoded and the output
-    /// with `output` bytes per pixel, and the working memory.
-    fn memory(&self, picture: usize, scale: u32, region: Rect, output: usize) -> u64 {
+    /// What decoding `region` takes, known from the header and the model: the model, the codes, and the larger of what the
+    /// tiles take and what synthesis takes; the output has `output` bytes per pixel.
+    fn cost(&self, picture: usize, scale: u32, region: Rect, output: usize) -> Cost {
         let PictureInfo { width, height, .. } = self.header.pictures[picture];
-        let specs = self.model.grids();
-        let area = |r: &Rect| (r.x1.saturating_sub(r.x0) as u64).saturating_mul(r.y1.saturating_sub(r.y0) as u64);
+        let (header, specs, channels) = (&self.header, self.model.grids(), self.header.format.channels);
+        let product = |a: usize, b: usize| a as u64 * b as u64;
+        let area = |r: &Rect| product(r.x1.saturating_sub(r.x0), r.y1.saturating_sub(r.y0));
         let bytes = |rects: &mut dyn Iterator<Item = Rect>| {
             let grids = rects.zip(specs).map(|(r, s)| area(&r).saturating_mul(2 * s.channels as u64));
             grids.fold(0u64, u64::saturating_add)
         };
-        let codes = bytes(&mut self.model.support(region, (width, height), scale).into_iter());
+        let index = product(header.segments.len(), std::mem::size_of::<Segment>());
+        let held = index + (header.weights.len() + header.metadata.len()) as u64 + self.model.memory() + SMALL;
+        let support = self.model.support(region, (width, height), scale);
+        let codes = bytes(&mut support.iter().copied());
         // The first tile is the largest.
-        let tile = self.header.tile_rect(picture, 0);
-        let at_once = self.header.tiles(picture).min(tiles_at_once()) as u64;
-        // While a tile is decoded, its entropy model may hold as much as its codes.
-        let tiles = bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(2 * at_once);
-        let output = area(&region).saturating_mul(output as u64);
-        codes.saturating_add(tiles.max(output)).saturating_add(WORKING_MEMORY)
+        let tile = header.tile_rect(picture, 0);
+        let count = area(&self.touched(picture, &support));
+        let each = self.model.tile_cost(tile.width(), tile.height());
+        let tiles =
+            bytes(&mut specs.iter().map(|s| tile.shrunk(s.shift))).saturating_mul(count.min(tiles_at_once() as u64));
+        let tiles = tiles.saturating_add(each.memory.saturating_mul(count.min(threads() as u64)));
+        let (rows, columns) = block_of(&region);
+        let bands = region.height().div_ceil(rows.max(1)).min(threads()) as u64;
+        let block = SAMPLE as u64 * product(rows, columns) * channels as u64;
+        // All threads may work on one band, as far as the model divides it.
+        let synthesis = self.model.synthesis_cost(columns, rows, scale).memory.saturating_mul(threads() as u64);
+        let output =
+            area(&region).saturating_mul(output as u64).saturating_add(synthesis).saturating_add(bands * block);
+        let whole = self.model.synthesis_cost(region.width(), region.height(), scale);
+        Cost {
+            memory: held.saturating_add(codes).saturating_add(tiles.max(output)),
+            work: each.work.saturating_mul(count).saturating_add(whole.work),
+        }
+    }
+
+    /// The tiles that contain codes of `support`, as columns and rows of tiles: all tiles of the rectangle around them.
+    fn touched(&self, picture: usize, support: &[Rect]) -> Rect {
+        let (columns, rows) = self.header.tile_grid(picture);
+        if self.header.tile == 0 {
+            return Rect::whole(1, 1);
+        }
+        let parts = support.iter().zip(self.model.grids()).filter(|(r, _)| !r.is_empty()).map(|(r, spec)| {
+            let side = self.header.tile >> spec.shift;
+            Rect::new(r.x0 / side, r.y0 / side, r.x1.div_ceil(side).min(columns), r.y1.div_ceil(side).min(rows))
+        });
+        let around = |a: Rect, b: Rect| Rect::new(a.x0.min(b.x0), a.y0.min(b.y0), a.x1.max(b.x1), a.y1.max(b.y1));
+        parts.reduce(around).unwrap_or_default()
     }
 
     /// Decodes a whole picture.
@@ -292,6 +335,7 @@ impl<'a> Decoder<'a> {
             let message = format!("samples of {} bits do not fit into bytes", self.header.format.depth);
             return Err(Error::of_argument("out", message));
         }
+        self.check_end()?;
         let (codes, _) = self.codes(picture, scale, region, false)?;
         self.synthesise(picture, scale, region, &codes, out)
     }
@@ -307,10 +351,6 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`Class::Format`] if a check fails or bytes follow the last segment; errors of decoding.
     pub fn verify(&self) -> Result<()> {
-        let end = self.header.segments.last().map_or(self.header.length, |s| s.offset.saturating_add(s.length));
-        if end < self.source.length() {
-            return Err(Error::format(format!("{} bytes follow the last segment", self.source.length() - end)));
-        }
         for (i, p) in self.header.pictures.iter().enumerate() {
             let digest = self.decode(i)?.digest();
             if digest != p.digest {
@@ -375,6 +415,9 @@ impl<'a> Decoder<'a> {
     ) -> Result<(Picture, Vec<Damage>)> {
         let format = self.header.format;
         let region = self.check(picture, scale, region, SAMPLE * format.channels)?;
+        if !partial {
+            self.check_end()?;
+        }
         let (codes, damage) = self.codes(picture, scale, region, partial)?;
         let mut samples = try_vec(region.area() * format.channels)?;
         self.synthesise(picture, scale, region, &codes, &mut samples)?;
@@ -390,20 +433,38 @@ impl<'a> Decoder<'a> {
         samples: &mut [S],
     ) -> Result<()> {
         let info = &self.header.pictures[picture];
-        let width = region.width();
-        // At most the rows of the region: otherwise `step` could overflow 32-bit addresses for a wide picture.
-        let rows = (BLOCK / width).clamp(64, 1024).min(region.height());
+        let channels = self.header.format.channels;
+        let (rows, columns) = block_of(&region);
         let (peak, size) = (self.header.format.peak(), (info.width, info.height));
-        let block = |(i, out): (usize, &mut [S])| {
-            let y0 = region.y0 + i * rows;
-            let part = Rect::new(region.x0, y0, region.x1, (y0 + rows).min(region.y1));
-            S::write(out, |out| self.model.synthesise(self.level, codes, size, part, scale, peak, out))
+        let row = region.width() * channels;
+        let band = |(i, out): (usize, &mut [S])| -> Result<()> {
+            let (y0, height) = (region.y0 + i * rows, out.len() / row);
+            let mut block = try_vec(columns * height * channels)?;
+            for x0 in (region.x0..region.x1).step_by(columns) {
+                let part = Rect::new(x0, y0, (x0 + columns).min(region.x1), y0 + height);
+                let block = &mut block[..part.area() * channels];
+                self.model.synthesise(self.level, codes, size, part, scale, peak, block)?;
+                let parts = block.chunks_exact(part.width() * channels);
+                for (out, from) in out.chunks_exact_mut(row).zip(parts) {
+                    let out = &mut out[(x0 - region.x0) * channels..][..from.len()];
+                    out.iter_mut().zip(from).for_each(|(o, s)| *o = S::of(*s));
+                }
+            }
+            Ok(())
         };
-        let step = rows * width * self.header.format.channels;
         #[cfg(feature = "threads")]
-        return samples.par_chunks_mut(step).enumerate().try_for_each(block);
+        return samples.par_chunks_mut(rows * row).enumerate().try_for_each(band);
         #[cfg(not(feature = "threads"))]
-        return samples.chunks_mut(step).enumerate().try_for_each(block);
+        return samples.chunks_mut(rows * row).enumerate().try_for_each(band);
+    }
+
+    /// Refuses bytes after the last segment.
+    fn check_end(&self) -> Result<()> {
+        let end = self.header.segments.last().map_or(self.header.length, |s| s.offset.saturating_add(s.length));
+        if end < self.source.length() {
+            return Err(Error::format(format!("{} bytes follow the last segment", self.source.length() - end)));
+        }
+        Ok(())
     }
 
     /// Checks the arguments of a decode against the file and the limits, and returns the region. `output` is the number of
@@ -430,7 +491,9 @@ impl<'a> Decoder<'a> {
             ));
         }
         self.limits.check_pixels((region.width() as u64).saturating_mul(region.height() as u64))?;
-        self.limits.check_memory(self.memory(picture, scale, region, output))?;
+        let cost = self.cost(picture, scale, region, output);
+        self.limits.check_memory(cost.memory)?;
+        self.limits.check_work(cost.work)?;
         Ok(region)
     }
 
@@ -471,7 +534,9 @@ impl<'a> Decoder<'a> {
                 |g: usize| !support[g].is_empty() && !r.shrunk(specs[g].shift).intersect(&support[g]).is_empty();
             (0..self.header.layers).rev().find(|&l| self.model.layer_grids(l).any(holds))
         };
-        (0..self.header.tiles(picture)).filter_map(|t| needed(t).map(|l| (t, l))).collect()
+        let (touched, (columns, _)) = (self.touched(picture, support), self.header.tile_grid(picture));
+        let tiles = (touched.y0..touched.y1).flat_map(|y| (touched.x0..touched.x1).map(move |x| y * columns + x));
+        tiles.filter_map(|t| needed(t).map(|l| (t, l))).collect()
     }
 
     /// Decodes layers `0 ..= last` of one tile.

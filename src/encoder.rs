@@ -387,6 +387,7 @@ impl<'a> Encoder<'a> {
         check_pictures(pictures, self.options.target)?;
         let work = Work {
             pixels: pictures.iter().map(Picture::pixels).sum(),
+            rows: pictures.iter().map(|p| p.height).sum(),
             channels: pictures[0].format.channels,
             threads: self.threads.unwrap_or_else(rayon::current_num_threads),
         };

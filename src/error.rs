@@ -26,6 +26,8 @@ pub enum Class {
     PixelLimit,
     /// More memory is needed than allowed, or an allocation failed.
     MemoryLimit,
+    /// More work than [`Limits::max_work`](crate::Limits::max_work).
+    WorkLimit,
     /// The caller cancelled the work.
     Cancelled,
 }

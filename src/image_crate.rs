@@ -114,7 +114,7 @@ impl ImageDecoder for TilefitDecoder {
         let (width, height) = self.dimensions();
         limits.check_dimensions(width, height)?;
         let max_memory = limits.max_alloc.unwrap_or(u64::MAX);
-        self.decoder.set_limits(Limits { max_memory, ..Limits::NONE });
+        self.decoder.set_limits(Limits { max_memory, max_pixels: u64::MAX, ..Limits::default() });
         Ok(())
     }
 
@@ -162,7 +162,7 @@ fn store(samples: &[u16], format: PixelFormat, out: &mut [u8]) {
 fn failed(e: Error) -> ImageError {
     let format = || ImageFormatHint::Name("Tilefit".into());
     match e.class() {
-        Class::PixelLimit | Class::MemoryLimit => {
+        Class::PixelLimit | Class::MemoryLimit | Class::WorkLimit => {
             ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory))
         }
         Class::Unsupported => {

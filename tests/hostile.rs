@@ -14,7 +14,7 @@ use tilefit::{Class, Decoder, Limits, Rect};
 use tilefit_testing::Noise;
 
 /// Tight limits for pictures of this size.
-const LIMITS: Limits = Limits { max_pixels: 1 << 14, max_memory: 64 << 20 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 14, max_memory: 64 << 20, max_work: 1 << 32 };
 
 fn spec(channels: usize) -> PyramidSpec {
     let mut spec = PyramidSpec::preset(channels, 1, 6, 2, 4);

@@ -106,7 +106,7 @@ int main(int argc, char **argv) {
     }
     printf("region %s\n", same ? "agrees" : "DIFFERS");
 
-    struct tilefit_limits limits = {10, 1 << 30};
+    struct tilefit_limits limits = {10, 1 << 30, (uint64_t)1 << 40};
     status = tilefit_decode(data, size, 0, 0, &limits, whole, n, error, sizeof error);
     printf("limit: %d %s\n", status, error);
     status = tilefit_decode(data, size, 0, 0, NULL, whole, n - 1, error, sizeof error);

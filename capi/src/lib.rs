@@ -17,6 +17,7 @@ const INTERNAL: c_int = 5;
 pub struct CLimits {
     pub max_pixels: u64,
     pub max_memory: u64,
+    pub max_work: u64,
 }
 
 /// `struct tilefit_picture_info`
@@ -62,7 +63,7 @@ unsafe fn file<'a>(data: *const u8, size: usize) -> &'a [u8] {
 unsafe fn limits(limits: *const CLimits) -> Limits {
     // SAFETY: the contract of this function.
     match unsafe { limits.as_ref() } {
-        Some(l) => Limits { max_pixels: l.max_pixels, max_memory: l.max_memory },
+        Some(l) => Limits { max_pixels: l.max_pixels, max_memory: l.max_memory, max_work: l.max_work },
         None => Limits::default(),
     }
 }
@@ -77,7 +78,7 @@ unsafe fn guarded(error: *mut c_char, error_size: usize, work: impl FnOnce() -> 
         Ok(Err(e)) => {
             let code = match e.class() {
                 Class::Unsupported => UNSUPPORTED,
-                Class::PixelLimit | Class::MemoryLimit => LIMIT,
+                Class::PixelLimit | Class::MemoryLimit | Class::WorkLimit => LIMIT,
                 Class::Argument => USAGE,
                 _ => DAMAGED,
             };

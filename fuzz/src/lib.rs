@@ -10,16 +10,20 @@ use tilefit::models::read_model;
 use tilefit::pictures::{self, ReadOptions};
 use tilefit::{Limits, PixelFormat, Rect};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_memory: 64 << 20 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_memory: 64 << 20, max_work: 1 << 30 };
 
 /// A file, whole, by a region and as a preview.
 pub fn decode(data: &[u8]) {
     for bytes in [data.to_vec(), repaired(data)] {
         let Ok(decoder) = Decoder::new(&bytes, LIMITS) else { continue };
         let _ = decoder.info();
-        let _ = decoder.decode(0);
+        let whole = decoder.decode(0);
         let _ = decoder.decode_region(0, Rect::new(0, 0, 1, 1));
         let _ = decoder.decode_partial(0, 2, None);
+        // Without damage a partial decode is a whole one.
+        if let Ok((picture, damage)) = decoder.decode_partial(0, 0, None) {
+            assert!(!damage.is_empty() || whole.is_err() || whole == Ok(picture));
+        }
     }
 }
 
@@ -34,7 +38,15 @@ fn repaired(data: &[u8]) -> Vec<u8> {
         }
         bytes[end..end + 4].copy_from_slice(&kept);
     }
-    bytes
+    let Ok(mut header) = Header::read(&bytes) else { return bytes };
+    let rest = &bytes[header.length..];
+    let mut at = 0;
+    for segment in &mut header.segments {
+        let end = at + segment.length.min(rest.len() - at);
+        segment.crc = crc32(&rest[at..end]);
+        at = end;
+    }
+    [&header.write(), rest].concat()
 }
 
 /// A file that comes piece by piece, its first two bytes saying how long the first piece is.
@@ -83,7 +95,7 @@ pub fn weights(data: &[u8]) {
     let Some((&[family, channels, depth, length], rest)) = data.split_first_chunk() else { return };
     let format = PixelFormat::new(usize::from(channels) % 16 + 1, 8 + u32::from(depth) % 9);
     let (description, weights) = rest.split_at(usize::from(length).min(rest.len()));
-    let _ = read_model(family, format, description, weights);
+    let _ = read_model(family, format, description, weights, &LIMITS);
 }
 
 /// Decisions, numbers, symbols of a table with and without a tail, and codes by the Laplace law, out of any stream.

@@ -95,7 +95,13 @@ const MAX_PIXELS: Flag =
     flag("max-pixels", None, Value::Size, "reject pictures with more pixels (default 268435456 = 2^28)");
 const MAX_MEMORY: Flag =
     flag("max-memory", None, Value::Size, "reject files that need more memory to decode (default 2Gi)");
-const NO_LIMITS: Flag = flag("no-limits", None, Value::None, "do not limit pixels and memory");
+const MAX_WORK: Flag = flag(
+    "max-work",
+    None,
+    Value::Size,
+    "reject files that take more multiplications to decode (default 1024Gi = 2^40)",
+);
+const NO_LIMITS: Flag = flag("no-limits", None, Value::None, "do not limit pixels, memory and work");
 
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -171,6 +177,7 @@ whole decoded picture.",
             THREADS,
             MAX_PIXELS,
             MAX_MEMORY,
+            MAX_WORK,
             NO_LIMITS,
             FORCE,
         ],
@@ -183,7 +190,7 @@ whole decoded picture.",
 multiplications per pixel, the memory that decoding needs, and a CRC-32 digest of the decoded samples (the same \
 on every machine).",
         operands: (1, usize::MAX),
-        flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, NO_LIMITS],
+        flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, MAX_WORK, NO_LIMITS],
     },
     Command {
         name: "verify",
@@ -196,6 +203,7 @@ on every machine).",
             THREADS,
             MAX_PIXELS,
             MAX_MEMORY,
+            MAX_WORK,
             NO_LIMITS,
         ],
     },
@@ -206,7 +214,7 @@ on every machine).",
         details: "Sizes are those of whole files. The factor is the candidate's bytes divided by the bytes of the original \
 PNG file. PSNR is taken over all 8-bit samples; MS-SSIM uses five scales and an 11x11 Gaussian window per channel.",
         operands: (2, usize::MAX),
-        flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, NO_LIMITS],
+        flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, MAX_WORK, NO_LIMITS],
     },
     Command {
         name: "compare",
@@ -222,6 +230,7 @@ PNG file. PSNR is taken over all 8-bit samples; MS-SSIM uses five scales and an 
             THREADS,
             MAX_PIXELS,
             MAX_MEMORY,
+            MAX_WORK,
             NO_LIMITS,
         ],
     },

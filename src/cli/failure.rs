@@ -61,9 +61,12 @@ impl From<Error> for Failure {
         let code = match e.class() {
             Class::Argument => Code::Usage,
             Class::Target => Code::Target,
-            Class::Format | Class::Truncated | Class::Unsupported | Class::PixelLimit | Class::MemoryLimit => {
-                Code::Damaged
-            }
+            Class::Format
+            | Class::Truncated
+            | Class::Unsupported
+            | Class::PixelLimit
+            | Class::MemoryLimit
+            | Class::WorkLimit => Code::Damaged,
             Class::Cancelled => Code::Interrupted,
             Class::Io => Code::Input,
         };
@@ -74,6 +77,7 @@ impl From<Error> for Failure {
         message += match e.class() {
             Class::PixelLimit => ": raise it with --max-pixels, or decode a --region",
             Class::MemoryLimit => ": raise it with --max-memory",
+            Class::WorkLimit => ": raise it with --max-work, or decode a --region",
             Class::Target => "; nothing was written",
             _ => "",
         };

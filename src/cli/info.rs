@@ -14,9 +14,7 @@ pub fn run(args: &Args) -> Result<u8> {
             let data = files::read_bytes(path)?;
             let decoder = Decoder::new(&data, limits(args))?;
             let info = decoder.info();
-            let digests = (0..info.pictures.len())
-                .map(|i| Ok(format!("{:08x}", decoder.decode(i)?.digest())))
-                .collect::<Result<Vec<_>>>()?;
+            let digests: Vec<String> = info.pictures.iter().map(|p| format!("{:08x}", p.digest)).collect();
             let items = metadata::read(decoder.metadata())?;
             let name = path.display().to_string();
             report::print(&match args.has("json") {
@@ -68,6 +66,7 @@ fn json(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
         .integer("tile", info.tile as u64)
         .integer("tiles", info.tiles as u64)
         .integer("decode_memory_bytes", info.decode_memory_bytes)
+        .integer("decode_work", info.decode_work)
         .raw("digests", &report::array(digests.iter().map(|d| report::quoted(d))))
         .end()
 }
@@ -90,8 +89,9 @@ fn text(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
             side => format!("  tiles      {} of {side}x{side} pixels", info.tiles),
         },
         format!(
-            "  decoding   {:.0} multiplications per pixel, {} of memory",
+            "  decoding   {:.0} multiplications per pixel, {} in all, {} of memory",
             info.macs_per_pixel,
+            report::grouped(info.decode_work),
             report::size(info.decode_memory_bytes as f64)
         ),
     ];

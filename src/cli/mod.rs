@@ -122,7 +122,7 @@ fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>)
     Ok(if nothing_to_do == inputs.len() { 3 } else { code })
 }
 
-/// The limits that `--max-pixels`, `--max-memory` and `--no-limits` set.
+/// The limits that `--max-pixels`, `--max-memory`, `--max-work` and `--no-limits` set.
 fn limits(args: &Args) -> Limits {
     if args.has("no-limits") {
         return Limits::NONE;
@@ -131,6 +131,7 @@ fn limits(args: &Args) -> Limits {
     Limits {
         max_pixels: args.size("max-pixels").unwrap_or(default.max_pixels),
         max_memory: args.size("max-memory").unwrap_or(default.max_memory),
+        max_work: args.size("max-work").unwrap_or(default.max_work),
     }
 }
 

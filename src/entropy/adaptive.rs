@@ -9,6 +9,7 @@
 #[cfg(feature = "fit")]
 use super::range_coder::RangeEncoder;
 use super::range_coder::{RangeDecoder, PRECISION};
+use crate::error::Result;
 use alloc::{vec, vec::Vec};
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU16, Ordering};
 
@@ -96,7 +97,18 @@ pub trait BinaryCoder {
     /// Codes `bit`, which is 1 with probability `p` of 2^16, `0 < p < 2^16`, and returns it. A decoder ignores `bit` and
     /// returns the decoded one.
     fn decide(&mut self, p: u32, bit: bool) -> bool;
+
+    /// To be called now and then.
+    ///
+    /// # Errors
+    /// A decoder whose bytes ended before the decisions did.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
+
+/// What coding an integer counts as, in multiplications that take as long: about five decisions of a few contexts.
+pub const WORK: u64 = 256;
 
 #[cfg(feature = "fit")]
 impl BinaryCoder for RangeEncoder {
@@ -121,6 +133,10 @@ impl BinaryCoder for RangeDecoder<'_> {
             self.advance(p, ONE as u32 - p);
         }
         bit
+    }
+
+    fn check(&self) -> Result<()> {
+        RangeDecoder::check(self)
     }
 }
 

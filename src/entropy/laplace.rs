@@ -16,6 +16,8 @@ pub const MAX_SCALE: i32 = 640;
 /// A log-scale `s`, the second output of the context network, stands for `b = exp(s - 4)`: an output of 0 is a narrow
 /// distribution, as most codes have one.
 pub const SCALE_OFFSET: i32 = 4 << FRACTION;
+/// What decoding a code by its distribution counts as, in multiplications that take as long.
+pub const WORK: u64 = 128;
 /// Codes further than this from the rounded location are escaped whatever the scale.
 const MAX_WINDOW: u32 = 511;
 /// Most bits after the first one of an escape: enough for any i16 from any location.

@@ -178,20 +178,35 @@ impl<'a> RangeDecoder<'a> {
         Ok((0..n).fold(1, |v, _| v << 1 | self.decode_bits(1)) - 1)
     }
 
+    /// To be called now and then where there are many symbols: what follows the end of the bytes would decode for ever.
+    ///
+    /// # Errors
+    /// Bytes that ended before the symbols did.
+    #[inline(always)]
+    pub fn check(&self) -> Result<()> {
+        // The decoder holds two words: no more of them lie beyond the end of an intact segment.
+        if self.beyond > 2 {
+            return Err(ended());
+        }
+        Ok(())
+    }
+
     /// To be called after the last symbol.
     ///
     /// # Errors
     /// Bytes that ended before the symbols did, or that are left.
     pub fn finish(&self) -> Result<()> {
-        // The decoder holds two words: no more of them lie beyond the end of an intact segment.
-        if self.beyond > 2 {
-            return Err(Error::format("a segment ends before its symbols do: the file is damaged"));
-        }
+        self.check()?;
         if !self.bytes.is_empty() {
             return Err(Error::format("a segment has bytes after its last symbol: the file is damaged"));
         }
         Ok(())
     }
+}
+
+#[cold]
+fn ended() -> Error {
+    Error::format("a segment ends before its symbols do: the file is damaged")
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl<'a> Prepared<'a> {
             p.samples.chunks_exact(format.channels).all(|v| v[..format.colours()].iter().all(|s| *s == v[0]))
         };
         let map = (format.colours() > 1 && self.pictures.iter().all(equal)).then(|| {
-            pictures = self.pictures.iter().map(|p| with_one_colour(p)).collect();
+            pictures = self.pictures.iter().map(with_one_colour).collect();
             (0..format.channels).map(|c| u8::from(c >= format.colours())).collect()
         });
         let (model, codes) = encoded(&pictures, max_error);

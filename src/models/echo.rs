@@ -45,6 +45,15 @@ impl Model for Echo {
     fn macs_per_pixel(&self) -> f64 {
         2.0
     }
+    fn memory(&self) -> u64 {
+        0
+    }
+    fn tile_cost(&self, width: usize, height: usize) -> Cost {
+        Cost { memory: 0, work: width as u64 * height as u64 }
+    }
+    fn synthesis_cost(&self, width: usize, height: usize, _: u32) -> Cost {
+        Cost { memory: 0, work: width as u64 * height as u64 }
+    }
     fn decode_tile(&self, _: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         let mut d = RangeDecoder::new(segment);
         for g in self.layer_grids(layer) {

@@ -8,6 +8,7 @@
 
 use crate::error::{Class, Error, Result};
 use crate::image::{PixelFormat, Rect};
+use crate::limits::Limits;
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use kernels::Level;
 use std::ops::Range;
@@ -67,6 +68,15 @@ impl Grid {
 /// Codes of a picture, or of a part of it: one [`Grid`] for each [`GridSpec`] of the model, in the same order.
 pub type Codes = Vec<Grid>;
 
+/// What a part of a decode takes at most. The decoder adds these up and compares them with its limits before it starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// Bytes that are allocated, besides the codes and the samples that go in and out.
+    pub memory: u64,
+    /// Multiplications, about; other work counts as the multiplications that take as long.
+    pub work: u64,
+}
+
 /// The decoder's half of a family. The picture has `height x width x channels` samples.
 pub trait Model: Send + Sync {
     /// The name of its family; of several models in one file that of the one for colour.
@@ -95,6 +105,17 @@ pub trait Model: Send + Sync {
 
     /// Multiplications for each pixel of a decoded picture, those of the entropy model included.
     fn macs_per_pixel(&self) -> f64;
+
+    /// Bytes that the model itself holds.
+    fn memory(&self) -> u64;
+
+    /// What [`decode_tile`](Self::decode_tile) takes for all layers of a tile of `width x height` pixels; memory is that of
+    /// one layer at a time.
+    fn tile_cost(&self, width: usize, height: usize) -> Cost;
+
+    /// What [`synthesise`](Self::synthesise) takes for a region of `width x height` pixels at `1/2^scale`. Memory is what
+    /// each thread that takes part allocates.
+    fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost;
 
     /// Decodes one layer of one tile into `codes`, which has every grid over the tile's rectangle; the grids of earlier
     /// layers are already filled. The entropy model works in integers and takes codes outside the tile as 0.
@@ -160,38 +181,49 @@ pub const PYRAMID: u8 = 3;
 #[cfg(test)]
 pub(crate) const TEST: u8 = 255;
 
-/// Makes a model from the pixel format in the header, the model description and the weights section.
-type ReadFn = fn(PixelFormat, &[u8], &[u8]) -> Result<Box<dyn Model>>;
+/// Makes a model from the pixel format in the header, the model description and the weights section, within the memory that
+/// the limits allow.
+type ReadFn = fn(PixelFormat, &[u8], &[u8], &Limits) -> Result<Box<dyn Model>>;
 
 /// Byte, name (as in `--model`) and reader of each family that this build decodes.
 pub const FAMILIES: &[(u8, &str, ReadFn)] = &[
-    (GDN, "gdn", |format, spec, weights| Ok(Box::new(gdn::GdnModel::read(format.channels, spec, weights)?))),
-    (PYRAMID, "pyramid", |format, spec, weights| {
+    (GDN, "gdn", |format, spec, weights, limits| {
+        Ok(Box::new(gdn::GdnModel::read(format.channels, spec, weights, limits)?))
+    }),
+    (PYRAMID, "pyramid", |format, spec, weights, _| {
         Ok(Box::new(pyramid::model::PyramidModel::read(format.channels, spec, weights)?))
     }),
-    (LOSSLESS, "lossless", |format, spec, weights| {
+    (LOSSLESS, "lossless", |format, spec, weights, _| {
         Ok(Box::new(lossless::model::LosslessModel::read(format.channels, format.depth, spec, weights)?))
     }),
-    (PLANES, "planes", |format, spec, weights| Ok(Box::new(planes::Planes::<dyn Model>::read(format, spec, weights)?))),
-    (HYPERPRIOR, "hyperprior", |format, spec, weights| {
-        Ok(Box::new(hyperprior::HyperModel::read(format.channels, spec, weights)?))
+    (PLANES, "planes", |format, spec, weights, limits| {
+        Ok(Box::new(planes::Planes::<dyn Model>::read(format, spec, weights, limits)?))
+    }),
+    (HYPERPRIOR, "hyperprior", |format, spec, weights, limits| {
+        Ok(Box::new(hyperprior::HyperModel::read(format.channels, spec, weights, limits)?))
     }),
     #[cfg(all(test, feature = "fit"))]
-    (TEST, "echo", |_, spec, _| Ok(Box::new(echo::Echo::read(spec)))),
+    (TEST, "echo", |_, spec, _, _| Ok(Box::new(echo::Echo::read(spec)))),
 ];
 
 /// The model that a header describes.
 ///
 /// # Errors
-/// [`Class::Unsupported`] for a family that this build does not decode, [`Class::Format`] for a description or weights
-/// that break the format.
-pub fn read_model(family: u8, format: PixelFormat, description: &[u8], weights: &[u8]) -> Result<Box<dyn Model>> {
+/// [`Class::Unsupported`] for a family that this build does not decode, [`Class::MemoryLimit`] for more weights than `limits`
+/// allow, [`Class::Format`] for a description or weights that break the format.
+pub fn read_model(
+    family: u8,
+    format: PixelFormat,
+    description: &[u8],
+    weights: &[u8],
+    limits: &Limits,
+) -> Result<Box<dyn Model>> {
     let Some((.., read)) = FAMILIES.iter().find(|(byte, ..)| *byte == family) else {
         let known: Vec<String> = FAMILIES.iter().map(|(byte, name, _)| format!("{name} ({byte})")).collect();
         let message = format!("model family {family}: this program decodes {}", known.join(", "));
         return Err(Error::new(Class::Unsupported, message));
     };
-    let model = read(format, description, weights)?;
+    let model = read(format, description, weights, limits)?;
     if model.channels() != format.channels {
         let (has, wants) = (model.channels(), format.channels);
         return Err(Error::format(format!("the model has {has} channels, the header {wants}")));

@@ -14,8 +14,8 @@ use crate::container::reader::write_varint;
 use crate::container::reader::Reader;
 use crate::error::{Error, Result};
 use crate::image::{PixelFormat, Rect};
-use crate::limits::try_vec;
-use crate::models::{read_model, Codes, Grid, GridSpec, Model};
+use crate::limits::{try_vec, Limits};
+use crate::models::{read_model, Codes, Cost, Grid, GridSpec, Model};
 #[cfg(feature = "fit")]
 use crate::models::{Encode, PLANES};
 use alloc::{sync::Arc, vec::Vec};
@@ -103,7 +103,7 @@ impl Planes<dyn Model> {
     ///
     /// # Errors
     /// What [`Self::new`] and the models refuse.
-    pub fn read(format: PixelFormat, description: &[u8], weights: &[u8]) -> Result<Self> {
+    pub fn read(format: PixelFormat, description: &[u8], weights: &[u8], limits: &Limits) -> Result<Self> {
         let (mut d, mut w) = (Reader::new(description), Reader::new(weights));
         let first = d.u8("the number of models")?;
         let count = first & !BLENDED;
@@ -118,7 +118,7 @@ impl Planes<dyn Model> {
             let length = w.varint(weights.len() as u64, "the weights' length")? as usize;
             let part = PixelFormat::new(planes.into(), format.depth);
             part.check().map_err(|e| Error::format(e.message()))?;
-            models.push(read_model(family, part, description, w.take(length, "the weights")?)?.into());
+            models.push(read_model(family, part, description, w.take(length, "the weights")?, limits)?.into());
         }
         let arrangement = match first & BLENDED {
             BLENDED if !format.alpha => {
@@ -167,6 +167,22 @@ impl<M: Model + ?Sized> Model for Planes<M> {
         self.models.iter().map(|m| m.macs_per_pixel()).sum()
     }
 
+    fn memory(&self) -> u64 {
+        self.models.iter().map(|m| m.memory()).sum()
+    }
+
+    fn tile_cost(&self, width: usize, height: usize) -> Cost {
+        one_by_one(self.models.iter().map(|m| m.tile_cost(width, height)))
+    }
+
+    fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost {
+        let area = width as u64 * height as u64;
+        one_by_one(self.models.iter().map(|m| {
+            let cost = m.synthesis_cost(width, height, scale);
+            Cost { memory: cost.memory + SAMPLE * area * m.channels() as u64, ..cost }
+        }))
+    }
+
     /// The segments of the models one after another, all but the last with their length before them.
     fn decode_tile(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         let mut r = Reader::new(segment);
@@ -211,6 +227,14 @@ impl<M: Model + ?Sized> Model for Planes<M> {
         }
         Ok(())
     }
+}
+
+/// Bytes of a sample of a plane.
+const SAMPLE: u64 = 2;
+
+/// The cost of parts that run one after another.
+fn one_by_one(parts: impl Iterator<Item = Cost>) -> Cost {
+    parts.fold(Cost::default(), |a, b| Cost { memory: a.memory.max(b.memory), work: a.work.saturating_add(b.work) })
 }
 
 /// How far planes of alpha, before they are taken times 7/8, may be from 0 and from `peak` and still mean transparent and

@@ -33,7 +33,7 @@ pub fn results() -> Vec<String> {
 pub fn digests(name: &str, bytes: &[u8], level: Level) -> Vec<String> {
     let decoder = Decoder::new(bytes, Limits::default()).unwrap_or_else(|e| panic!("{name}: {e}")).with_level(level);
     let header = Header::read(bytes).unwrap();
-    let model = read_model(header.family, header.format, &header.description, &header.weights).unwrap();
+    let model = read_model(header.family, header.format, &header.description, &header.weights, &Limits::NONE).unwrap();
     let mut lines = Vec::new();
     for picture in 0..header.pictures.len() {
         lines.push(format!(

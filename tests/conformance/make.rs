@@ -88,7 +88,8 @@ fn mixed(picture: &Picture) -> Vec<u8> {
     let mut planes: Vec<u16> = (0..area * channels).map(|i| picture.samples[i % area * channels + i / area]).collect();
     let layout = planes::Layout { tops: vec![255; channels], order: vec![1, 0, 2], palette: false };
     let mut coder = RangeEncoder::default();
-    planes::code(&mut coder, &mut planes, &layout, picture.width, picture.height, planes::Mode::Mixed);
+    planes::code(&mut coder, &mut planes, &layout, picture.width, picture.height, planes::Mode::Mixed)
+        .expect("memory for a small picture");
     let segment = coder.finish();
     header.segments[0].length = segment.len();
     header.segments[0].crc = crc32(&segment);

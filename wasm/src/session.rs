@@ -6,7 +6,7 @@ use tilefit::decoder::Decoder;
 use tilefit::{Class, Error, Limits, Picture, Rect, Result};
 
 /// Limits for 32-bit memory: 2 of its 4 GiB for a decode.
-const LIMITS: Limits = Limits { max_pixels: 1 << 28, max_memory: 2 << 30 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 28, max_memory: 2 << 30, max_work: 1 << 40 };
 
 /// An open file, of which parts are supplied as they are needed.
 pub struct Session {

@@ -190,6 +190,13 @@ pub struct Scratch {
     squares: Vec<f32>,
 }
 
+impl Scratch {
+    /// Floats of a layer of this stride and so many outputs, besides its products.
+    pub fn floats(stride: usize, outputs: usize) -> usize {
+        (stride * stride + 1) * outputs * STRIP
+    }
+}
+
 /// [`conv_transpose2d_scalar`], then [`inverse_gdn_scalar`](super::gdn::inverse_gdn_scalar) where there is a `gdn`, at
 /// any level. `x` has the frame [`ConvTranspose::support`] of `ys`; the frame of `y` holds `ys`.
 pub fn conv_transpose2d(

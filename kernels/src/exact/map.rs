@@ -28,6 +28,13 @@ const LINE: usize = 16;
 /// Sets of L1 on most processors: 4 KB a way.
 const SETS: usize = 64;
 
+/// Floats from a plane to the next. Planes lie `64 k + 39` cache lines apart: 39/64 is near the golden ratio, which spreads
+/// the same pixel of successive planes over the 64 sets of L1.
+fn plane_of(frame: &Frame) -> usize {
+    let lines = (frame.rows * frame.cols).div_ceil(LINE);
+    (lines + (SETS + 39 - lines % SETS) % SETS) * LINE
+}
+
 /// `[channels][rows][cols]` values of a [`Frame`]. The buffer is kept from one [`reset`](Map::reset) to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
@@ -49,11 +56,8 @@ impl Map {
         };
         let (above, height) = cut(frame.top, inner.top, inner.rows, frame.rows);
         let (before, width) = cut(frame.left, inner.left, inner.cols, frame.cols);
-        // Planes lie `64 k + 39` cache lines apart: 39/64 is near the golden ratio, which spreads the same pixel of
-        // successive planes over the 64 sets of L1.
-        let lines = (frame.rows * frame.cols).div_ceil(LINE);
-        let plane = (lines + (SETS + 39 - lines % SETS) % SETS) * LINE;
-        let need = channels * plane + 2 * frame.cols + 2 * STRIP;
+        let plane = plane_of(&frame);
+        let need = Self::floats(channels, &frame);
         if self.values.len() < need {
             self.values.resize(need, 0.0);
         }
@@ -70,6 +74,11 @@ impl Map {
                 }
             }
         }
+    }
+
+    /// Floats that a map of this shape holds.
+    pub fn floats(channels: usize, frame: &Frame) -> usize {
+        channels * plane_of(frame) + 2 * frame.cols + 2 * STRIP
     }
 
     /// Where the map lies.

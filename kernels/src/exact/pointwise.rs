@@ -53,10 +53,13 @@ impl Pointwise {
         self.layers[..self.layers.len() - 1].iter().map(|l| l.outputs).sum()
     }
 
+    /// The largest [`strip`](Self::strip).
+    pub const MAX_STRIP: usize = 288;
+
     /// Pixels worked on at once: as many as leave what is hidden, and the maps it comes from, in the first cache (32 KB);
     /// a multiple of 48 = 3 vectors of 16.
     pub fn strip(&self) -> usize {
-        (6400 / (self.hidden() + self.layers[0].inputs) / 48 * 48).clamp(48, 288)
+        (6400 / (self.hidden() + self.layers[0].inputs) / 48 * 48).clamp(48, Self::MAX_STRIP)
     }
 
     /// Length of the scratch that the kernels ask for.

@@ -5,7 +5,11 @@
 //! the channels before have around the same position.
 
 use crate::entropy::adaptive::{level, BinaryCoder, Contexts, Integers, LEVELS, SIGNS, TABLES};
-use alloc::{vec, vec::Vec};
+use crate::error::Result;
+use crate::limits::try_vec;
+#[cfg(feature = "fit")]
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Padding on the left, the right and the top: contexts reach two codes up and left, one right.
 const PAD: usize = 2;
@@ -31,10 +35,10 @@ struct Planes {
 const TABLE_SIZES: [usize; TABLES] = [LEVELS * 3, 3 * 3 * 3 * 3, LEVELS * 4, LEVELS * LEVELS];
 
 impl Planes {
-    fn new(height: usize, width: usize) -> Self {
+    fn new(height: usize, width: usize) -> Result<Self> {
         let stride = width + 2 * PAD;
         let n = stride * (height + PAD + 1);
-        Planes { height, width, stride, residuals: vec![0; n], codes: vec![0; n], activity: vec![0; n] }
+        Ok(Planes { height, width, stride, residuals: try_vec(n)?, codes: try_vec(n)?, activity: try_vec(n)? })
     }
 
     /// Index of position `(y, x)` in the planes.
@@ -78,9 +82,10 @@ impl Planes {
 
     /// Codes one channel, or, if `coder` reads, decodes it into `plane`. With `predict` the coded integers are the
     /// differences from [`prediction`](Self::prediction).
-    fn channel(&mut self, coder: &mut impl BinaryCoder, predict: bool, plane: &mut [i16]) {
+    fn channel(&mut self, coder: &mut impl BinaryCoder, predict: bool, plane: &mut [i16]) -> Result<()> {
         let mut integers = Integers::new(TABLE_SIZES);
         for y in 0..self.height {
+            coder.check()?;
             for x in 0..self.width {
                 let at = self.at(y, x);
                 let prediction = if predict { self.prediction(at) } else { 0 };
@@ -91,6 +96,7 @@ impl Planes {
                 self.codes[at] = *code;
             }
         }
+        Ok(())
     }
 
     fn clear_channel(&mut self) {
@@ -112,21 +118,30 @@ const _: () = assert!(SIGNS == 9);
 /// Probability one half, of `2^16`.
 const HALF: u32 = 1 << 15;
 
-/// Decodes a tile into `codes`, `[channels][height][width]`. Any bytes give codes.
-pub fn decode(coder: &mut impl BinaryCoder, height: usize, width: usize, codes: &mut [i16]) {
+/// Bytes of the working memory for a tile of `height x width` codes.
+pub fn memory(height: usize, width: usize) -> u64 {
+    8 * (width + 2 * PAD) as u64 * (height + PAD + 1) as u64
+}
+
+/// Decodes a tile into `codes`, `[channels][height][width]`.
+///
+/// # Errors
+/// Bytes that end before the codes do, and an allocation that fails.
+pub fn decode(coder: &mut impl BinaryCoder, height: usize, width: usize, codes: &mut [i16]) -> Result<()> {
     if codes.is_empty() {
-        return;
+        return Ok(());
     }
-    let mut planes = Planes::new(height, width);
+    let mut planes = Planes::new(height, width)?;
     for plane in codes.chunks_exact_mut(height * width) {
         if !coder.decide(HALF, false) {
             plane.fill(0);
             continue;
         }
         let predict = coder.decide(HALF, false);
-        planes.channel(coder, predict, plane);
+        planes.channel(coder, predict, plane)?;
         planes.end_channel();
     }
+    Ok(())
 }
 
 /// Encodes the codes of a tile, `[channels][height][width]`. For each channel: a bit whether any code is not 0; if so a
@@ -137,7 +152,8 @@ pub fn encode(coder: &mut impl BinaryCoder, height: usize, width: usize, codes: 
     if codes.is_empty() {
         return;
     }
-    let mut planes = Planes::new(height, width);
+    let mut planes = Planes::new(height, width).expect("memory for codes that are in memory");
+    let write = "only reading fails";
     let mut copy = vec![0; height * width];
     for plane in codes.chunks_exact(height * width) {
         if !coder.decide(HALF, plane.iter().any(|c| *c != 0)) {
@@ -146,14 +162,14 @@ pub fn encode(coder: &mut impl BinaryCoder, height: usize, width: usize, codes: 
         let mut price = |predict: bool| {
             let mut price = Price::default();
             copy.copy_from_slice(plane);
-            planes.channel(&mut price, predict, &mut copy);
+            planes.channel(&mut price, predict, &mut copy).expect(write);
             planes.clear_channel();
             price.0
         };
         let predict = price(true) < price(false);
         coder.decide(HALF, predict);
         copy.copy_from_slice(plane);
-        planes.channel(coder, predict, &mut copy);
+        planes.channel(coder, predict, &mut copy).expect(write);
         planes.end_channel();
     }
 }
@@ -183,14 +199,14 @@ mod tests {
             let bytes = encoder.finish();
             let mut back = vec![7; codes.len()];
             let mut decoder = RangeDecoder::new(&bytes);
-            decode(&mut decoder, height, width, &mut back);
+            decode(&mut decoder, height, width, &mut back).unwrap();
             prop_assert_eq!(back, codes);
             prop_assert!(decoder.finish().is_ok());
         }
 
         #[test]
         fn any_bytes_decode(bytes in prop::collection::vec(any::<u8>(), 0..200), height in 1usize..20, width in 1usize..20) {
-            decode(&mut RangeDecoder::new(&bytes), height, width, &mut vec![0; 3 * height * width]);
+            let _ = decode(&mut RangeDecoder::new(&bytes), height, width, &mut vec![0; 3 * height * width]);
         }
     }
 }

@@ -1,14 +1,16 @@
 //! A `gdn` model as the decoder has it: segments to codes, codes to pixels.
 
 use super::{codes, spec};
+use crate::entropy::adaptive::WORK;
 use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Class, Error, Result};
 use crate::image::{PixelFormat, Rect};
+use crate::limits::Limits;
 use crate::models::transform::weights::Quantised;
 use crate::models::transform::{Stored, Synthesis, TransformSpec, SHIFT};
-use crate::models::{Codes, Grid, GridSpec, Model};
+use crate::models::{Codes, Cost, Grid, GridSpec, Model};
 use alloc::{format, vec, vec::Vec};
 use kernels::Level;
 
@@ -44,8 +46,9 @@ impl GdnModel {
     /// weights section.
     ///
     /// # Errors
-    /// [`Class::Unsupported`] for unknown flags, [`Class::Format`] for anything else that breaks the format.
-    pub fn read(channels: usize, description: &[u8], section: &[u8]) -> Result<Self> {
+    /// [`Class::Unsupported`] for unknown flags, [`Class::MemoryLimit`] for more weights than `limits` allow,
+    /// [`Class::Format`] for anything else that breaks the format.
+    pub fn read(channels: usize, description: &[u8], section: &[u8], limits: &Limits) -> Result<Self> {
         let &[flags, n] = description else {
             return Err(Error::format(format!("a gdn description of {} bytes, it has 2", description.len())));
         };
@@ -57,6 +60,7 @@ impl GdnModel {
         if n == 0 || !(1..=PixelFormat::MAX_CHANNELS).contains(&channels) {
             return Err(Error::format("a gdn model without channels: the file is damaged"));
         }
+        limits.check_memory(spec.memory())?;
         if flags & PLAIN == 0 {
             return Ok(Self::from_quantised(spec, Quantised::read(&spec.tensors(), section)?));
         }
@@ -97,6 +101,20 @@ impl Model for GdnModel {
         self.spec().macs_per_pixel()
     }
 
+    fn memory(&self) -> u64 {
+        self.spec().memory()
+    }
+
+    fn tile_cost(&self, width: usize, height: usize) -> Cost {
+        let (width, height) = (width.div_ceil(1 << SHIFT), height.div_ceil(1 << SHIFT));
+        let codes = (width as u64 * height as u64).saturating_mul(self.spec().n() as u64);
+        Cost { memory: codes::memory(height, width), work: codes.saturating_mul(WORK) }
+    }
+
+    fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost {
+        self.synthesis.cost(width, height, scale)
+    }
+
     fn decode_tile(&self, _: Level, _: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         let [grid] = &mut codes[..] else {
             return Err(Error::format("a gdn tile has one grid"));
@@ -106,7 +124,7 @@ impl Model for GdnModel {
             return Err(Error::format("a tile's codes do not have the shape of the model's grid"));
         }
         let mut decoder = RangeDecoder::new(segment);
-        codes::decode(&mut decoder, height, width, &mut grid.codes);
+        codes::decode(&mut decoder, height, width, &mut grid.codes)?;
         decoder.finish()
     }
 
@@ -240,13 +258,13 @@ mod tests {
             let (mut description, mut section) = (Vec::new(), Vec::new());
             model.write_description(&mut description);
             model.write_weights(&mut section);
-            let back = GdnModel::read(3, &description, &section).unwrap();
+            let back = GdnModel::read(3, &description, &section, &Limits::NONE).unwrap();
             assert_eq!((back.spec(), back.synthesis.stored()), (model.spec(), model.synthesis.stored()));
             section.extend([0; 16]);
-            assert!(GdnModel::read(3, &description, &section).is_err());
+            assert!(GdnModel::read(3, &description, &section, &Limits::NONE).is_err());
         }
-        assert!(GdnModel::read(3, &[0], &[]).is_err());
-        assert!(GdnModel::read(3, &[2, 8], &[]).is_err());
-        assert!(GdnModel::read(3, &[0, 0], &[]).is_err());
+        assert!(GdnModel::read(3, &[0], &[], &Limits::NONE).is_err());
+        assert!(GdnModel::read(3, &[2, 8], &[], &Limits::NONE).is_err());
+        assert!(GdnModel::read(3, &[0, 0], &[], &Limits::NONE).is_err());
     }
 }

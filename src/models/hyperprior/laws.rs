@@ -23,7 +23,7 @@ use crate::entropy::laplace::FRACTION;
 use crate::limits::try_vec;
 use crate::models::transform::weights::Quantised;
 use crate::Result;
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 /// Codes count as at most this in locations, as in family `pyramid`.
 const MAX_CODE: i32 = 511;
@@ -108,6 +108,15 @@ impl Laws {
         }
         Ok(())
     }
+}
+
+/// Bytes of the working memory for a tile of `height x width` codes.
+pub fn state_memory(spec: &HyperSpec, height: usize, width: usize) -> u64 {
+    let product = |a: usize, b: usize| a as u64 * b as u64;
+    let planes =
+        2 * product(width + 2 * PAD, height + 2 * PAD) + 2 * product(width.div_ceil(CELL), height.div_ceil(CELL));
+    let rows = 5 * width as u64;
+    4 * (planes + rows) + 2 * product(height, width) * (spec.n() as u64 - 1)
 }
 
 /// A channel that is being coded.
@@ -196,14 +205,14 @@ impl State {
             width,
             stride,
             cells,
-            hyper: [vec![0; cells.0 * cells.1], vec![0; cells.0 * cells.1]],
-            codes: vec![0; padded],
-            errors: vec![0; padded],
+            hyper: [try_vec(cells.0 * cells.1)?, try_vec(cells.0 * cells.1)?],
+            codes: try_vec(padded)?,
+            errors: try_vec(padded)?,
             logarithms: try_vec(2 * height * width * (spec.n() - 1))?,
-            mu: vec![0; width],
-            s: vec![0; width],
-            hyper_row: [vec![0; width], vec![0; width]],
-            line: vec![0; cells.1],
+            mu: try_vec(width)?,
+            s: try_vec(width)?,
+            hyper_row: [try_vec(width)?, try_vec(width)?],
+            line: try_vec(cells.1)?,
         })
     }
 

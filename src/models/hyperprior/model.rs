@@ -1,17 +1,19 @@
 //! A `hyperprior` model as the decoder has it: segments to codes, codes to pixels.
 
 use super::codes::code;
-use super::laws::Laws;
+use super::laws::{state_memory, Laws};
 use super::tables::Tables;
 use super::{HyperSpec, MAX_HYPER};
+use crate::entropy::laplace::WORK;
 use crate::entropy::range_coder::RangeDecoder;
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Class, Error, Result};
 use crate::image::{PixelFormat, Rect};
+use crate::limits::Limits;
 use crate::models::transform::weights::{count, Quantised};
 use crate::models::transform::{Stored, Synthesis, TransformSpec};
-use crate::models::{Codes, Grid, GridSpec, Model};
+use crate::models::{Codes, Cost, Grid, GridSpec, Model};
 use alloc::{format, vec, vec::Vec};
 use kernels::Level;
 
@@ -39,8 +41,9 @@ impl HyperModel {
     /// codes, of feature maps at 1/4 and at 1/2, of hyper-codes) and the weights section.
     ///
     /// # Errors
-    /// [`Class::Unsupported`] for unknown flags, [`Class::Format`] for anything else that breaks the format.
-    pub fn read(channels: usize, description: &[u8], section: &[u8]) -> Result<Self> {
+    /// [`Class::Unsupported`] for unknown flags, [`Class::MemoryLimit`] for more weights than `limits` allow,
+    /// [`Class::Format`] for anything else that breaks the format.
+    pub fn read(channels: usize, description: &[u8], section: &[u8], limits: &Limits) -> Result<Self> {
         let &[flags, n, quarter, half, hyper] = description else {
             let what = format!("a hyperprior description of {} bytes, it has 5", description.len());
             return Err(Error::format(what));
@@ -58,6 +61,7 @@ impl HyperModel {
         }
         let transform = TransformSpec { maps: [n, quarter, half].map(usize::from), channels };
         let spec = HyperSpec { transform, hyper };
+        limits.check_memory(transform.memory() + 4 * count(&spec.tensors()) as u64)?;
         let (plain, coded) = match flags & PLAIN {
             0 => (None, section),
             _ => {
@@ -72,12 +76,12 @@ impl HyperModel {
             None => {
                 let tensors = transform.tensors();
                 let mut weights = Quantised::zeros(&tensors);
-                weights.code(&mut decoder, &tensors);
+                weights.code(&mut decoder, &tensors).map_err(|e| e.at("weights"))?;
                 Stored::Coded(weights.check()?)
             }
         };
         let mut laws = Quantised::zeros(&spec.tensors());
-        laws.code(&mut decoder, &spec.tensors());
+        laws.code(&mut decoder, &spec.tensors()).map_err(|e| e.at("weights"))?;
         let tables = Tables::read(&mut decoder, hyper)?;
         decoder.finish().map_err(|e| e.at("weights"))?;
         Ok(Self::new(spec, stored, laws.check()?, tables))
@@ -110,6 +114,25 @@ impl Model for HyperModel {
         // Each row of the entropy model's matrices is used once a code.
         let pixels = (1u32 << (2 * self.grids[1].shift)) as f64;
         self.spec.transform.macs_per_pixel() + count(&self.spec.tensors()) as f64 / pixels
+    }
+
+    fn memory(&self) -> u64 {
+        self.spec.transform.memory() + 2 * count(&self.spec.tensors()) as u64 + self.tables.memory()
+    }
+
+    fn tile_cost(&self, width: usize, height: usize) -> Cost {
+        let at = |n: usize, shift: u32| n.div_ceil(1 << shift);
+        let positions = |shift: u32| at(width, shift) as u64 * at(height, shift) as u64;
+        let (codes, hyper) = (positions(self.grids[1].shift), positions(self.grids[0].shift));
+        let symbols = codes * self.spec.n() as u64 + hyper * self.spec.hyper as u64;
+        Cost {
+            memory: state_memory(&self.spec, at(height, self.grids[1].shift), at(width, self.grids[1].shift)),
+            work: codes.saturating_mul(count(&self.spec.tensors()) as u64).saturating_add(symbols.saturating_mul(WORK)),
+        }
+    }
+
+    fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost {
+        self.synthesis.cost(width, height, scale)
     }
 
     fn decode_tile(&self, _: Level, _: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
@@ -160,11 +183,12 @@ impl crate::models::Encode for HyperModel {
 
     fn write_weights(&self, out: &mut Vec<u8>) {
         let mut encoder = RangeEncoder::default();
+        let write = "only reading fails";
         match self.synthesis.stored() {
-            Stored::Coded(q) => q.clone().code(&mut encoder, &self.spec.transform.tensors()),
+            Stored::Coded(q) => q.clone().code(&mut encoder, &self.spec.transform.tensors()).expect(write),
             Stored::F16(halves) => out.extend(halves.iter().flat_map(|h| h.to_le_bytes())),
         }
-        self.laws.weights().clone().code(&mut encoder, &self.spec.tensors());
+        self.laws.weights().clone().code(&mut encoder, &self.spec.tensors()).expect(write);
         self.tables.write(&mut encoder);
         out.extend(encoder.finish());
     }
@@ -203,18 +227,18 @@ mod tests {
             let (mut description, mut section) = (Vec::new(), Vec::new());
             model.write_description(&mut description);
             model.write_weights(&mut section);
-            let back = HyperModel::read(3, &description, &section).unwrap();
+            let back = HyperModel::read(3, &description, &section, &Limits::NONE).unwrap();
             assert_eq!((back.spec, &back.laws, &back.tables), (model.spec, &model.laws, &model.tables));
             assert_eq!(back.synthesis.stored(), model.synthesis.stored());
             section.extend([0; 16]);
-            assert!(HyperModel::read(3, &description, &section).is_err());
-            assert!(HyperModel::read(3, &description, &[]).is_err());
+            assert!(HyperModel::read(3, &description, &section, &Limits::NONE).is_err());
+            assert!(HyperModel::read(3, &description, &[], &Limits::NONE).is_err());
         }
     }
 
     #[test]
     fn descriptions_outside_the_format_are_rejected() {
-        let class = |description: &[u8]| HyperModel::read(3, description, &[]).unwrap_err().class();
+        let class = |description: &[u8]| HyperModel::read(3, description, &[], &Limits::NONE).unwrap_err().class();
         assert_eq!(class(&[2, 4, 4, 4, 1]), Class::Unsupported);
         for bad in [
             &[0, 4, 4, 4][..],

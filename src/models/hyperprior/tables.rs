@@ -55,6 +55,11 @@ impl Tables {
         &self.list
     }
 
+    /// Bytes that the tables hold, about: a byte as stored, and an entry of a table.
+    pub fn memory(&self) -> u64 {
+        self.stored.iter().map(|t| 8 * t.weights.len() as u64 + 128).sum()
+    }
+
     fn new(stored: Vec<StoredTable>) -> Result<Self> {
         let list = stored.iter().map(StoredTable::table).collect::<Result<_>>()?;
         Ok(Tables { stored, list })

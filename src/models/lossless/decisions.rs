@@ -75,6 +75,12 @@ impl<const K: usize> Decisions<K> {
         }
     }
 
+    /// Bytes of tables of these sizes, and so on.
+    pub fn memory(sizes: [usize; K], sets: [usize; 2], corrections: usize) -> u64 {
+        let sum = |n: &[usize]| n.iter().sum::<usize>();
+        (4 * sum(&sizes) + 4 * K * sum(&sets) + 2 * NODES * corrections) as u64
+    }
+
     /// Prepares for the next plane: what was learned counts less.
     pub fn forget(&mut self) {
         for c in self.tables.iter_mut().flatten() {

@@ -77,23 +77,43 @@ pub struct Exact {
     gate: Vec<u16>,
 }
 
+/// Bits of an index of the tables for tiles of `area` samples.
+fn bits_of(area: usize) -> u32 {
+    (area.max(1).ilog2() + 3).clamp(8, 18)
+}
+
+/// Numbers of contexts in the tables of candidates and of the tree, with hashed tables of `h`.
+fn sizes(h: usize) -> ([usize; K], [usize; T]) {
+    ([h, h, SOURCES * 8 * 8 * 8, SOURCES << 12, h, 64 * 64 * 16, h, h], [1 << 16, h, h, h, h, h, h, h])
+}
+
+/// Sets of mixing weights for candidates and for the tree.
+const SETS: ([usize; 2], [usize; 2]) = ([SOURCES * 16, SOURCES * 64], [16, 1]);
+/// Entries of the gate.
+const GATES: usize = 1 << 12;
+
 impl Exact {
     /// Nothing learned yet, for a tile of `area` samples a plane.
     pub fn new(area: usize) -> Self {
-        let bits = (area.max(1).ilog2() + 3).clamp(8, 18);
+        let bits = bits_of(area);
         let h = 1usize << bits;
+        let (candidates, tree) = sizes(h);
         Exact {
             bits,
-            candidates: Decisions::new(
-                [h, h, SOURCES * 8 * 8 * 8, SOURCES << 12, h, 64 * 64 * 16, h, h],
-                [SOURCES * 16, SOURCES * 64],
-                SOURCES * 16,
-            ),
-            tree: Decisions::new([1 << 16, h, h, h, h, h, h, h], [16, 1], 16),
+            candidates: Decisions::new(candidates, SETS.0, SETS.0[0]),
+            tree: Decisions::new(tree, SETS.1, SETS.1[0]),
             memories: [vec![Memory::default(); h], vec![Memory::default(); h]],
             pending: [0; 2],
-            gate: vec![1 << 15; 1 << 12],
+            gate: vec![1 << 15; GATES],
         }
+    }
+
+    /// Bytes that it holds for a tile of `area` samples a plane.
+    pub fn memory(area: usize) -> u64 {
+        let h = 1usize << bits_of(area);
+        let (candidates, tree) = sizes(h);
+        let memories = 2 * h * core::mem::size_of::<Memory>() + 2 * GATES;
+        Decisions::memory(candidates, SETS.0, SETS.0[0]) + Decisions::memory(tree, SETS.1, SETS.1[0]) + memories as u64
     }
 
     /// Prepares for the next plane.

@@ -1,5 +1,7 @@
 //! Linear predictors whose coefficients are least-squares solutions over the samples coded before in the neighbourhood.
 
+use crate::error::Result;
+use crate::limits::try_filled;
 use alloc::{vec, vec::Vec};
 
 /// Samples of a row that share a solution.
@@ -34,22 +36,31 @@ pub struct LeastSquares<const C: usize> {
 }
 
 impl<const C: usize> LeastSquares<C> {
-    pub fn new(width: usize, prior: &[f32]) -> Self {
+    /// Bytes that it holds for planes of this width.
+    pub fn memory(width: usize) -> u64 {
+        let n = 4 * C as u64 - 1;
+        (2 * width.div_ceil(BLOCK) as u64 + 2) * n * core::mem::size_of::<Row<C>>() as u64
+    }
+
+    /// # Errors
+    /// An allocation that fails.
+    pub fn new(width: usize, prior: &[f32]) -> Result<Self> {
         let n = prior.len();
         let blocks = width.div_ceil(BLOCK);
         let mut row = [[0.0; 4]; C];
         row.as_flattened_mut()[..n].copy_from_slice(prior);
         let zeros = vec![[[0.0; 4]; C]; n];
-        LeastSquares {
+        let sums = || try_filled(blocks * n, [[0.0; 4]; C]);
+        Ok(LeastSquares {
             n,
             blocks,
             solved: false,
-            sums: [0, 1].map(|_| vec![[[0.0; 4]; C]; blocks * n]),
+            sums: [sums()?, sums()?],
             row: zeros.clone(),
             work: zeros,
             weights: [row; 2],
             prior: row,
-        }
+        })
     }
 
     /// Begins a block.

@@ -5,7 +5,8 @@ use super::values::Values;
 use crate::entropy::range_coder::RangeDecoder;
 use crate::error::{Class, Error, Result};
 use crate::image::Rect;
-use crate::models::{Codes, Grid, GridSpec, Model};
+use crate::limits::try_vec;
+use crate::models::{Codes, Cost, Grid, GridSpec, Model};
 use alloc::{format, vec, vec::Vec};
 use kernels::Level;
 
@@ -140,6 +141,21 @@ impl Model for LosslessModel {
         self.channels() as f64 * planes::MACS
     }
 
+    fn memory(&self) -> u64 {
+        4 * self.weights_count() as u64
+    }
+
+    fn tile_cost(&self, width: usize, height: usize) -> Cost {
+        let planes = if self.values.kind() == 2 { 1 } else { self.channels() };
+        let samples = (width as u64 * height as u64).saturating_mul(planes as u64);
+        Cost { memory: 2 * samples + planes::memory(planes, width, height), work: samples.saturating_mul(planes::WORK) }
+    }
+
+    fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost {
+        let samples = (width as u64 * height as u64).saturating_mul(self.channels() as u64) << (2 * scale);
+        Cost { memory: 0, work: samples }
+    }
+
     fn decode_tile(&self, _: Level, _: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         let [grid] = &mut codes[..] else {
             return Err(Error::format("a lossless tile has one grid"));
@@ -149,9 +165,9 @@ impl Model for LosslessModel {
             return Err(Error::format("a tile's codes do not have the shape of the model's grid"));
         }
         let layout = self.layout();
-        let mut places = vec![0; layout.order.len() * height * width];
+        let mut places = try_vec(layout.order.len() * height * width)?;
         let mut decoder = RangeDecoder::new(segment);
-        planes::code(&mut decoder, &mut places, &layout, width, height, Mode::Plain);
+        planes::code(&mut decoder, &mut places, &layout, width, height, Mode::Plain)?;
         decoder.finish()?;
         self.values.values_of(&places, self.channels(), &mut grid.codes);
         Ok(())

@@ -6,7 +6,9 @@ use super::residual::{Contexts, Residuals};
 use crate::entropy::adaptive::{level, BinaryCoder};
 #[cfg(feature = "fit")]
 use crate::entropy::range_coder::RangeEncoder;
-use alloc::{vec, vec::Vec};
+use crate::error::Result;
+use crate::limits::{try_filled, try_vec};
+use alloc::vec::Vec;
 
 const PAD: usize = 4;
 
@@ -21,10 +23,10 @@ struct Plane {
 }
 
 impl Plane {
-    fn new(width: usize, height: usize, start: i32) -> Self {
+    fn new(width: usize, height: usize, start: i32) -> Result<Self> {
         let stride = width + 2 * PAD;
         let n = stride * (height + PAD + 2);
-        Plane { width, height, stride, v: vec![start; n], e: vec![0; n] }
+        Ok(Plane { width, height, stride, v: try_filled(n, start)?, e: try_filled(n, 0)? })
     }
     fn at(&self, y: usize, x: usize) -> usize {
         (y + PAD) * self.stride + PAD + x
@@ -115,8 +117,24 @@ impl Mode {
 /// Probability one half, of `2^16`.
 const HALF: u32 = 1 << 15;
 
+/// Bytes of the working memory for a tile of `width x height` samples in `planes` planes.
+pub fn memory(planes: usize, width: usize, height: usize) -> u64 {
+    let stride = (width + 2 * PAD) as u64;
+    // Three planes with their residuals: the present one and the two before.
+    let states = 8 * stride * (height + PAD + 2) as u64 * planes.min(3) as u64;
+    let errors = 4 * 3 * 3 * stride;
+    states
+        + errors
+        + LeastSquares::<6>::memory(width)
+        + Residuals::memory()
+        + Exact::memory(width.saturating_mul(height))
+}
+
 /// Codes a tile, or, if `coder` reads, decodes it into `samples`, planes of `width * height` values. A decoder ignores
 /// `mode`.
+///
+/// # Errors
+/// A decoder whose bytes end before the samples do, and an allocation that fails.
 pub fn code(
     coder: &mut impl BinaryCoder,
     samples: &mut [u16],
@@ -124,11 +142,11 @@ pub fn code(
     width: usize,
     height: usize,
     mode: Mode,
-) {
+) -> Result<()> {
     let area = width * height;
     if area == 0 || layout.tops.iter().all(|t| *t == 0) {
         samples.fill(0);
-        return;
+        return Ok(());
     }
     let high = coder.decide(HALF, mode as usize & 2 != 0);
     let low = coder.decide(HALF, mode as usize & 1 != 0);
@@ -138,8 +156,9 @@ pub fn code(
             plane
                 .iter_mut()
                 .for_each(|v| *v = bits_up_to(*top as u32, u32::from(*v), |_, bit| coder.decide(HALF, bit)) as u16);
+            coder.check()?;
         }
-        return;
+        return Ok(());
     }
     let mut residuals = Residuals::default();
     let mut exact = Exact::new(area);
@@ -153,7 +172,7 @@ pub fn code(
         let top = layout.tops[c];
         let plane = &mut samples[c * area..][..area];
         let start = done.first().map_or((top + 1) >> 1, |p| p.v[p.at(0, 0)].min(top));
-        let state = Plane::new(width, height, start);
+        let state = Plane::new(width, height, start)?;
         let refs: Vec<&Plane> = done.iter().collect();
         let code = match refs.len() {
             // One instance for any number of inputs makes the module that browsers load smaller. Zeros are added to its sums.
@@ -162,10 +181,11 @@ pub fn code(
             1 => code_plane::<5>,
             _ => code_plane::<6>,
         };
-        let p = code(coder, plane, &refs, state, top, layout.palette, mode, &mut residuals, &mut exact);
+        let p = code(coder, plane, &refs, state, top, layout.palette, mode, &mut residuals, &mut exact)?;
         done.insert(0, p);
         done.truncate(2);
     }
+    Ok(())
 }
 
 /// Codes `value`, at most `top`, bit by bit from the highest on, with `decide(node, bit)`; bits that would make it larger
@@ -186,7 +206,8 @@ pub fn bits_up_to(top: u32, value: u32, mut decide: impl FnMut(u32, bool) -> boo
 pub fn encode(samples: &[u16], layout: &Layout, width: usize, height: usize) -> Vec<u8> {
     let mode = best_mode(samples, layout, width, height).1;
     let mut encoder = RangeEncoder::default();
-    code(&mut encoder, &mut samples.to_vec(), layout, width, height, mode);
+    let done = code(&mut encoder, &mut samples.to_vec(), layout, width, height, mode);
+    done.expect("memory for samples that are in memory");
     encoder.finish()
 }
 
@@ -211,12 +232,17 @@ pub fn best_mode(samples: &[u16], layout: &Layout, width: usize, height: usize) 
         .collect();
     let price = |mode: Mode| {
         let mut price = Price::default();
-        parts.iter().for_each(|p| code(&mut price, &mut p.clone(), layout, w, h, mode));
+        for p in &parts {
+            code(&mut price, &mut p.clone(), layout, w, h, mode).expect("memory for a part of what is in memory");
+        }
         price.0 * (width * height) as f64 / (count * w * h) as f64
     };
     let modes = if layout.palette { &[Mode::Plain, Mode::Exact][..] } else { &Mode::ALL };
     modes.iter().map(|m| (price(*m), *m)).min_by(|a, b| a.0.total_cmp(&b.0)).expect("modes")
 }
+
+/// What a sample counts as, in multiplications that take as long.
+pub const WORK: u64 = 4096;
 
 /// Multiplications of a sample, about: two predictions, the sums that they are learned from, a part of their solution, and
 /// six decisions.
@@ -232,7 +258,7 @@ fn code_plane<const C: usize>(
     mode: Mode,
     residuals: &mut Residuals,
     exact: &mut Exact,
-) -> Plane {
+) -> Result<Plane> {
     let (width, height) = (p.width, p.height);
     let depth = if top == 0 { 1 } else { top.ilog2() + 1 };
     let s = p.stride as isize;
@@ -245,12 +271,13 @@ fn code_plane<const C: usize>(
     prior[11] = 0.625;
     prior[19] = 0.1875;
     let n = [11, 19, 23][refs.len()];
-    let mut squares = LeastSquares::<C>::new(width, &prior[..n]);
+    let mut squares = LeastSquares::<C>::new(width, &prior[..n])?;
     const P: usize = 3;
     let mut rows = [[0.0f32; 4]; C];
     // Errors of each predictor, in sixteenths, as planes of two rows would do.
-    let mut errors: Vec<[i32; P]> = vec![[0; P]; 3 * p.stride];
+    let mut errors: Vec<[i32; P]> = try_vec(3 * p.stride)?;
     for y in 0..height {
+        coder.check()?;
         let rows_at = [y % 3, (y + 2) % 3, (y + 1) % 3].map(|r| r * p.stride + PAD);
         for x in 0..width {
             let at = p.at(y, x);
@@ -424,5 +451,5 @@ fn code_plane<const C: usize>(
         }
     }
     p.finish();
-    p
+    Ok(p)
 }

@@ -34,6 +34,11 @@ impl Default for Residuals {
 }
 
 impl Residuals {
+    /// Bytes that it holds.
+    pub fn memory() -> u64 {
+        Decisions::memory(SIZES.map(|s| s * NODES), SETS.map(|s| s * NODES), NODES * SETS[0])
+    }
+
     /// Prepares for the next plane.
     pub fn forget(&mut self) {
         self.0.forget();

@@ -121,11 +121,11 @@ fn every_mode_codes_any_samples() {
         let layout = Layout { tops: vec![255; 3], order: vec![1, 0, 2], palette: false };
         for mode in [Mode::Plain, Mode::Smooth, Mode::Mixed, Mode::Exact] {
             let mut encoder = RangeEncoder::default();
-            code(&mut encoder, &mut original.clone(), &layout, 40, 30, mode);
+            code(&mut encoder, &mut original.clone(), &layout, 40, 30, mode).unwrap();
             let bytes = encoder.finish();
             let mut decoder = RangeDecoder::new(&bytes);
             let mut back = vec![0; original.len()];
-            code(&mut decoder, &mut back, &layout, 40, 30, Mode::Plain);
+            code(&mut decoder, &mut back, &layout, 40, 30, Mode::Plain).unwrap();
             decoder.finish().unwrap();
             assert_eq!(back, original, "{kind} {mode:?}");
         }

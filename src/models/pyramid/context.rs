@@ -6,7 +6,7 @@
 
 use super::quantised::Quantised;
 use super::spec::{Group, Module, PyramidSpec, NEIGHBOURS};
-use crate::entropy::laplace::Laplace;
+use crate::entropy::laplace::{Laplace, WORK};
 use crate::error::Result;
 use crate::limits::try_vec;
 use alloc::{vec, vec::Vec};
@@ -208,63 +208,97 @@ impl ContextModel {
     /// the code there, and returns the code.
     ///
     /// # Errors
-    /// An allocation that fails.
+    /// An allocation that fails, and those of `visit`.
     pub fn wavefront(
         &self,
         level: Level,
         width: usize,
         height: usize,
-        features: Option<&FeatureMaps>,
-        mut visit: impl FnMut(usize, Laplace) -> i16,
+        features: Option<FeatureMaps>,
+        mut visit: impl FnMut(usize, Laplace) -> Result<i16>,
     ) -> Result<()> {
         let skew = self.skew;
-        // How many diagonals before its own each neighbour stands. The diagonals that are still needed are kept in a ring
-        // buffer, each indexed by y.
-        let back: Vec<usize> =
-            NEIGHBOURS[..self.spatial].iter().map(|&(dy, dx)| (-dx - skew as i32 * dy) as usize).collect();
-        let ring = back.iter().max().map_or(1, |m| m + 1);
-        let stride = REACH + height + SLACK;
+        let grid = Diagonals { skew, width, height };
+        // The diagonals that are still needed are kept in a ring buffer, each from its first row on.
+        let back = self.back();
+        let ring = ring(&back);
+        let stride = REACH + grid.longest() + SLACK;
         let mut diagonals: Vec<i16> = try_vec(ring * stride)?;
         let mut feature_rows: Vec<i16> = try_vec(if features.is_some() { self.features * stride } else { stride })?;
         let feature_stride = if features.is_some() { stride } else { 0 };
         let skewed = features.map(|f| f.skewed(skew)).transpose()?;
-        let [mut mu, mut scale]: [Vec<i16>; 2] = [try_vec(height + SLACK)?, try_vec(height + SLACK)?];
+        let [mut mu, mut scale]: [Vec<i16>; 2] = [try_vec(stride)?, try_vec(stride)?];
         let mut at = vec![0; self.spatial];
-        // The rows in which diagonal t lies in the grid.
-        let span = |t: usize| {
-            let y0 = if t < width { 0 } else { (t + 1 - width).div_ceil(skew.max(1)) };
-            y0..t.checked_div(skew).map_or(height, |y| (y + 1).min(height))
-        };
-        for t in 0..width + skew * (height - 1) {
-            let Range { start: y0, end: y1 } = span(t);
+        // The rows of the diagonals in the ring buffer. Those before the first diagonal are zeros.
+        let mut spans = vec![0..0; ring];
+        for t in 0..grid.count() as usize {
+            let Range { start: y0, end: y1 } = grid.rows(t);
             let slot = t % ring;
-            if t >= ring {
-                let old = span(t - ring);
-                diagonals[slot * stride + REACH..][old].fill(0);
-            }
-            if y0 == y1 {
+            let old = std::mem::replace(&mut spans[slot], y0..y1);
+            diagonals[slot * stride + REACH..][..old.len()].fill(0);
+            if y0 >= y1 {
                 continue; // an empty diagonal, of a grid narrower than the skew
             }
             for (at, (&back, (dy, _))) in at.iter_mut().zip(back.iter().zip(NEIGHBOURS)) {
-                *at = (slot + ring - back) % ring * stride + (REACH + y0).wrapping_add_signed(dy as isize);
+                let from = (slot + ring - back) % ring;
+                *at = from * stride + (REACH + y0 - spans[from].start).wrapping_add_signed(dy as isize);
             }
             if let Some(s) = &skewed {
-                s.fill_rows(t, skew, y0, y1, &mut feature_rows, stride);
+                s.fill_rows(t, y0..y1, &mut feature_rows, stride);
             }
-            let first = if features.is_some() { y0 } else { 0 };
-            let features = &feature_rows[first..];
-            let contexts = Contexts { plane: &diagonals, at: &at, features, stride: feature_stride, lanes: y1 - y0 };
+            let contexts = Contexts {
+                plane: &diagonals,
+                at: &at,
+                features: &feature_rows,
+                stride: feature_stride,
+                lanes: y1 - y0,
+            };
             int_context(level, &self.net, contexts, &mut mu, &mut scale);
-            let out = diagonals[slot * stride + REACH..][y0..y1].iter_mut();
+            let out = diagonals[slot * stride + REACH..][..y1 - y0].iter_mut();
             let mut index = y0 * width + t - skew * y0;
             for (out, (&mu, &scale)) in out.zip(mu.iter().zip(&scale)) {
-                let code = visit(index, Laplace::new(mu, scale));
+                let code = visit(index, Laplace::new(mu, scale))?;
                 *out = code.clamp(-MAX_CONTEXT - 1, MAX_CONTEXT) << FRACTION;
                 // After the last code of the diagonal this may pass 0; it is not used then.
                 index = index.wrapping_add(width).wrapping_sub(skew);
             }
         }
         Ok(())
+    }
+
+    /// How many diagonals before its own each neighbour stands.
+    fn back(&self) -> Vec<usize> {
+        NEIGHBOURS[..self.spatial].iter().map(|&(dy, dx)| (-dx - self.skew as i32 * dy) as usize).collect()
+    }
+
+    /// Bytes that [`feature_maps`](Self::feature_maps) and [`wavefront`](Self::wavefront) allocate at most for a grid of
+    /// `width x height` at `scale`. It is linear in the area of the grid, whatever its shape.
+    pub fn memory(&self, scale: u32, width: usize, height: usize) -> u64 {
+        let skew = self.skew;
+        let stride = (REACH + Diagonals { skew, width, height }.longest() + SLACK) as u64;
+        let rows = |features: usize| 2 * stride * (ring(&self.back()) + features.max(1) + 2) as u64;
+        if self.layers.get(scale as usize).is_none() {
+            return rows(0);
+        }
+        let halves = |n: usize, times: u32| n.div_ceil(1 << times);
+        let area = |times: u32| halves(width, times) as u64 * halves(height, times) as u64;
+        let half = Diagonals { skew, width: halves(width, 1), height: halves(height, 1) };
+        let (maps, skewed) = (2 * area(1), 2 * half.count() * half.longest() as u64);
+        let origins = half.count() * std::mem::size_of::<usize>() as u64;
+        let features = self.features as u64;
+        // The sums of one feature beside all maps; then the maps become skewed one by one.
+        let sums = features * maps + 4 * (area(1) + area(2));
+        sums.max(features * maps.max(skewed) + maps.min(skewed) + origins + rows(self.features))
+    }
+
+    /// Multiplications for a grid of `width x height` at `scale`: the kernel computes whole vectors of codes on a diagonal.
+    pub fn work(&self, scale: u32, width: usize, height: usize) -> u64 {
+        let grid = Diagonals { skew: self.skew, width, height };
+        let (codes, inputs) = (width as u64 * height as u64, self.net.width() as u64);
+        let lanes = codes + grid.count().min(codes) * (LANES as u64 - 1);
+        let features = self.layers.get(scale as usize).map_or(0, |l| l.w.len() as u64);
+        let network = lanes.saturating_mul(2 * inputs * inputs + 4 * inputs);
+        network.saturating_add(codes.saturating_mul(WORK + features.div_ceil(4)))
     }
 
     /// Visits these rows of a known grid, code by code, with the distribution of each, the same as in
@@ -318,45 +352,97 @@ pub fn pad(plane: &Plane) -> Vec<i16> {
     padded
 }
 
-/// Features with row `y` shifted right by `skew * y`, stored column by column: a diagonal is a column.
-struct Skewed {
+/// The number of diagonals that a ring buffer holds.
+fn ring(back: &[usize]) -> usize {
+    back.iter().max().map_or(1, |m| m + 1)
+}
+
+/// The diagonals `t = x + skew * y` of a grid.
+#[derive(Clone, Copy)]
+struct Diagonals {
+    skew: usize,
+    width: usize,
     height: usize,
-    columns: usize,
-    /// `[features][columns][height]`
+}
+
+impl Diagonals {
+    /// Number of diagonals.
+    fn count(&self) -> u64 {
+        self.width as u64 + self.skew as u64 * (self.height as u64 - 1)
+    }
+
+    /// The rows in which diagonal `t` lies in the grid. Diagonals of a grid narrower than the skew may be empty.
+    #[inline]
+    fn rows(&self, t: usize) -> Range<usize> {
+        let start = if t < self.width { 0 } else { (t + 1 - self.width).div_ceil(self.skew.max(1)) };
+        start..t.checked_div(self.skew).map_or(self.height, |y| (y + 1).min(self.height)).max(start)
+    }
+
+    /// Codes on the longest diagonal, at most.
+    fn longest(&self) -> usize {
+        match self.skew {
+            0 => self.height,
+            skew => self.height.min(self.width.div_ceil(skew)),
+        }
+    }
+}
+
+/// Features diagonal by diagonal: those of a diagonal of the grid are parts of two diagonals here.
+struct Skewed {
+    skew: usize,
+    /// Where row 0 of each diagonal would be in a plane, modulo the size of the address space.
+    origins: Vec<usize>,
+    /// `[features][diagonals][longest diagonal]`, each diagonal from its first row on.
     planes: Vec<Vec<i16>>,
 }
 
 impl FeatureMaps {
-    fn skewed(&self, skew: usize) -> Result<Skewed> {
-        let columns = self.width + skew * (self.height - 1);
+    fn skewed(self, skew: usize) -> Result<Skewed> {
+        let diagonals = Diagonals { skew, width: self.width, height: self.height };
+        let longest = diagonals.longest();
+        let mut origins: Vec<usize> = try_vec(diagonals.count() as usize)?;
+        for (t, origin) in origins.iter_mut().enumerate() {
+            *origin = (t * longest).wrapping_sub(diagonals.rows(t).start);
+        }
         let mut planes = Vec::new();
-        for plane in &self.planes {
-            let mut out: Vec<i16> = try_vec(columns * self.height)?;
+        for plane in self.planes {
+            let mut out: Vec<i16> = try_vec(origins.len() * longest)?;
             for (y, row) in plane.chunks_exact(self.width).enumerate() {
-                for (x, &v) in row.iter().enumerate() {
-                    out[(x + skew * y) * self.height + y] = v;
+                for (&v, origin) in row.iter().zip(&origins[skew * y..]) {
+                    out[origin.wrapping_add(y)] = v;
                 }
             }
             planes.push(out);
         }
-        Ok(Skewed { height: self.height, columns, planes })
+        Ok(Skewed { skew, origins, planes })
     }
 }
 
 impl Skewed {
-    /// Writes the features of diagonal `t` of the grid, rows `y0 .. y1`, to `rows`, `[features][stride]`. Rows `2i` of the
-    /// grid see column `t / 2`, rows `2i + 1` column `(t - skew) / 2`: the diagonal is these two columns interleaved.
-    fn fill_rows(&self, t: usize, skew: usize, y0: usize, y1: usize, rows: &mut [i16], stride: usize) {
-        let column = |t: usize| if t < self.columns { t } else { 0 };
-        let even = column(t >> 1) * self.height;
-        let odd = column(t.saturating_sub(skew) >> 1) * self.height;
-        let (first, end) = (y0 / 2, y1.div_ceil(2));
-        for (row, plane) in rows.chunks_exact_mut(stride).zip(&self.planes) {
-            let pairs = row[2 * first..2 * end].chunks_exact_mut(2);
-            let columns = plane[even + first..even + end].iter().zip(&plane[odd + first..odd + end]);
-            for (pair, (&a, &b)) in pairs.zip(columns) {
+    /// Where diagonal `t` has these rows.
+    fn part(&self, t: usize, rows: Range<usize>) -> Range<usize> {
+        if rows.is_empty() {
+            return 0..0;
+        }
+        let from = self.origins[t].wrapping_add(rows.start);
+        from..from + rows.len()
+    }
+
+    /// Writes the features of diagonal `t` of the grid, rows `rows`, to `out`, `[features][stride]`. Rows `2i` of the grid
+    /// see diagonal `t / 2`, rows `2i + 1` diagonal `(t - skew) / 2`: the result is these two interleaved.
+    fn fill_rows(&self, t: usize, rows: Range<usize>, out: &mut [i16], stride: usize) {
+        let even = self.part(t >> 1, rows.start.div_ceil(2)..rows.end.div_ceil(2));
+        let odd = self.part(t.saturating_sub(self.skew) >> 1, rows.start / 2..rows.end / 2);
+        for (row, plane) in out.chunks_exact_mut(stride).zip(&self.planes) {
+            let (even, odd) = (&plane[even.clone()], &plane[odd.clone()]);
+            let (first, odd) = odd.split_at(rows.start % 2);
+            let (before, row) = row[..rows.len()].split_at_mut(first.len());
+            before.copy_from_slice(first);
+            let mut pairs = row.chunks_exact_mut(2);
+            for (pair, (&a, &b)) in pairs.by_ref().zip(even.iter().zip(odd)) {
                 pair.copy_from_slice(&[a, b]);
             }
+            pairs.into_remainder().copy_from_slice(&even[odd.len()..]);
         }
     }
 }
@@ -462,9 +548,9 @@ mod tests {
                 let maps = model.feature_maps(scale, w, h, &planes).unwrap();
                 let decode = |at: usize, distribution: Laplace| {
                     grid[at] = distribution.decode(&mut decoder);
-                    grid[at]
+                    Ok(grid[at])
                 };
-                model.wavefront(Level::best(), w, h, maps.as_ref(), decode).unwrap();
+                model.wavefront(Level::best(), w, h, maps, decode).unwrap();
                 grids.push(grid);
             }
             let planes: Vec<Plane> = grids

@@ -10,7 +10,7 @@ use crate::entropy::range_coder::RangeDecoder;
 use crate::entropy::range_coder::RangeEncoder;
 use crate::error::{Error, Result};
 use crate::image::Rect;
-use crate::models::{Codes, Grid, GridSpec, Model};
+use crate::models::{Codes, Cost, Grid, GridSpec, Model};
 #[cfg(feature = "fit")]
 use crate::models::{Encode, PYRAMID};
 use alloc::vec::Vec;
@@ -132,11 +132,17 @@ impl PyramidModel {
     }
 
     /// Visits the codes of grid `i` in coding order, with their distributions: see [`ContextModel::wavefront`].
-    fn visit(&self, level: Level, codes: &Codes, i: usize, visit: impl FnMut(usize, Laplace) -> i16) -> Result<()> {
+    fn visit(
+        &self,
+        level: Level,
+        codes: &Codes,
+        i: usize,
+        visit: impl FnMut(usize, Laplace) -> Result<i16>,
+    ) -> Result<()> {
         let (width, height) = (codes[i].rect.width(), codes[i].rect.height());
         let coarser: Vec<Plane> = self.planes(&codes[..i]).collect();
         let features = self.context.feature_maps(self.grids[i].shift, width, height, &coarser)?;
-        self.context.wavefront(level, width, height, features.as_ref(), visit)
+        self.context.wavefront(level, width, height, features, visit)
     }
 
     /// The first grids of a model as the context network takes them.
@@ -187,21 +193,48 @@ impl Model for PyramidModel {
         self.context_macs() + self.synthesis_macs()
     }
 
+    fn memory(&self) -> u64 {
+        // i16 and f32 of each, and those of the context network once more.
+        10 * self.weights.len() as u64
+    }
+
+    fn tile_cost(&self, width: usize, height: usize) -> Cost {
+        let mut cost = Cost::default();
+        for grid in &self.grids {
+            let (w, h) = (width.div_ceil(1 << grid.shift), height.div_ceil(1 << grid.shift));
+            cost.memory = cost.memory.max(self.context.memory(grid.shift, w, h));
+            cost.work = cost.work.saturating_add(self.context.work(grid.shift, w, h));
+        }
+        cost
+    }
+
+    fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost {
+        let memory = synthesis::memory(&self.spec, width, height, scale) + 8 * self.weights.len() as u64;
+        // Rows are computed in whole vectors.
+        let pixels = (width as u64).next_multiple_of(16).saturating_mul(height as u64);
+        Cost { memory, work: pixels.saturating_mul(self.synthesis_macs() as u64) }
+    }
+
     /// For each grid a segment has a bit, 0 if all codes are 0; if it is 1 the codes follow.
     fn decode_tile(&self, level: Level, layer: usize, segment: &[u8], codes: &mut Codes) -> Result<()> {
         self.check_codes(codes)?;
         let mut decoder = RangeDecoder::new(segment);
         for i in self.layer_grids(layer) {
             let mut grid = std::mem::take(&mut codes[i].codes);
+            let mut done = Ok(());
             if decoder.decode_bits(1) == 0 || codes[i].rect.is_empty() {
                 grid.fill(0);
             } else {
-                self.visit(level, codes, i, |at, distribution| {
+                done = self.visit(level, codes, i, |at, distribution| {
                     grid[at] = distribution.decode(&mut decoder);
-                    grid[at]
-                })?;
+                    // A segment that is cut short would go on with zeros for the whole tile.
+                    decoder.check()?;
+                    Ok(grid[at])
+                });
             }
+            // Back in its place even after an error: a partial decode goes on with it.
             codes[i].codes = grid;
+            done?;
         }
         decoder.finish()
     }
@@ -250,7 +283,7 @@ impl Encode for PyramidModel {
             if any {
                 let coded = self.visit(level, codes, i, |at, distribution| {
                     distribution.encode(&mut encoder, grid[at]);
-                    grid[at]
+                    Ok(grid[at])
                 });
                 coded.expect("memory for a grid as large as one that is in memory");
             }
@@ -383,6 +416,8 @@ mod tests {
             for layer in 0..model.layers() {
                 let mut codes = codes_for(&spec, width, height, |_| 0);
                 let _ = model.decode_tile(Level::best(), layer, &segment, &mut codes);
+                // A partial decode goes on with them, also after an error.
+                prop_assert!(model.check_codes(&codes).is_ok());
             }
         }
     }

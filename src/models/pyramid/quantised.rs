@@ -60,8 +60,9 @@ impl Quantised {
     /// A section that [`decode_weights`] refuses, and steps that are not `2^0` to `2^-15`.
     pub fn read(spec: &PyramidSpec, section: &[u8]) -> Result<Self> {
         let mut q = Quantised { exponents: [0; Group::COUNT], values: vec![0; spec.weights_count()] };
+        let tensors = spec.tensors();
         let lists: Vec<_> =
-            (0..Group::COUNT).map(|g| (g, group_list(spec, g))).filter(|(_, l)| !l.is_empty()).collect();
+            (0..Group::COUNT).map(|g| (g, group_list(&tensors, g))).filter(|(_, l)| !l.is_empty()).collect();
         let lengths: Vec<usize> = lists.iter().map(|(_, list)| list.len()).collect();
         for ((group, list), coded) in lists.iter().zip(decode_weights(section, &lengths)?) {
             let exponent = u32::try_from(-coded.exponent).ok().filter(|e| *e <= MAX_EXPONENT);
@@ -108,7 +109,8 @@ impl Quantised {
     /// A group as the file has it: differences from the start values. `None` if it has no weights.
     #[cfg(feature = "fit")]
     fn coded(&self, spec: &PyramidSpec, group: usize) -> Option<WeightGroup> {
-        let list = group_list(spec, group);
+        let tensors = spec.tensors();
+        let list = group_list(&tensors, group);
         let exponent = self.exponents[group];
         let values = list.iter().map(|(at, t, i)| self.values[*at] - start(t, *i, exponent)).collect();
         (!list.is_empty()).then_some(WeightGroup { exponent: -(exponent as i8), values })
@@ -133,11 +135,9 @@ impl Quantised {
 }
 
 /// The weights of a group: index in the flat list, tensor, index in the tensor.
-fn group_list(spec: &PyramidSpec, group: usize) -> Vec<(usize, TensorSpec, usize)> {
-    let tensors = spec.tensors().into_iter().filter(|t| t.group as usize == group);
-    tensors
-        .flat_map(|t| t.range.clone().enumerate().map(move |(i, at)| (at, t.clone(), i)).collect::<Vec<_>>())
-        .collect()
+fn group_list(tensors: &[TensorSpec], group: usize) -> Vec<(usize, &TensorSpec, usize)> {
+    let tensors = tensors.iter().filter(|t| t.group as usize == group);
+    tensors.flat_map(|t| t.range.clone().enumerate().map(move |(i, at)| (at, t, i))).collect()
 }
 
 #[cfg(all(test, feature = "fit"))]

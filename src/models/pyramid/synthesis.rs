@@ -24,7 +24,7 @@ use crate::image::{PixelFormat, Rect};
 use crate::models::Grid;
 use alloc::{format, vec, vec::Vec};
 use kernels::exact::conv3x3::conv3x3;
-use kernels::exact::pointwise::pointwise;
+use kernels::exact::pointwise::{pointwise, Pointwise};
 use kernels::exact::samples::to_samples;
 use kernels::exact::upsample::{phases, symmetric7, widen};
 use kernels::Level;
@@ -81,6 +81,27 @@ pub fn support(spec: &PyramidSpec, region: Rect, size: (usize, usize), scale: u3
     let grids = spec.coding_order();
     let needed = |g: &super::spec::PyramidGrid| !g.hyper && g.scale >= scale && !region.is_empty();
     grids.iter().map(|g| if needed(g) { codes[(g.scale - scale) as usize] } else { Rect::default() }).collect()
+}
+
+/// Bytes that each thread of [`synthesise`] allocates at most for a region of `width x height` at `1/2^scale`: the working
+/// memory of one block.
+pub fn memory(spec: &PyramidSpec, width: usize, height: usize, scale: u32) -> u64 {
+    // A block far from the edges, at odd coordinates, depends on most.
+    let far = 1 << 20;
+    let block = Rect::new(far - 1, far - 1, far + width.min(BLOCK_WIDTH), far + height.min(BLOCK_HEIGHT));
+    let support = Support::new(spec, block, (far << 4, far << 4), scale);
+    let stride = |r: &Rect| r.width().next_multiple_of(16) + 2 * PAD;
+    let values = |r: &Rect, count: usize| r.height() * count * stride(r);
+    let maps = (scale..=spec.depth).zip(&support.maps).map(|(s, r)| values(r, spec.maps_at(s)));
+    let layers = support.layers.iter().map(|r| values(r, spec.channels));
+    let steps = support.maps.windows(2).map(|r| {
+        let narrow = (r[0].width() / 2 + 1).next_multiple_of(16);
+        (r[0].height() + 9) * stride(&r[0]) + r[1].height() * (2 * narrow + 16) + 2 * narrow
+    });
+    let hidden: usize = spec.trunk.iter().map(|l| l.outputs).sum();
+    let scratch = steps.max().unwrap_or(0).max(hidden * Pointwise::MAX_STRIP);
+    // The two buffers of maps and the two of layers change places: each becomes as large as the largest.
+    4 * (2 * maps.max().unwrap_or(0) + 2 * layers.max().unwrap_or(0) + scratch) as u64
 }
 
 /// Refuses a shape that [`synthesise`] does not run. It runs 1x1 layers, the last of them linear and with the picture's

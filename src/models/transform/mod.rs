@@ -60,6 +60,12 @@ impl TransformSpec {
         weights::count(&self.tensors())
     }
 
+    /// Bytes that a model of this shape holds at most, and takes while it is read: for each weight the integer, the number,
+    /// and its entry in a list of products, which may have twice the room.
+    pub fn memory(&self) -> u64 {
+        32 * self.weights_count() as u64
+    }
+
     /// Multiplications for each pixel of the picture.
     pub fn macs_per_pixel(&self) -> f64 {
         let mut macs = 0.0;

@@ -5,7 +5,7 @@ use super::{TransformSpec, KERNEL, LAYERS, SHIFT};
 use crate::entropy::weights::f16_to_f32;
 use crate::image::Rect;
 use crate::layers::conv_transpose2d::ConvTranspose2d;
-use crate::models::Grid;
+use crate::models::{Cost, Grid};
 use alloc::vec::Vec;
 use kernels::exact::conv_transpose2d::{conv_transpose2d, PackedConvTranspose, Scratch};
 use kernels::exact::gdn::PackedGdn;
@@ -191,6 +191,38 @@ impl Synthesis {
         }
     }
 
+    /// Side of the blocks in pixels of the full-size picture.
+    fn block_side(&self) -> usize {
+        if self.spec.maps.iter().any(|&n| n > MANY_CHANNELS) {
+            BLOCK / 2
+        } else {
+            BLOCK
+        }
+    }
+
+    /// See [`Model::synthesis_cost`](crate::models::Model::synthesis_cost).
+    pub fn cost(&self, width: usize, height: usize, scale: u32) -> Cost {
+        let side = self.block_side();
+        // A block far from the edges, at odd coordinates, depends on most.
+        let far = 1 << 20;
+        let end = |n: usize| far + (n << scale).min(side);
+        let rects = self.supports(Rect::new(far - 1, far - 1, end(width), end(height)), (far << 4, far << 4));
+        let mut floats = Map::floats(self.spec.channels, &Frame::from(&window(&rects[LAYERS])));
+        let mut products = 0;
+        for (i, conv) in self.convolutions.iter().enumerate() {
+            let layer = conv.layer();
+            floats += Map::floats(layer.in_channels, &layer.support(&window(&rects[i + 1])));
+            products = products.max(layer.in_channels * layer.out_channels * KERNEL * KERNEL);
+        }
+        let outputs = self.spec.maps.iter().chain([&self.spec.channels]).max().map_or(0, |n| *n);
+        // Lists of products, which may have twice the room; the second for feature maps that are not finite.
+        let memory = 4 * (floats + Scratch::floats(2, outputs)) + 32 * products;
+        // With a halo around each block.
+        let halo = |n: usize| ((n << scale) + 16 * (n << scale).div_ceil(side)) as f64;
+        let work = halo(width) * halo(height) * self.spec.macs_per_pixel();
+        Cost { memory: memory as u64, work: work as u64 }
+    }
+
     /// See [`Model::synthesise`](crate::models::Model::synthesise).
     pub fn synthesise(
         &self,
@@ -204,7 +236,7 @@ impl Synthesis {
     ) {
         let mut work = Work::default();
         // A preview is the mean of full-size pixels: its blocks cover as many of these as blocks at full size do.
-        let side = (if self.spec.maps.iter().any(|&n| n > MANY_CHANNELS) { BLOCK / 2 } else { BLOCK }) >> scale;
+        let side = self.block_side() >> scale;
         for y in (region.y0..region.y1).step_by(side) {
             for x in (region.x0..region.x1).step_by(side) {
                 let block = Rect::new(x, y, (x + side).min(region.x1), (y + side).min(region.y1));

@@ -108,11 +108,17 @@ fn contexts(t: &TensorSpec, values: &[i16], sums: &Sums, r: usize, c: usize, u: 
 }
 
 /// Codes the integers of a tensor, or, if `coder` reads, decodes them into `values`.
-fn code_tensor(coder: &mut impl BinaryCoder, integers: &mut Integers, t: &TensorSpec, values: &mut [i16]) {
+fn code_tensor(
+    coder: &mut impl BinaryCoder,
+    integers: &mut Integers,
+    t: &TensorSpec,
+    values: &mut [i16],
+) -> Result<()> {
     let mut sums = Sums { row: 0, columns: vec![0; t.columns] };
     let mut at = 0;
     for r in 0..t.rows {
         sums.row = 0;
+        coder.check()?;
         for c in 0..t.columns {
             for (u, v) in (0..t.kernel * t.kernel).map(|i| (i / t.kernel, i % t.kernel)) {
                 values[at] = integers.code(coder, &contexts(t, values, &sums, r, c, u, v), values[at]);
@@ -123,6 +129,7 @@ fn code_tensor(coder: &mut impl BinaryCoder, integers: &mut Integers, t: &Tensor
             }
         }
     }
+    Ok(())
 }
 
 /// Codes `value`, or, if `coder` reads, decodes one: `bits` raw bits, the highest first.
@@ -137,12 +144,16 @@ impl Quantised {
     }
 
     /// Codes exponents and integers of all tensors, or, if `coder` reads, decodes them.
-    pub fn code(&mut self, coder: &mut impl BinaryCoder, tensors: &[TensorSpec]) {
+    ///
+    /// # Errors
+    /// A stream that ends early.
+    pub fn code(&mut self, coder: &mut impl BinaryCoder, tensors: &[TensorSpec]) -> Result<()> {
         let mut kinds: Vec<Integers> = (0..KINDS).map(|_| Integers::new(TABLE_SIZES)).collect();
         for (t, exponent) in tensors.iter().zip(&mut self.exponents) {
             *exponent = code_bits(coder, EXPONENT_BITS, *exponent);
-            code_tensor(coder, &mut kinds[t.kind as usize], t, &mut self.values[t.range.clone()]);
+            code_tensor(coder, &mut kinds[t.kind as usize], t, &mut self.values[t.range.clone()])?;
         }
+        Ok(())
     }
 
     /// Refuses decoded integers over [`MAX_VALUE`].
@@ -160,7 +171,7 @@ impl Quantised {
     pub fn read(tensors: &[TensorSpec], section: &[u8]) -> Result<Self> {
         let mut q = Self::zeros(tensors);
         let mut decoder = RangeDecoder::new(section);
-        q.code(&mut decoder, tensors);
+        q.code(&mut decoder, tensors).map_err(|e| e.at("weights"))?;
         decoder.finish().map_err(|e| e.at("weights"))?;
         q.check()
     }
@@ -227,14 +238,14 @@ impl Quantised {
     /// The weights section.
     pub fn write(&self, tensors: &[TensorSpec]) -> Vec<u8> {
         let mut encoder = RangeEncoder::default();
-        self.clone().code(&mut encoder, tensors);
+        self.clone().code(&mut encoder, tensors).expect("only reading fails");
         encoder.finish()
     }
 
     /// Length of the weights section in bits, before it is rounded to bytes.
     pub fn bits(&self, tensors: &[TensorSpec]) -> f64 {
         let mut price = crate::entropy::adaptive::Price::default();
-        self.clone().code(&mut price, tensors);
+        self.clone().code(&mut price, tensors).expect("only reading fails");
         price.0
     }
 }
