@@ -7,7 +7,8 @@ mod common;
 #[path = "common/enlarged.rs"]
 mod enlarged;
 
-use common::{file, Noise};
+use common::file;
+use tilefit_testing::Noise;
 use enlarged::enlarged;
 use std::path::{Path, PathBuf};
 use tilefit::container::header::{Header, PictureInfo};
@@ -68,7 +69,7 @@ fn promises_are_close() {
 }
 
 fn noise(width: usize, height: usize, channels: usize) -> Picture {
-    let mut noise = Noise(3);
+    let mut noise = Noise::new(3);
     let samples: Vec<u8> =
         (0..width * height * channels).map(|i| (noise.bits() % 32) as u8 + (i % 200) as u8).collect();
     Picture::from_u8(width, height, channels, &samples)
