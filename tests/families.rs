@@ -177,18 +177,23 @@ fn distortions_serve_their_measure(family: &str) {
     let lambda = 3e-4;
     let new = |tune| encoder(family, Target::Lambda(lambda)).tune(tune);
     let plain = new(Tune::Psnr).encode_group(&pictures).unwrap();
-    // In MSE of samples in [0, 1], to which `Tune` scales 1 - MS-SSIM.
+    // In MSE of samples in [0, 1], to which `Tune` scales the other measures.
     let rate = |e: &Encoded| lambda * 8.0 * e.bytes.len() as f64 / pictures[0].pixels() as f64;
     let by_error = |e: &Encoded| 10f64.powf(-0.1 * psnr(&pictures, e)) + rate(e);
     let by_structure = |e: &Encoded| 0.02 * (1.0 - ms_ssim(&pictures, e)) + rate(e);
+    let by_eye = |e: &Encoded| {
+        let errors = metrics::visual_errors(&pictures[0], &decoded(e)[0]).unwrap();
+        0.3 * 10f64.powf(-0.1 * psnr(&pictures, e)) + 1e-4 * errors.powf(0.8) + rate(e)
+    };
     assert!(new(Tune::MsSsim).check().is_ok());
-    for tune in [Tune::Ssim, Tune::MsSsim] {
+    for tune in [Tune::Ssim, Tune::MsSsim, Tune::Visual] {
         if let Err(e) = new(tune).check() {
             assert_eq!((e.class(), e.argument()), (Class::Argument, Some("tune")), "{e}");
             continue;
         }
         let tuned = new(tune).encode_group(&pictures).unwrap();
-        assert!(by_structure(&tuned) < by_structure(&plain), "{tune:?}");
+        let by_measure = |e: &Encoded| if tune == Tune::Visual { by_eye(e) } else { by_structure(e) };
+        assert!(by_measure(&tuned) < by_measure(&plain), "{tune:?}");
         assert!(by_error(&plain) < by_error(&tuned), "{tune:?}");
     }
 }

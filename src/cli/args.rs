@@ -132,7 +132,7 @@ given (default -q 75). Without --model a lossless file is written where it is sm
             flag("max-error", None, Value::Integer(0, 65535), "let no sample differ by more than this; nothing is fitted"),
             flag("alpha-quality", None, Value::Number(0.0, 100.0), "quality of alpha, 100 is lossless (default by the picture)")
                 .more("At Q samples of alpha differ by at most (100 - Q) / 4 percent of the peak. Without this option alpha is lossless where that costs next to nothing, and else fitted together with colour."),
-            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim"]), "distortion to minimise (default psnr)")
+            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim", "visual"]), "distortion to minimise (default psnr)")
                 .more("Only the gdn family has ssim."),
             flag("effort", Some('e'), Value::Integer(1, 9), "from 1 (fastest) to 9 (smallest file) (default 5)"),
             flag("time-limit", None, Value::Duration, "write the best file that can be reached in this time (90s, 10m, 1h)")
@@ -210,9 +210,10 @@ on every machine).",
     Command {
         name: "eval",
         usage: "eval [OPTIONS] ORIGINAL.png CANDIDATE ...",
-        summary: "measure bytes, PSNR and MS-SSIM of .tfit files and other pictures",
+        summary: "measure bytes, PSNR, MS-SSIM and SSIMULACRA2 of .tfit files and other pictures",
         details: "Sizes are those of whole files. The factor is the candidate's bytes divided by the bytes of the original \
-PNG file. PSNR is taken over all 8-bit samples; MS-SSIM uses five scales and an 11x11 Gaussian window per channel.",
+PNG file. PSNR is taken over all 8-bit samples; MS-SSIM uses five scales and an 11x11 Gaussian window per channel;
+SSIMULACRA2 is version 2.1.",
         operands: (2, usize::MAX),
         flags: &[THREADS, MAX_PIXELS, MAX_MEMORY, MAX_WORK, NO_LIMITS],
     },

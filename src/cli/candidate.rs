@@ -26,6 +26,7 @@ pub struct Score {
     pub factor: f64,
     pub psnr: f64,
     pub ms_ssim: Option<f64>,
+    pub ssimulacra2: Option<f64>,
 }
 
 impl Candidate {
@@ -63,6 +64,7 @@ impl Candidate {
             factor: self.bytes as f64 / original_bytes as f64,
             psnr: metrics::psnr(original, &self.picture),
             ms_ssim: metrics::ms_ssim(original, &self.picture),
+            ssimulacra2: metrics::ssimulacra2(original, &self.picture),
         })
     }
 }

@@ -63,6 +63,7 @@ fn encoder<'a>(args: &Args) -> Result<Encoder<'a>> {
     encoder = match args.text("tune") {
         Some("msssim") => encoder.tune(Tune::MsSsim),
         Some("ssim") => encoder.tune(Tune::Ssim),
+        Some("visual") => encoder.tune(Tune::Visual),
         _ => encoder,
     };
     if let Some(effort) = args.integer("effort") {

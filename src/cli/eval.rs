@@ -34,13 +34,14 @@ pub fn json(key: &str, candidate: &Candidate, s: &Score) -> String {
         .number("factor", s.factor)
         .number("psnr", s.psnr)
         .number("ms_ssim", s.ms_ssim)
+        .number("ssimulacra2", s.ssimulacra2)
         .integer("weights_bytes", candidate.parts.map(|p| p.0))
         .integer("codes_bytes", candidate.parts.map(|p| p.1))
         .end()
 }
 
 pub fn header() -> Vec<String> {
-    ["name", "PSNR", "MS-SSIM", "factor", "bpp", "bytes", "weights", "codes"].map(String::from).to_vec()
+    ["name", "PSNR", "MS-SSIM", "SSIMULACRA2", "factor", "bpp", "bytes", "weights", "codes"].map(String::from).to_vec()
 }
 
 pub fn row(candidate: &Candidate, s: &Score) -> Vec<String> {
@@ -49,6 +50,7 @@ pub fn row(candidate: &Candidate, s: &Score) -> Vec<String> {
         candidate.name.clone(),
         report::psnr(s.psnr),
         s.ms_ssim.map_or("-".into(), |v| format!("{v:.5}")),
+        s.ssimulacra2.map_or("-".into(), |v| format!("{v:.2}")),
         format!("{:.5}", s.factor),
         format!("{:.4}", s.bpp),
         report::grouped(s.bytes),

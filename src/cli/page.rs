@@ -51,6 +51,7 @@ impl Page {
         let name = escaped(c.name.rsplit('/').next().unwrap_or(&c.name));
         let psnr = report::psnr(s.psnr);
         let ms_ssim = s.ms_ssim.map_or("-".into(), |v| format!("{v:.5}"));
+        let eye = s.ssimulacra2.map_or("-".into(), |v| format!("{v:.2}"));
         let part = |p: Option<u64>| p.map_or("-".to_string(), report::grouped);
         let caption = format!("{} B, {psnr} dB", report::grouped(s.bytes));
         for ((_, r), figures) in self.crops.iter().zip(&mut self.figures) {
@@ -59,7 +60,7 @@ impl Page {
         let ours = c.parts.is_some();
         let _ = writeln!(
             self.rows,
-            "<tr{}><th scope=row>{name}<td>{psnr}<td>{ms_ssim}<td>{:.5}<td>{:.4}<td>{}<td>{}<td>{}",
+            "<tr{}><th scope=row>{name}<td>{psnr}<td>{ms_ssim}<td>{eye}<td>{:.5}<td>{:.4}<td>{}<td>{}<td>{}",
             if ours { " class=ours" } else { "" },
             s.factor,
             s.bpp,
@@ -80,7 +81,7 @@ impl Page {
             self.title, self.facts
         );
         out += "<section><h2>Numbers</h2><div class=scroll><table><thead><tr><th scope=col>name<th scope=col>PSNR, dB\
-<th scope=col>MS-SSIM<th scope=col>factor<th scope=col>bpp<th scope=col>bytes<th scope=col>weights\
+<th scope=col>MS-SSIM<th scope=col>SSIMULACRA2<th scope=col>factor<th scope=col>bpp<th scope=col>bytes<th scope=col>weights\
 <th scope=col>codes<tbody>\n";
         out += &self.rows;
         out += "</table></div><p class=note>Sizes are whole files. Factor: bytes divided by the bytes of the PNG. \

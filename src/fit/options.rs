@@ -38,6 +38,8 @@ pub enum Tune {
     Ssim,
     /// `1 - MS-SSIM`.
     MsSsim,
+    /// The error sum of SSIMULACRA2 and mean squared error together: for people's eyes.
+    Visual,
 }
 
 impl Tune {
@@ -47,6 +49,7 @@ impl Tune {
             Tune::Psnr => "psnr",
             Tune::Ssim => "ssim",
             Tune::MsSsim => "msssim",
+            Tune::Visual => "visual",
         }
     }
 }

@@ -144,7 +144,8 @@ impl LambdaControl {
     /// order is that of the loss.
     pub fn rank(&self, m: &Measured) -> (bool, f64) {
         let met = self.met(m);
-        let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim));
+        // Under `visual` files of one fit are ordered by MSE: they differ little.
+        let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim), || None);
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
             (Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_), _) => {

@@ -19,6 +19,7 @@ pub mod quantise;
 mod scratch;
 pub mod squared_error;
 pub mod ssim;
+pub mod ssimulacra2;
 #[cfg(test)]
 mod testing;
 pub mod upsample;

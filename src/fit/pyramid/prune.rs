@@ -55,7 +55,9 @@ pub(super) fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambd
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
     let decoded = decoded(model, picture, codes);
     let mse = metrics::mse(picture, &decoded);
-    lambda * bits + picture.pixels() as f64 * tune.distortion(mse, || metrics::ms_ssim(picture, &decoded))
+    let distortion =
+        tune.distortion(mse, || metrics::ms_ssim(picture, &decoded), || metrics::visual_errors(picture, &decoded));
+    lambda * bits + picture.pixels() as f64 * distortion
 }
 
 #[cfg(test)]
@@ -94,7 +96,7 @@ mod tests {
         let wanted = codes.clone();
         let finest = codes.len() - 1;
         codes[finest].codes[side * side / 2] = 1;
-        for tune in [Tune::Psnr, Tune::MsSsim] {
+        for tune in [Tune::Psnr, Tune::MsSsim, Tune::Visual] {
             let mut all = [codes.clone()];
             assert_eq!(prune(&spec, &quantised, &pictures, &mut all, lambda, tune), [(0, finest)]);
             assert_eq!(all[0], wanted);

@@ -8,13 +8,14 @@ use super::rate::RateModel;
 use super::synth::SynthModel;
 use super::view::{PlaneView, PlaneViewMut};
 use super::weight_rate::WeightRate;
-use crate::fit::loss::MS_SSIM_UNIT;
+use crate::fit::loss::{MS_SSIM_UNIT, VISUAL_MSE, VISUAL_POWER, VISUAL_UNIT};
 use crate::fit::rng::Rng;
 use crate::fit::soap::{Shape, Soap, SoapRate};
 use crate::fit::target::Measured;
 use crate::fit::Tune;
 use crate::image::{Picture, PixelFormat};
 use crate::metrics;
+use crate::metrics::ssimulacra2::{Original, Work};
 use crate::models::pyramid::spec::{Module, PyramidSpec};
 use crate::models::Codes;
 use kernels::fast::adam::AdamStep;
@@ -49,6 +50,8 @@ pub(super) struct FitPicture {
     pub target: Vec<f32>,
     /// Index of the workspace for its size.
     pub workspace: usize,
+    /// The same picture as the eye sees it, if the fit is tuned for it.
+    pub original: Option<Original>,
 }
 
 /// Working memory of a step for one picture at a time. Nothing in it is kept; pictures of one size share it.
@@ -70,6 +73,8 @@ pub(super) struct Workspace {
     out: Vec<f32>,
     dout: Vec<f32>,
     scratch: Vec<Scratch>,
+    /// Of the visual error.
+    eye: Work,
 }
 
 /// The state of a fit: networks, latents, and their optimisers.
@@ -173,7 +178,11 @@ impl Trainer {
             if existing.is_none() {
                 self.workspaces.push(Workspace::new(spec, picture.format.peak(), width, height, finest));
             }
-            self.pictures.push(FitPicture { latents, target: downsampled(picture, finest), workspace });
+            let target = downsampled(picture, finest);
+            let original = (self.tune == Tune::Visual && finest == 0 && matches!(spec.channels, 1 | 3))
+                .then(|| Original::new(self.level, &target, spec.channels, width, height, false))
+                .flatten();
+            self.pictures.push(FitPicture { latents, target, workspace, original });
         }
     }
 
@@ -202,10 +211,13 @@ impl Trainer {
                 latents.store_rate_gradient(&c.dq);
                 c.dq.iter_mut().for_each(PaddedGrid::clear);
             }
-            match self.tune {
-                Tune::MsSsim if c.similarity_scales() > 0 => {
+            match (self.tune, &p.original) {
+                (Tune::MsSsim, _) if c.similarity_scales() > 0 => {
                     let weight = MS_SSIM_UNIT * weight * p.target.len() as f64;
                     c.ms_ssim_gradient(level, &self.spec, &self.weights, &p.target, &mut self.grad, weight as f32)
+                }
+                (_, Some(original)) => {
+                    c.visual_gradient(level, original, &self.weights, &p.target, &mut self.grad, weight as f32)
                 }
                 _ => c.squared_error_gradient(level, &self.weights, &p.target, &mut self.grad, weight as f32),
             }
@@ -363,6 +375,7 @@ impl Workspace {
             out: Vec::new(),
             dout: Vec::new(),
             scratch: (0..spec.channels).map(|_| Scratch::default()).collect(),
+            eye: Work::default(),
         }
     }
 
@@ -402,6 +415,36 @@ impl Workspace {
         planes.zip(&mut self.scratch).for_each(|(((a, b), db), scratch)| {
             ms_ssim(level, h, w, scales, a, b, scale, db, scratch);
         });
+        let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
+        self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
+    }
+
+    /// Adds the gradients of `weight` times the [visual](crate::fit::loss::visual) distortion times the number of samples: by the codes to `dq`, by the weights
+    /// to `grad`.
+    fn visual_gradient(
+        &mut self,
+        level: Level,
+        original: &Original,
+        weights: &[f32],
+        target: &[f32],
+        grad: &mut [f32],
+        weight: f32,
+    ) {
+        /// Samples that one thread takes at a time.
+        const ROWS: usize = 1 << 14;
+        /// A score of 99.9. Nearer to equality the power is too steep.
+        const LEAST_ERRORS: f64 = 2e-4;
+        let views = synthesised(&self.map_of_grid, &self.q);
+        self.out.resize(target.len(), 0.0);
+        self.dout.resize(target.len(), 0.0);
+        self.synth.forward(level, weights, &views, &mut self.out);
+        let factor = 2.0 * weight * VISUAL_MSE as f32;
+        let rows = self.dout.par_chunks_mut(ROWS).zip(self.out.par_chunks(ROWS)).zip(target.par_chunks(ROWS));
+        rows.for_each(|((d, o), t)| d.iter_mut().zip(o).zip(t).for_each(|((d, o), t)| *d = factor * (o - t)));
+        let weight = f64::from(weight) * target.len() as f64;
+        let by_errors = |sum: f64| VISUAL_UNIT * VISUAL_POWER * sum.max(LEAST_ERRORS).powf(VISUAL_POWER - 1.0);
+        let scale = |sum: f64| (weight * by_errors(sum)) as f32;
+        original.error_gradient(&self.out, scale, &mut self.eye, &mut self.dout);
         let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
         self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
@@ -572,7 +615,7 @@ mod tests {
         // The counter counts the allocations of one thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
         pool.install(|| {
-            for tune in [Tune::Psnr, Tune::MsSsim] {
+            for tune in [Tune::Psnr, Tune::MsSsim, Tune::Visual] {
                 let plan = Plan::new(5, 3, width * height, height, 1e5);
                 let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, Level::best(), 1, tune);
                 let course = plan.course(plan.stages.len() - 1);

@@ -1,4 +1,4 @@
-//! Quality and size of a decoded picture: PSNR, MS-SSIM, bits a pixel.
+//! Quality and size of a decoded picture: PSNR, MS-SSIM, [SSIMULACRA2](ssimulacra2), bits a pixel.
 //!
 //! PSNR is over all samples: `10 log10(peak^2 / mean((a - b)^2))`, with the peak `2^depth - 1` of the pictures; infinite
 //! for equal pictures.
@@ -9,9 +9,13 @@
 //! odd side first gets a row or column of zeros at its low edge.
 //!
 //! A grey picture counts as three equal channels, so that it can be compared with an RGB one. A picture with alpha is compared
-//! as it looks on black and on white: both measures are the mean of these two (PSNR that of their mean squared errors).
+//! as it looks on black and on white: PSNR and MS-SSIM are the mean of these two (PSNR that of their mean squared errors).
+//! SSIMULACRA2 is the lower one of its scores on a dark and on a light background, a tenth and nine tenths of the peak.
+
+pub mod ssimulacra2;
 
 use crate::image::{Picture, PixelFormat};
+use kernels::Level;
 use rayon::prelude::*;
 
 /// Exponents of the five scales, finest first; from the paper.
@@ -93,6 +97,40 @@ pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
     let channels = a.format.channels.max(b.format.channels);
     let sum: f64 = (0..channels).map(|c| ms_ssim_channel(a, b, c, scales)).sum();
     Some(sum / channels as f64)
+}
+
+/// The sum of errors of SSIMULACRA2 of `b`, whose original is `a`; `None` where [`ssimulacra2`] is, and for alpha.
+pub fn visual_errors(a: &Picture, b: &Picture) -> Option<f64> {
+    let channels = a.format.channels.max(b.format.channels);
+    let comparable = |p: &Picture| !p.format.alpha && matches!(p.format.channels, 1 | 3);
+    if !comparable(a) || !comparable(b) {
+        return None;
+    }
+    let planes = |p: &Picture| match p.format.channels == channels {
+        true => p.to_planes(),
+        false => p.to_planes().repeat(channels),
+    };
+    let original = ssimulacra2::Original::new(Level::best(), &planes(a), channels, a.width, a.height, true)?;
+    Some(original.error(&planes(b), &mut ssimulacra2::Work::default()))
+}
+
+/// The SSIMULACRA2 score of `b`, whose original is `a`: at most 100.
+///
+/// `None` for bands that are neither grey nor RGB, and for pictures with a side below [`ssimulacra2::LEAST_SIDE`].
+///
+/// # Panics
+/// If the sizes differ.
+pub fn ssimulacra2(a: &Picture, b: &Picture) -> Option<f64> {
+    same_size(a, b);
+    if a.format.alpha || b.format.alpha {
+        let peak = u32::from(a.format.peak());
+        let on = |tenths: u32| {
+            let background = ((peak * tenths + 5) / 10) as u16;
+            ssimulacra2(&composed(a, background), &composed(b, background))
+        };
+        return Some(on(1)?.min(on(9)?));
+    }
+    visual_errors(a, b).map(ssimulacra2::score_of)
 }
 
 /// The picture without alpha, on a background whose samples are all `background`. A picture without alpha is itself.
@@ -317,6 +355,20 @@ mod tests {
         assert!((mse(&half, &more) - (20.0f64 / 255.0).powi(2) / 2.0).abs() < 1e-9);
         let gone = (100f64.powi(2) + 155f64.powi(2)) / 4.0 / 255f64.powi(2);
         assert!((mse(&original, &picture([100, 0, 9, 0])) - gone).abs() < 1e-9);
+    }
+
+    /// The score is the lower one of those on a dark and on a light background.
+    #[test]
+    fn the_worse_background_counts() {
+        let opaque = |v: u16| picture(32, 32, 1, |i| if i % 5 == 0 { v } else { 25 });
+        let with_alpha = |v: u16| {
+            let samples = opaque(v).samples.iter().flat_map(|s| [*s, 128]).collect();
+            Picture { format: PixelFormat::new(2, 8).with_alpha(), samples, ..opaque(v) }
+        };
+        let (a, b) = (with_alpha(20), with_alpha(60));
+        let on = |background| ssimulacra2(&composed(&a, background), &composed(&b, background)).unwrap();
+        assert_ne!(on(26), on(230));
+        assert_eq!(ssimulacra2(&a, &b), Some(on(26).min(on(230))));
     }
 
     #[test]
