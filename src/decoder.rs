@@ -82,11 +82,22 @@ pub trait Sample: sealed::Sealed + Copy + Send {
     /// The sample, which fits.
     #[doc(hidden)]
     fn of(sample: u16) -> Self;
+
+    /// The same buffer, if its samples have 16 bits.
+    #[doc(hidden)]
+    fn as_u16(out: &mut [Self]) -> Option<&mut [u16]> {
+        let _ = out;
+        None
+    }
 }
 
 impl Sample for u16 {
     fn of(sample: u16) -> u16 {
         sample
+    }
+
+    fn as_u16(out: &mut [u16]) -> Option<&mut [u16]> {
+        Some(out)
     }
 }
 
@@ -439,6 +450,12 @@ impl<'a> Decoder<'a> {
         let row = region.width() * channels;
         let band = |(i, out): (usize, &mut [S])| -> Result<()> {
             let (y0, height) = (region.y0 + i * rows, out.len() / row);
+            if columns == region.width() {
+                if let Some(out) = S::as_u16(out) {
+                    let part = Rect::new(region.x0, y0, region.x1, y0 + height);
+                    return self.model.synthesise(self.level, codes, size, part, scale, peak, out);
+                }
+            }
             let mut block = try_vec(columns * height * channels)?;
             for x0 in (region.x0..region.x1).step_by(columns) {
                 let part = Rect::new(x0, y0, (x0 + columns).min(region.x1), y0 + height);
