@@ -25,8 +25,8 @@ impl Session {
 
     /// Little-endian u32 without gaps: version, family, channels; bytes of the file, of its header, weights, codes and
     /// metadata; number of weights, multiplications a pixel, side of a tile, number of tiles, number of layers, memory of a
-    /// decode in KiB, bits of a sample, whether the last channel is alpha (1), number of pictures; then for each picture its width, height, digest, columns and rows of tiles, and
-    /// the bytes of each tile.
+    /// decode in KiB, bits of a sample, whether the last channel is alpha (1), number of pictures; then for each picture its
+    /// width, height, digest, columns and rows of tiles, and the bytes of each tile.
     pub fn info(&self) -> Vec<u8> {
         let (info, header) = (self.decoder.info(), self.decoder.header());
         let mut out = Vec::new();
