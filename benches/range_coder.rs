@@ -18,7 +18,6 @@ use tilefit::entropy::cdf::{Cdf, TailedCdf};
 use tilefit::entropy::range_coder::{RangeDecoder, RangeEncoder};
 use tilefit::fit::rng::Rng;
 use tilefit::models::{read_model, Codes, Grid, GridSpec};
-use tilefit::Limits;
 use tilefit::{Encoder, Level, Picture, Target};
 
 const SYMBOLS: usize = 1 << 18;
