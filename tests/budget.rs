@@ -8,12 +8,12 @@ mod common;
 mod enlarged;
 
 use common::file;
-use tilefit_testing::Noise;
 use enlarged::enlarged;
 use std::path::{Path, PathBuf};
 use tilefit::container::header::{Header, PictureInfo};
 use tilefit::models::pyramid::spec::PyramidSpec;
 use tilefit::{Class, Decoder, Encoder, Limits, Picture, Target};
+use tilefit_testing::Noise;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
