@@ -397,7 +397,11 @@ fn an_unreachable_target_writes_nothing() {
     let picture = f.fixture("noise.png");
     let words = ["encode", "--quiet", "-e", "1", "--time-limit", "1s", &picture];
     assert_fails(&run(&[&words[..], &["--target-size", "20"]].concat()), 5, &["noise.png", "20 bytes", "closest"]);
-    assert_fails(&run(&[&words[..], &["--model", "pyramid", "--target-psnr", "99"]].concat()), 5, &["noise.png", "99 dB", "closest"]);
+    assert_fails(
+        &run(&[&words[..], &["--model", "pyramid", "--target-psnr", "99"]].concat()),
+        5,
+        &["noise.png", "99 dB", "closest"],
+    );
     assert_eq!(f.list(), ["noise.png"]);
 }
 
