@@ -1,4 +1,4 @@
-//! Quality and size of a decoded picture: PSNR, MS-SSIM, [SSIMULACRA2](ssimulacra2), bits a pixel.
+//! Quality and size of a decoded picture: PSNR, MS-SSIM, [SSIMULACRA2](ssimulacra2()), bits a pixel.
 //!
 //! PSNR is over all samples: `10 log10(peak^2 / mean((a - b)^2))`, with the peak `2^depth - 1` of the pictures; infinite
 //! for equal pictures.
@@ -99,7 +99,7 @@ pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
     Some(sum / channels as f64)
 }
 
-/// The sum of errors of SSIMULACRA2 of `b`, whose original is `a`; `None` where [`ssimulacra2`] is, and for alpha.
+/// The sum of errors of SSIMULACRA2 of `b`, whose original is `a`; `None` where [`ssimulacra2()`] is, and for alpha.
 pub fn visual_errors(a: &Picture, b: &Picture) -> Option<f64> {
     let channels = a.format.channels.max(b.format.channels);
     let comparable = |p: &Picture| !p.format.alpha && matches!(p.format.channels, 1 | 3);

@@ -258,7 +258,7 @@ fn separate(planes: &[u16], peak: u16, pixel: &mut [u16]) {
     pixel[last] = alpha as u16;
 }
 
-/// The inverse of [`separate`], but for rounding and colours that alpha hides.
+/// The inverse of `separate`, but for rounding and colours that alpha hides.
 #[cfg(feature = "fit")]
 pub fn blend(pixel: &[u16], peak: u16, planes: &mut [u16]) {
     let (top, margin, last) = (u64::from(peak), margin(peak), pixel.len() - 1);

@@ -9,8 +9,7 @@ pub const REACH: usize = 4;
 /// The blur, centre first: the recursive Gaussian of sigma 1.5 that the measure uses (Charalampidis, "Recursive Implementation
 /// of the Gaussian Filter Using Truncated Cosine Functions", 2016). Its response to an impulse is a sum of three cosines, which
 /// are all zero from the fifth sample on: `sum_k beta_k cos(k pi n / 10)` for `k` = 1, 3, 5.
-pub const TAPS: [f32; REACH + 1] =
-    [0.264_621_105_488, 0.212_928_592_010, 0.109_335_372_777, 0.036_011_114_658, 0.009_414_367_810];
+pub const TAPS: [f32; REACH + 1] = [0.264_621_1, 0.212_928_6, 0.109_335_37, 0.036_011_115, 0.009_414_367];
 
 /// `C2` of the SSIM map.
 const C2: f32 = 9e-4;
