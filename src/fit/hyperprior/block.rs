@@ -441,10 +441,13 @@ mod tests {
                     moved.run(Slope::Derivative, &mut block, &mut vec![0.0; case.weights.len()])
                 };
                 let h = 1e-3;
-                let numeric = (at(h) - at(-h)) / (2.0 * f64::from(h));
+                // Logarithms of contexts have corners at powers of two. A corner that lies on one side leaves the other
+                // difference as it is.
+                let (before, here, after) = (at(-h), at(0.0), at(h));
+                let differences = [here - before, after - here, 0.5 * (after - before)].map(|d| d / f64::from(h));
                 let exact: f64 = g.iter().zip(&direction).map(|(a, b)| f64::from(a * b)).sum();
-                // Logarithms have corners at powers of two, which a difference may straddle.
-                prop_assert!((numeric - exact).abs() < 0.03 * norm + 0.05, "{}: {} {} {}", which, numeric, exact, norm);
+                let near = differences.iter().any(|numeric| (numeric - exact).abs() < 0.03 * norm + 0.05);
+                prop_assert!(near, "{}: {:?} {} {}", which, differences, exact, norm);
             }
         }
 
