@@ -1,4 +1,4 @@
-//! Peak resident memory of the whole process while decoding 16.8 megapixels, and during a fit.
+//! Peak resident memory of the whole process while decoding 16.8 megapixels.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 #[path = "common/enlarged.rs"]
@@ -7,13 +7,10 @@ mod enlarged;
 use enlarged::enlarged;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-use tilefit::{Decoder, Encoder, Limits, Progress, Signal};
+use tilefit::{Decoder, Limits};
 
 const SIDE: usize = 4096;
 
-/// Time after which a fit is asked to finish.
-const FINISH_AFTER: Duration = Duration::from_secs(3);
 const SAMPLES: u64 = 3 * (SIDE * SIDE) as u64;
 
 /// A file of `SIDE` x `SIDE` pixels made from a small one of the same family. It is deleted on drop.
@@ -100,25 +97,4 @@ fn gdn() {
 #[test]
 fn hyperprior() {
     Large::of("fixtures/golden/hyperprior-tiles.tfit").check();
-}
-
-/// Fits of 0.9 megapixels that are asked to finish early; all memory is allocated by the first full-size steps. They run in this
-/// process because the command could only shorten them by a time limit, which lowers the effort. Efforts are in rising order of
-/// memory, since the peak is that of the whole process.
-#[test]
-fn fit() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nebula.png");
-    let pictures = [tilefit::cli::files::read_picture(&path, &Default::default()).unwrap().picture];
-    let pixels = pictures[0].pixels();
-    for effort in [1, 5] {
-        let estimate = Encoder::new().effort(effort).plan(&pictures).unwrap().memory;
-        // All stages run, each cut short.
-        let start = Instant::now();
-        let cut = |_: &Progress| if start.elapsed() < FINISH_AFTER { Signal::GoOn } else { Signal::Finish };
-        Encoder::new().effort(effort).threads(2).progress(cut).encode_group(&pictures).unwrap();
-        let peak = tilefit::cli::report::peak_memory().unwrap();
-        eprintln!("effort {effort}: {:.1} MB, {:.1} bytes a pixel", peak as f64 / 1e6, peak as f64 / pixels as f64);
-        assert!(peak < 200 * pixels as u64, "{peak} bytes for {pixels} pixels at effort {effort}");
-        assert!(peak < estimate, "{peak} bytes at effort {effort}: the estimate is {estimate}");
-    }
 }
