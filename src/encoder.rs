@@ -38,7 +38,7 @@ type OnCheckpoint<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 /// use tilefit::{Encoder, Decoder, Limits, Picture, Target};
 /// # fn main() -> tilefit::Result<()> {
 /// let (width, height) = (32, 24);
-/// let samples = (0..width * height).map(|i| (4 * (i % width) + 3 * (i / width)) as u8).collect();
+/// let samples: Vec<u8> = (0..width * height).map(|i| (4 * (i % width) + 3 * (i / width)) as u8).collect();
 /// let picture = Picture::from_u8(width, height, 1, &samples);
 ///
 /// let encoded = Encoder::new().effort(1).target(Target::Quality(40.0)).encode(&picture)?;
