@@ -28,6 +28,8 @@ lint: ## format, warnings, also of the decoder alone and of the documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --features image
 
 package: ## the crates as they would be published, built from their packages
+	@# Cargo keeps unpacked packages by version: an older one of the same version would be built instead.
+	rm -rf "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*/tilefit-kernels-*
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit
 
 bench: ## measure kernels and codec, and decoding as native code and as WebAssembly
