@@ -28,9 +28,9 @@ lint: ## format, warnings, also of the decoder alone and of the documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --features image
 
 package: ## the crates as they would be published, built from their packages
-	@# Cargo keeps unpacked packages by version: an older one of the same version would be built instead.
-	rm -rf "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*/tilefit-kernels-*
-	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit
+	@# In a folder of its own: Cargo takes a build of an older package of the same version for fresh.
+	rm -rf target/packaged "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*/tilefit-kernels-*
+	CARGO_TARGET_DIR=target/packaged CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package --allow-dirty -p tilefit-kernels -p tilefit
 
 bench: ## measure kernels and codec, and decoding as native code and as WebAssembly
 	cargo bench --workspace
