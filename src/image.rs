@@ -50,6 +50,12 @@ impl PixelFormat {
         colours + if self.alpha { " with alpha" } else { "" }
     }
 
+    /// A sample scaled to another `peak`, rounded: the peak becomes the peak.
+    pub fn scaled(self, sample: u16, peak: u16) -> u16 {
+        let from = u32::from(self.peak());
+        ((u32::from(sample) * u32::from(peak) + from / 2) / from) as u16
+    }
+
     /// Channels other than alpha.
     pub fn colours(self) -> usize {
         self.channels - usize::from(self.alpha)
@@ -118,19 +124,13 @@ impl Picture {
 
     /// The picture with samples scaled to `depth` bits, from 8 to 16: the peak becomes the peak.
     pub fn with_depth(mut self, depth: u32) -> Self {
-        let from = u32::from(self.format.peak());
+        let before = self.format;
         self.format.depth = depth;
-        let to = u32::from(self.format.peak());
-        if from != to {
-            self.samples.iter_mut().for_each(|s| *s = ((u32::from(*s) * to + from / 2) / from) as u16);
+        if self.format != before {
+            let peak = self.format.peak();
+            self.samples.iter_mut().for_each(|s| *s = before.scaled(*s, peak));
         }
         self
-    }
-
-    /// The samples as bytes that are scaled to 8 bits, for displays: the peak becomes 255.
-    pub fn to_u8(&self) -> Vec<u8> {
-        let peak = u32::from(self.format.peak());
-        self.samples.iter().map(|s| ((u32::from(*s) * 255 + peak / 2) / peak) as u8).collect()
     }
 
     /// The samples as f32 in `[0, 1]`, channel after channel: `[channels][height][width]`.

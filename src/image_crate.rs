@@ -151,10 +151,8 @@ fn store(samples: &[u16], format: PixelFormat, out: &mut [u8]) {
         out.iter_mut().zip(samples).for_each(|(o, s)| *o = *s as u8);
         return;
     }
-    let peak = u32::from(format.peak());
     for (o, s) in out.chunks_exact_mut(2).zip(samples) {
-        let scaled = (u32::from(*s) * 65535 + peak / 2) / peak;
-        o.copy_from_slice(&(scaled as u16).to_ne_bytes());
+        o.copy_from_slice(&format.scaled(*s, u16::MAX).to_ne_bytes());
     }
 }
 

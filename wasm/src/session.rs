@@ -108,8 +108,7 @@ pub fn to_rgba(picture: &Picture) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     out.try_reserve_exact(picture.pixels() * 4)
         .map_err(|_| Error::new(Class::MemoryLimit, "no memory for the picture: decode a region"))?;
-    let peak = u32::from(format.peak());
-    let byte = |s: u16| ((u32::from(s) * 255 + peak / 2) / peak) as u8;
+    let byte = |s: u16| format.scaled(s, 255) as u8;
     let last = format.colours() - 1;
     for p in picture.samples.chunks_exact(format.channels) {
         let colour = if last < 2 { [p[0]; 3] } else { [p[0], p[1], p[2]] };

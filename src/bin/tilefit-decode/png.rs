@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use tilefit::container::metadata::{self, Item};
 use tilefit::crc::crc32;
-use tilefit::{Picture, PixelFormat};
+use tilefit::Picture;
 
 /// Filtered bytes of a deflate block, each of which has its own Huffman code. Any value of this order works: the code takes
 /// about 130 bytes.
@@ -56,7 +56,8 @@ pub fn write(picture: &Picture, items: &[Item], out: &mut dyn Write) -> io::Resu
         row.clear();
         match format.sample_bytes() {
             1 => row.extend(samples.iter().map(|s| *s as u8)),
-            _ => row.extend(samples.iter().flat_map(|s| scaled(*s, format).to_be_bytes())),
+            // PNG asks for samples of 9 to 15 bits scaled to 16.
+            _ => row.extend(samples.iter().flat_map(|s| format.scaled(*s, u16::MAX).to_be_bytes())),
         }
         filtered.push(4);
         paeth(&row, &above, pixel, &mut filtered);
@@ -79,12 +80,6 @@ fn chunk(out: &mut dyn Write, kind: &[u8; 4], data: &[u8]) -> io::Result<()> {
     out.write_all(&(data.len() as u32).to_be_bytes())?;
     out.write_all(&bytes)?;
     out.write_all(&crc32(&bytes).to_be_bytes())
-}
-
-/// A sample scaled to 16 bits, as PNG asks for those of other depths.
-fn scaled(sample: u16, format: PixelFormat) -> u16 {
-    let peak = u32::from(format.peak());
-    ((u32::from(sample) * 65535 + peak / 2) / peak) as u16
 }
 
 /// Appends each sample minus its Paeth prediction: of left, above and upper left the one nearest to left + above - upper
