@@ -5,6 +5,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use tilefit::pictures::{self, OutFormat};
+use tilefit::{Picture, PixelFormat};
 
 /// A separate folder for each test, removed when the test ends.
 struct Folder(PathBuf);
@@ -284,6 +286,33 @@ fn eval_measures_png_and_jpeg() {
     assert_eq!(o.status.code(), Some(1));
     assert_eq!((stdout(&o).lines().count(), stderr(&o).lines().count()), (1, 2));
     assert!(stderr(&o).contains("61x33"));
+}
+
+/// Pictures of other depths are scaled to the original's, and what cannot be compared is an error.
+#[test]
+fn pictures_of_other_kinds_are_compared() {
+    let f = Folder::new("kinds");
+    let eight = Picture::from_u8(24, 16, 3, &(0..24 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect::<Vec<u8>>());
+    let bands = Picture { format: PixelFormat::new(4, 8), samples: vec![9; 24 * 16 * 4], ..eight.clone() };
+    let alpha = Picture { format: bands.format.with_alpha(), ..bands.clone() };
+    let pam = |name: &str, p: &Picture| {
+        let mut file = Vec::new();
+        pictures::write(OutFormat::Pam, p, &[], &mut file).unwrap();
+        f.write(name, &file)
+    };
+    let (sixteen, four, rgba) =
+        (pam("sixteen.pam", &eight.clone().with_depth(16)), pam("four.pam", &bands), pam("rgba.pam", &alpha));
+    let eight = pam("eight.pam", &eight);
+    for (original, candidate) in [(&eight, &sixteen), (&sixteen, &eight)] {
+        let o = run(&["eval", original, candidate, "--json"]);
+        assert_success(&o);
+        assert_eq!((value(&stdout(&o), "psnr"), value(&stdout(&o), "ms_ssim")), ("null".into(), "1".into()));
+        assert_success(&run(&["compare", original, candidate]));
+    }
+    assert_success(&run(&["eval", &eight, &rgba]));
+    assert_fails(&run(&["eval", &eight, &four]), 1, &["four.pam", "4 bands", "RGB"]);
+    assert_eq!(stdout(&run(&["compare", &rgba, &rgba])).lines().count(), 2, "no JPEG of alpha");
+    assert_fails(&run(&["compare", &rgba, "--jpeg", "70"]), 2, &["--jpeg", "RGB with alpha"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::image::Picture;
 use crate::limits::Limits;
 use crate::metrics;
 use crate::pictures::ReadOptions;
+use std::borrow::Cow;
 use std::path::Path;
 
 pub struct Candidate {
@@ -57,27 +58,31 @@ impl Candidate {
     }
 
     pub fn score(&self, original: &Picture, original_bytes: u64) -> Result<Score> {
-        same_size(original, &self.picture).map_err(|e| e.at(&self.name))?;
+        let picture = comparable(original, &self.picture).map_err(|e| e.at(&self.name))?;
         Ok(Score {
             bytes: self.bytes,
             bpp: metrics::bpp(self.bytes, original.pixels()),
             factor: self.bytes as f64 / original_bytes as f64,
-            psnr: metrics::psnr(original, &self.picture),
-            ms_ssim: metrics::ms_ssim(original, &self.picture),
-            ssimulacra2: metrics::ssimulacra2(original, &self.picture),
+            psnr: metrics::psnr(original, &picture),
+            ms_ssim: metrics::ms_ssim(original, &picture),
+            ssimulacra2: metrics::ssimulacra2(original, &picture),
         })
     }
 }
 
-pub fn same_size(original: &Picture, other: &Picture) -> Result<()> {
+/// `other` at the depth of `original`, if the two can be compared: they have one size, and the same colours or grey.
+pub fn comparable<'a>(original: &Picture, other: &'a Picture) -> Result<Cow<'a, Picture>> {
+    let refuse = |message: String| Err(Failure::new(Code::Input, message));
     if (original.width, original.height) != (other.width, other.height) {
-        return Err(Failure::new(
-            Code::Input,
-            format!(
-                "the picture has {}x{} pixels, the original has {}x{}",
-                other.width, other.height, original.width, original.height
-            ),
-        ));
+        let (w, h) = (original.width, original.height);
+        return refuse(format!("the picture has {}x{} pixels, the original has {w}x{h}", other.width, other.height));
     }
-    Ok(())
+    let (a, b) = (original.format, other.format);
+    if a.colours() != b.colours() && ![a.colours(), b.colours()].contains(&1) {
+        return refuse(format!("{} cannot be compared with the original, {}", b.name(), a.name()));
+    }
+    Ok(match a.depth == b.depth {
+        true => Cow::Borrowed(other),
+        false => Cow::Owned(other.clone().with_depth(a.depth)),
+    })
 }

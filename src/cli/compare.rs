@@ -34,8 +34,15 @@ pub fn run(args: &Args) -> Result<u8> {
         }
         Ok(())
     };
-    for q in qualities {
-        add(jpeg(&original.picture, q)?)?;
+    let format = original.picture.format;
+    let has_jpeg = !format.alpha && matches!(format.channels, 1 | 3);
+    if has_jpeg {
+        let eight = original.picture.clone().with_depth(8);
+        for q in qualities {
+            add(jpeg(&eight, q)?)?;
+        }
+    } else if args.has("jpeg") && !qualities.is_empty() {
+        return Err(usage(format!("--jpeg: a JPEG cannot hold {}", format.name())));
     }
     let code = each(&args.operands[1..], |_, path| add(Candidate::load(path, limits(args))?))?;
     if !args.has("json") {
@@ -57,7 +64,7 @@ fn qualities(text: &str) -> Result<Vec<u8>> {
         .collect()
 }
 
-/// JPEG with the settings that most tools use: baseline, 4:2:0, the standard's Huffman and quantiser tables.
+/// JPEG of an 8-bit picture with the settings that most tools use: baseline, 4:2:0, the standard's Huffman and quantiser tables.
 fn jpeg(picture: &Picture, quality: u8) -> Result<Candidate> {
     let failed = |e: String| Failure::new(Code::Input, format!("JPEG at quality {quality}: {e}"));
     let side = |n: usize| {

@@ -1,7 +1,7 @@
 //! `tilefit verify`: checks all checksums, decodes the whole file and compares the digests of the samples.
 
 use super::args::Args;
-use super::candidate::same_size;
+use super::candidate::comparable;
 use super::failure::Result;
 use super::report::{self, Json};
 use super::{each, files, limits, read_options};
@@ -24,7 +24,7 @@ pub fn run(args: &Args) -> Result<u8> {
                 None => None,
                 Some(r) => {
                     let picture = decoder.decode(0)?;
-                    same_size(&r.picture, &picture)?;
+                    let picture = comparable(&r.picture, &picture)?;
                     Some((metrics::psnr(&r.picture, &picture), metrics::ms_ssim(&r.picture, &picture)))
                 }
             };
