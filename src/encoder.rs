@@ -322,7 +322,10 @@ impl<'a> Encoder<'a> {
             Some(quality) => Alpha::Apart(((100.0 - quality) / 400.0 * peak).round() as u16),
             None => Alpha::Automatic,
         };
-        let prepared = Prepared::new(pictures, alpha);
+        let prepared = match options.target {
+            Target::MaxError(_) => Prepared::unfitted(pictures),
+            _ => Prepared::new(pictures, alpha),
+        };
         let never = AtomicBool::new(false);
         let (stop, on_stop) = self.stop.unwrap_or((&never, Signal::Cancel));
         let mut progress = self.progress.unwrap_or_else(|| Box::new(|_| Signal::GoOn));

@@ -13,6 +13,7 @@ use crate::decoder::{Damage, Decoder};
 use crate::image::{Picture, Rect};
 use crate::pictures::{self, writer_for, Item, OutFormat};
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -124,21 +125,14 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
     let mut damage = Vec::new();
     let metadata = metadata::read(decoder.metadata())?;
     for (i, output) in chosen.zip(&outputs) {
+        let band = args.integer("band").map(|n| n as usize - 1);
+        let channels = band.map(|band| channels_of(&decoder, &metadata, i, band)).transpose()?;
         let (mut picture, bad) = decode(&decoder, i, request)?;
-        let mut described = i;
-        if let Some(band) = args.integer("band").map(|n| n as usize - 1) {
-            let layout = metadata.iter().find(|m| m.picture == i && m.kind == BANDS).and_then(|m| bands(&m.data));
-            let layout = layout.ok_or_else(|| usage("--band: the picture was not joined from bands"))?;
-            let Some((channels, _)) = layout.get(band) else {
-                return Err(usage(format!("there is no band {}: the picture has {}", band + 1, layout.len())));
-            };
-            let first: usize = layout[..band].iter().map(|(n, _)| n).sum();
-            if *channels == 0 || first + channels > picture.format.channels {
-                return Err(Failure::new(Code::Damaged, "the list of bands does not fit the picture"));
-            }
-            picture = picture.channels(first..first + channels);
-            described = band;
+        if let Some(channels) = channels {
+            picture = picture.channels(channels);
         }
+        // Items of the n-th of joined pictures have its number.
+        let described = band.unwrap_or(i);
         let own = metadata.iter().filter(|m| m.picture == described && m.kind != BANDS);
         let items: Vec<Item> = own.map(|m| Item { kind: m.kind, data: m.data.clone() }).collect();
         let mut warnings = Vec::new();
@@ -162,6 +156,20 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
             ),
         )),
     }
+}
+
+/// The channels of the `band`-th of the pictures that picture `i` was joined from.
+fn channels_of(decoder: &Decoder, metadata: &[metadata::Item], i: usize, band: usize) -> Result<Range<usize>> {
+    let layout = metadata.iter().find(|m| m.picture == i && m.kind == BANDS).and_then(|m| bands(&m.data));
+    let layout = layout.ok_or_else(|| usage("--band: the picture was not joined from bands"))?;
+    let Some((channels, _)) = layout.get(band) else {
+        return Err(usage(format!("there is no band {}: the picture has {}", band + 1, layout.len())));
+    };
+    let first: usize = layout[..band].iter().map(|(n, _)| n).sum();
+    if *channels == 0 || first + channels > decoder.header().format.channels {
+        return Err(Failure::new(Code::Damaged, "the list of bands does not fit the picture"));
+    }
+    Ok(first..first + channels)
 }
 
 fn decode(decoder: &Decoder, i: usize, request: &Request) -> Result<(Picture, Vec<Damage>)> {

@@ -17,10 +17,27 @@ pub struct Prepared<'a> {
     pub pictures: Cow<'a, [Picture]>,
     /// The planes for the family.
     pub colours: Cow<'a, [Picture]>,
-    /// Alpha: its model, and the codes of each picture.
-    alpha: Option<(Arc<dyn Encode>, Vec<Codes>)>,
+    alpha: Option<CodedAlpha>,
     /// How the channels come from planes, if these are not the channels.
     arrangement: Option<Arrangement>,
+}
+
+/// Alpha that is coded apart.
+struct CodedAlpha {
+    model: Arc<dyn Encode>,
+    /// The codes of each picture.
+    codes: Vec<Codes>,
+    /// Bytes of these codes, as one tile a picture.
+    bytes: u64,
+}
+
+impl CodedAlpha {
+    /// No sample differs by more than `most`.
+    fn new(pictures: &[Picture], most: u16) -> CodedAlpha {
+        let (model, codes) = encoded(&alphas(pictures), most);
+        let bytes = codes.iter().map(|c| model.encode_tile(kernels::Level::best(), 0, c).len() as u64).sum();
+        CodedAlpha { model: Arc::new(model), codes, bytes }
+    }
 }
 
 /// How alpha is coded.
@@ -42,17 +59,14 @@ impl<'a> Prepared<'a> {
     pub fn new(pictures: &'a [Picture], alpha: Alpha) -> Self {
         let pictures = without_opaque_alpha(pictures);
         let format = pictures[0].format;
-        let grey = format.colours() > 1 && pictures.iter().all(has_equal_colours);
+        let grey = format.colours() > 1 && pictures.iter().all(|p| has_equal_colours(p, Hidden::Ignored));
         if !format.alpha && !grey {
             return Prepared { colours: pictures.clone(), pictures, alpha: None, arrangement: None };
         }
         let most = if let Alpha::Apart(most) = alpha { most } else { 0 };
-        let apart = format.alpha.then(|| {
-            let (model, codes) = encoded(&alphas(&pictures), most);
-            (Arc::new(model) as Arc<dyn Encode>, codes)
-        });
+        let apart = format.alpha.then(|| CodedAlpha::new(&pictures, most));
         let pixels: usize = pictures.iter().map(Picture::pixels).sum();
-        let cost = apart.as_ref().map_or(0.0, |a| 8.0 * bytes(a) as f64 / pixels as f64);
+        let cost = apart.as_ref().map_or(0.0, |a| 8.0 * a.bytes as f64 / pixels as f64);
         if alpha == Alpha::Automatic && cost > LITTLE {
             let colours = pictures.iter().map(blended).collect();
             return Prepared { colours, pictures, alpha: None, arrangement: Some(Arrangement::Blended) };
@@ -67,6 +81,12 @@ impl<'a> Prepared<'a> {
         Prepared { pictures, colours: Cow::Owned(colours), alpha: apart, arrangement: Some(Arrangement::Map(map)) }
     }
 
+    /// Pictures of which nothing is fitted: only [`Self::nearly_exact`] makes a file of them.
+    pub fn unfitted(pictures: &'a [Picture]) -> Self {
+        let pictures = without_opaque_alpha(pictures);
+        Prepared { pictures, colours: Cow::Borrowed(&[]), alpha: None, arrangement: None }
+    }
+
     /// The model of all channels from one of the colours.
     ///
     /// # Errors
@@ -75,9 +95,9 @@ impl<'a> Prepared<'a> {
         let Some(arrangement) = &self.arrangement else { return Ok(colours) };
         let Fitted { model, mut codes, tile } = colours;
         let mut models: Vec<Arc<dyn Encode>> = Vec::new();
-        if let Some((alpha, of_alpha)) = &self.alpha {
-            models.push(alpha.clone());
-            for (codes, alpha) in codes.iter_mut().zip(of_alpha) {
+        if let Some(alpha) = &self.alpha {
+            models.push(alpha.model.clone());
+            for (codes, alpha) in codes.iter_mut().zip(&alpha.codes) {
                 codes.splice(0..0, alpha.iter().cloned());
             }
         }
@@ -92,10 +112,8 @@ impl<'a> Prepared<'a> {
     pub fn nearly_exact(&self, max_error: u16, tile: usize) -> Result<Fitted> {
         let format = self.pictures[0].format;
         let mut pictures = self.pictures.clone();
-        let equal = |p: &Picture| {
-            p.samples.chunks_exact(format.channels).all(|v| v[..format.colours()].iter().all(|s| *s == v[0]))
-        };
-        let map = (format.colours() > 1 && self.pictures.iter().all(equal)).then(|| {
+        let grey = format.colours() > 1 && self.pictures.iter().all(|p| has_equal_colours(p, Hidden::Counted));
+        let map = grey.then(|| {
             pictures = self.pictures.iter().map(with_one_colour).collect();
             (0..format.channels).map(|c| u8::from(c >= format.colours())).collect()
         });
@@ -109,7 +127,7 @@ impl<'a> Prepared<'a> {
 
     /// Bytes of alpha, about: a size that is aimed at includes them.
     pub fn alpha_bytes(&self) -> u64 {
-        self.alpha.as_ref().map_or(0, bytes)
+        self.alpha.as_ref().map_or(0, |a| a.bytes)
     }
 }
 
@@ -124,11 +142,6 @@ fn encoded(pictures: &[Picture], max_error: u16) -> (LosslessModel, Vec<Codes>) 
     lossless::encode(&planes, channels, depth, max_error)
 }
 
-/// Bytes of the codes of alpha, as one tile a picture.
-fn bytes((model, codes): &(Arc<dyn Encode>, Vec<Codes>)) -> u64 {
-    codes.iter().map(|c| model.encode_tile(kernels::Level::best(), 0, c).len() as u64).sum()
-}
-
 /// The pictures without their alpha, if all of it is opaque.
 fn without_opaque_alpha(pictures: &[Picture]) -> Cow<'_, [Picture]> {
     let opaque = |p: &Picture| {
@@ -141,12 +154,19 @@ fn without_opaque_alpha(pictures: &[Picture]) -> Cow<'_, [Picture]> {
     }
 }
 
-/// Whether all colour channels are equal where they can be seen.
-fn has_equal_colours(p: &Picture) -> bool {
+/// Whether colours under alpha of 0 count.
+#[derive(Clone, Copy, PartialEq)]
+enum Hidden {
+    Counted,
+    Ignored,
+}
+
+/// Whether all colour channels are equal.
+fn has_equal_colours(p: &Picture, hidden: Hidden) -> bool {
     let (channels, colours) = (p.format.channels, p.format.colours());
     p.samples.chunks_exact(channels).all(|pixel| {
-        let hidden = p.format.alpha && pixel[channels - 1] == 0;
-        hidden || pixel[..colours].iter().all(|s| *s == pixel[0])
+        let ignored = hidden == Hidden::Ignored && p.format.alpha && pixel[channels - 1] == 0;
+        ignored || pixel[..colours].iter().all(|s| *s == pixel[0])
     })
 }
 
