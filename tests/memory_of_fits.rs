@@ -17,7 +17,8 @@ const EFFORT: &str = "TILEFIT_MEMORY_OF_EFFORT";
 fn fits_keep_to_their_memory() {
     for effort in ["1", "5"] {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", "one_fit", "--ignored", "--nocapture"]).env(EFFORT, effort).output().unwrap();
+        let output =
+            command.args(["--exact", "one_fit", "--ignored", "--nocapture"]).env(EFFORT, effort).output().unwrap();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         eprint!("{text}");
