@@ -132,6 +132,8 @@ pub struct Info {
     pub tile: usize,
     pub tiles: usize,
     pub layers: usize,
+    /// Whether the fit was one for the eye, [`Tune::Visual`](https://docs.rs/tilefit/latest/tilefit/enum.Tune.html).
+    pub visual: bool,
     pub segments: Vec<Segment>,
     /// Upper bound of the memory in bytes that decoding one picture takes, the picture and the model included.
     pub decode_memory_bytes: u64,
@@ -229,6 +231,7 @@ impl<'a> Decoder<'a> {
             tile: h.tile,
             tiles: (0..h.pictures.len()).map(|p| h.tiles(p)).sum(),
             layers: h.layers,
+            visual: h.visual,
             segments: h.segments.clone(),
             decode_memory_bytes: whole.memory,
             decode_work: whole.work,

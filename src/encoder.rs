@@ -77,6 +77,8 @@ pub struct Encoder<'a> {
     automatic: bool,
     alpha_quality: Option<f64>,
     options: Options,
+    /// Chosen by the caller.
+    tune: Option<Tune>,
     time_limit: Option<Duration>,
     threads: Option<usize>,
     max_memory: u64,
@@ -124,6 +126,10 @@ pub struct Report {
     pub psnr: f64,
     /// MS-SSIM, the mean over the pictures; `None` if a picture has a side below 11 pixels.
     pub ms_ssim: Option<f64>,
+    /// SSIMULACRA2, the mean over the pictures; `None` for bands, and if a picture has a side below 8 pixels.
+    pub ssimulacra2: Option<f64>,
+    /// The distortion that a fit minimised.
+    pub tune: Tune,
     /// Time of the whole call.
     pub time: Duration,
 }
@@ -136,6 +142,8 @@ pub struct Plan {
     pub model: &'static str,
     /// The effort of the fit. A time limit may have lowered it.
     pub effort: u32,
+    /// The distortion that the fit will minimise.
+    pub tune: Tune,
     /// Estimated time.
     pub time: Duration,
     /// Estimated peak memory in bytes.
@@ -156,6 +164,7 @@ impl<'a> Encoder<'a> {
             automatic: true,
             alpha_quality: None,
             options: Options::default(),
+            tune: None,
             time_limit: None,
             threads: None,
             max_memory: MAX_MEMORY,
@@ -196,9 +205,11 @@ impl<'a> Encoder<'a> {
         self
     }
 
-    /// Sets the distortion that the fit minimises. The default is the mean squared error.
+    /// Sets the distortion that the fit minimises. The default is [`Tune::Visual`] for grey and RGB pictures with or without
+    /// alpha, where the family has it and the target is not one of another measure; else the mean squared error. Choose
+    /// [`Tune::Psnr`] for data.
     pub fn tune(mut self, tune: Tune) -> Self {
-        self.options.tune = tune;
+        self.tune = Some(tune);
         self
     }
 
@@ -309,7 +320,8 @@ impl<'a> Encoder<'a> {
     pub fn encode_group(self, pictures: &[Picture]) -> Result<Encoded> {
         let started = Instant::now();
         let (plan, checkpoint) = self.prepare(pictures)?;
-        let Encoder { family, automatic, alpha_quality, mut options, time_limit, threads, verify, metadata, .. } = self;
+        let mut options = self.resolved(pictures)?;
+        let Encoder { family, automatic, alpha_quality, time_limit, threads, verify, metadata, .. } = self;
         let family = family?;
         let metadata = metadata::write(&metadata)?;
         let key = match &checkpoint {
@@ -370,6 +382,8 @@ impl<'a> Encoder<'a> {
             metadata_bytes: file.metadata_bytes,
             psnr: quality.psnr(),
             ms_ssim: quality.ms_ssim,
+            ssimulacra2: quality.ssimulacra2,
+            tune: options.tune,
             time: started.elapsed(),
         };
         Ok(Encoded { bytes: file.bytes, report })
@@ -394,22 +408,35 @@ impl<'a> Encoder<'a> {
             channels: pictures[0].format.channels,
             threads: self.threads.unwrap_or_else(rayon::current_num_threads),
         };
+        let options = self.resolved(pictures)?;
         // A resumed fit keeps its effort, whatever the time limit.
-        let checkpoint = self.read_checkpoint(family, pictures)?;
+        let checkpoint = self.read_checkpoint(family, &options, pictures)?;
         let effort = match &checkpoint {
             Some(checkpoint) => checkpoint.effort,
-            None => work.affordable(family, &self.options, self.time_limit)?,
+            None => work.affordable(family, &options, self.time_limit)?,
         };
-        let options = Options { effort, ..self.options.clone() };
+        let options = Options { effort, ..options };
         work.check_memory(family, &options, self.max_memory)?;
         let (time, memory) = work.estimate(family, &options, self.time_limit);
-        Ok((Plan { model: family.name, effort, time, memory }, checkpoint))
+        Ok((Plan { model: family.name, effort, tune: options.tune, time, memory }, checkpoint))
     }
 
-    fn read_checkpoint(&self, family: &Family, pictures: &[Picture]) -> Result<Option<Checkpoint>> {
+    /// The options with what these pictures and the family make of them.
+    fn resolved(&self, pictures: &[Picture]) -> Result<Options> {
+        let (tunes, target) = (self.family.clone()?.tunes, self.options.target);
+        let tune = self.tune.unwrap_or_else(|| Tune::default_for(tunes, target, pictures[0].format));
+        let target = match target {
+            // Of a picture to look at: every sample.
+            Target::Quality(100.0) if tune == Tune::Visual => Target::MaxError(0),
+            target => target,
+        };
+        Ok(Options { tune, target, ..self.options.clone() })
+    }
+
+    fn read_checkpoint(&self, family: &Family, options: &Options, pictures: &[Picture]) -> Result<Option<Checkpoint>> {
         let Some(bytes) = &self.resume else { return Ok(None) };
         let checkpoint = Checkpoint::read(bytes)?;
-        checkpoint.check(checkpoint::key(family.name, &self.options, pictures))?;
+        checkpoint.check(checkpoint::key(family.name, options, pictures))?;
         Ok(Some(checkpoint))
     }
 
@@ -425,6 +452,7 @@ impl<'a> Encoder<'a> {
             Target::Lambda(l) => ("a lambda", l, 1e-9..=1e6),
             Target::Psnr(db) => ("a PSNR", db, 1.0..=100.0),
             Target::MsSsim(v) => ("an MS-SSIM", v, 0.01..=1.0),
+            Target::Ssimulacra2(v) => ("a score", v, 0.0..=100.0),
             Target::Bpp(bpp) => ("a number of bits per pixel", bpp, 1e-6..=64.0),
             Target::Size(0) => return refuse("target", "expected at least 1 byte".into()),
             Target::Size(bytes) => ("a size", bytes as f64, 1.0..=u64::MAX as f64),
@@ -448,9 +476,9 @@ impl<'a> Encoder<'a> {
             let what = format!("expected 0 or a power of two from {} to {}", TILES.start(), TILES.end());
             return refuse("tile", what);
         }
-        if !family.tunes.contains(&o.tune) {
+        if let Some(tune) = self.tune.filter(|tune| !family.tunes.contains(tune)) {
             let names = family.tunes.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ");
-            return refuse("tune", format!("{}: the family {} has only {names}", o.tune.name(), family.name));
+            return refuse("tune", format!("{}: the family {} has only {names}", tune.name(), family.name));
         }
         match (o.channels, &family.channels) {
             (Some(_), None) => {
@@ -501,6 +529,15 @@ fn check_pictures(pictures: &[Picture], target: Target) -> Result<()> {
             let least = metrics::MS_SSIM_LEAST_SIDE;
             let what = format!("MS-SSIM needs sides of at least {least} pixels, {}x{} has less", p.width, p.height);
             return Err(Error::of_argument("target", what));
+        }
+        if matches!(target, Target::Ssimulacra2(_)) {
+            let least = metrics::ssimulacra2::LEAST_SIDE;
+            if !matches!(p.format.colours(), 1 | 3) || p.width.min(p.height) < least {
+                let (kind, w, h) = (p.format.name(), p.width, p.height);
+                let what =
+                    format!("SSIMULACRA2 needs grey or RGB of at least {least}x{least} pixels, not {kind} of {w}x{h}");
+                return Err(Error::of_argument("target", what));
+            }
         }
     }
     Ok(())

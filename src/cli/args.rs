@@ -114,17 +114,18 @@ The first line on stderr estimates the time and memory of the fit. A failed run 
 Ctrl-C stops the fit and saves a checkpoint next to the output. --resume continues from that checkpoint; \
 --resume --time-limit 0 writes the best file that the checkpoint gives.
 
-At most one of -q, --lambda, --target-psnr, --target-msssim, --target-bpp, --target-size, --lossless and --max-error may be \
-given (default -q 75). Without --model a lossless file is written where it is smaller than a fitted one.",
+At most one of -q, --lambda, --target-psnr, --target-ssimulacra2, --target-msssim, --target-bpp, --target-size, --lossless and \
+--max-error may be given (default -q 75). Without --model a lossless file is written where it is smaller than a fitted one.",
         operands: (1, usize::MAX),
         flags: &[
             flag("output", Some('o'), Value::Path("OUT"), "output file or folder; - for stdout"),
             flag("model", None, Value::Choice(&crate::fit::NAMES), "model family (default pyramid)")
                 .more("pyramid: gives the smallest files for pictures of up to tens of megapixels. gdn: a network trained on crops, for very large pictures and for groups."),
             flag("quality", Some('q'), Value::Number(0.0, 100.0), "quality, higher is better (default 75)")
-                .more("Sets lambda = 10^(-1.3 - 0.028 q)."),
-            flag("lambda", None, Value::Number(1e-9, 1e6), "weight of the rate: minimise MSE + lambda * bpp, samples in [0, 1]"),
+                .more("Tuned for the eye, Q is about the SSIMULACRA2 of the result: 30 is low, 50 medium, 70 high and 90 visually lossless quality; 100 is lossless. Else it sets lambda = 10^(-1.3 - 0.028 Q)."),
+            flag("lambda", None, Value::Number(1e-9, 1e6), "weight of the rate: minimise D + lambda * bpp, with the distortion D of --tune"),
             flag("target-psnr", None, Value::Number(1.0, 100.0), "reach at least this PSNR in dB"),
+            flag("target-ssimulacra2", None, Value::Number(0.0, 100.0), "reach at least this SSIMULACRA2, a measure of what people see"),
             flag("target-msssim", None, Value::Number(0.01, 1.0), "reach at least this MS-SSIM"),
             flag("target-bpp", None, Value::Number(1e-6, 64.0), "use at most this many bits per pixel, counting the whole file"),
             flag("target-size", None, Value::Size, "use at most this many bytes, counting the whole file (400K, 1.5M, 64Ki)"),
@@ -132,8 +133,8 @@ given (default -q 75). Without --model a lossless file is written where it is sm
             flag("max-error", None, Value::Integer(0, 65535), "let no sample differ by more than this; nothing is fitted"),
             flag("alpha-quality", None, Value::Number(0.0, 100.0), "quality of alpha, 100 is lossless (default by the picture)")
                 .more("At Q samples of alpha differ by at most (100 - Q) / 4 percent of the peak. Without this option alpha is lossless where that costs next to nothing, and else fitted together with colour."),
-            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim", "visual"]), "distortion to minimise (default psnr)")
-                .more("Only the gdn family has ssim."),
+            flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim", "visual"]), "distortion to minimise (default by the picture)")
+                .more("visual: as the eye sees it, for grey and RGB pictures. psnr: the mean squared error, for data; the default of bands, FITS, --target-psnr and --target-msssim. ssim, msssim: structure; only in the families gdn and hyperprior, which do not have visual."),
             flag("effort", Some('e'), Value::Integer(1, 9), "from 1 (fastest) to 9 (smallest file) (default 5)"),
             flag("time-limit", None, Value::Duration, "write the best file that can be reached in this time (90s, 10m, 1h)")
                 .more("If the estimate is more than same_name the limit, a lower effort is used."),

@@ -7,7 +7,7 @@ use super::output::{self, Like, Output};
 use super::progress::ProgressLine;
 use super::report::{self, Json};
 use super::{checkpoint, each, interrupted, read_options, watch_interrupts, STOP};
-use crate::container::metadata::{Item, BANDS, EXIF};
+use crate::container::metadata::{Item, BANDS, EXIF, FITS};
 use crate::encoder::{Encoded, Encoder, Plan, Signal, Target, Tune, WeightCoding};
 use crate::error::Class;
 use crate::image::Picture;
@@ -21,8 +21,17 @@ use std::time::Instant;
 const STEPS_WARNING: u64 = 2;
 
 /// Flags that set the target; at most one of them may be given.
-const TARGETS: [&str; 8] =
-    ["quality", "lambda", "target-psnr", "target-msssim", "target-bpp", "target-size", "lossless", "max-error"];
+const TARGETS: [&str; 9] = [
+    "quality",
+    "lambda",
+    "target-psnr",
+    "target-ssimulacra2",
+    "target-msssim",
+    "target-bpp",
+    "target-size",
+    "lossless",
+    "max-error",
+];
 
 pub fn run(args: &Args) -> Result<u8> {
     encoder(args)?;
@@ -64,6 +73,7 @@ fn encoder<'a>(args: &Args) -> Result<Encoder<'a>> {
         Some("msssim") => encoder.tune(Tune::MsSsim),
         Some("ssim") => encoder.tune(Tune::Ssim),
         Some("visual") => encoder.tune(Tune::Visual),
+        Some("psnr") => encoder.tune(Tune::Psnr),
         _ => encoder,
     };
     if let Some(effort) = args.integer("effort") {
@@ -106,6 +116,7 @@ fn target(args: &Args) -> Result<Option<Target>> {
         "lambda" => Target::Lambda(number),
         "target-psnr" => Target::Psnr(number),
         "target-msssim" => Target::MsSsim(number),
+        "target-ssimulacra2" => Target::Ssimulacra2(number),
         "target-bpp" => Target::Bpp(number),
         "lossless" => Target::MaxError(0),
         "max-error" => Target::MaxError(args.integer(name).unwrap_or(0) as u16),
@@ -144,6 +155,8 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
     let with_name = |e: crate::Error| Failure::from(e.at(&name));
     let (sources, pictures, metadata) = read(args, inputs)?;
     let checkpoint_path = checkpoint::path(output);
+    // Measurements, not pictures to look at.
+    let data = args.has("bands") || metadata.iter().any(|item| item.kind == FITS);
     let mut encoder = encoder(args)?.metadata(metadata);
     if let Some(limit) = args.duration("time-limit") {
         // The limit includes the time that reading the input took.
@@ -151,6 +164,9 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
     }
     if args.has("resume") {
         encoder = encoder.resume(checkpoint::read(checkpoint_path.as_deref())?);
+    }
+    if args.text("tune").is_none() && data {
+        encoder = encoder.tune(Tune::Psnr);
     }
     let plan = encoder.plan(&pictures).map_err(with_name)?;
     let summary = plan_summary(args, &name, &pictures, &plan);
@@ -212,7 +228,8 @@ fn plan_summary(args: &Args, name: &str, pictures: &[Picture], plan: &Plan) -> S
         _ => plan.effort.to_string(),
     };
     let (time, memory) = (report::time(plan.time), report::size(plan.memory as f64));
-    format!("{name}: {what}, {} at effort {effort}: about {time}, {memory} of memory", plan.model)
+    let (model, tune) = (plan.model, plan.tune.name());
+    format!("{name}: {what}, {model} tuned for {tune} at effort {effort}: about {time}, {memory} of memory")
 }
 
 fn dry_run(inputs: &[PathBuf], output: &Output, pictures: &[Picture], plan: &Plan) -> String {
@@ -221,6 +238,7 @@ fn dry_run(inputs: &[PathBuf], output: &Output, pictures: &[Picture], plan: &Pla
         .integer("width", pictures[0].width as u64)
         .integer("height", pictures[0].height as u64)
         .text("model", plan.model)
+        .text("tune", plan.tune.name())
         .integer("effort", u64::from(plan.effort))
         .number("estimated_seconds", plan.time.as_secs_f64())
         .integer("estimated_memory_bytes", plan.memory)
@@ -292,7 +310,9 @@ fn report_encoded(
             .number("bpp", bpp)
             .number("psnr", r.psnr)
             .number("ms_ssim", r.ms_ssim)
+            .number("ssimulacra2", r.ssimulacra2)
             .text("model", r.model)
+            .text("tune", r.tune.name())
             .integer("effort", u64::from(r.effort))
             .number("seconds", started.elapsed().as_secs_f64())
             .integer("steps", r.steps)
@@ -314,11 +334,12 @@ fn report_encoded(
     let inputs: u64 = sources.iter().sum();
     let quality = if r.psnr.is_infinite() { "lossless".into() } else { format!("PSNR {} dB", report::psnr(r.psnr)) };
     report::print_stderr(&format!(
-        "{}: {} bytes ({} weights, {} codes), {bpp:.4} bpp, {quality}{}, factor {:.5}, {}",
+        "{}: {} bytes ({} weights, {} codes), {bpp:.4} bpp, {quality}{}{}, factor {:.5}, {}",
         output.name(),
         report::grouped(bytes),
         report::grouped(r.weights_bytes as u64),
         report::grouped(r.codes_bytes as u64),
+        r.ssimulacra2.map_or(String::new(), |s| format!(", SSIMULACRA2 {s:.2}")),
         r.ms_ssim.map_or(String::new(), |m| format!(", MS-SSIM {m:.5}")),
         bytes as f64 / inputs as f64,
         report::time(started.elapsed()),

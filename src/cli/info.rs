@@ -27,6 +27,15 @@ pub fn run(args: &Args) -> Result<u8> {
     })
 }
 
+/// The distortion that the fit minimised, as far as the file says it.
+fn tune(info: &Info) -> &'static str {
+    if info.visual {
+        "visual"
+    } else {
+        "other"
+    }
+}
+
 /// The name of an item.
 fn name_of(item: &Item) -> String {
     pictures::metadata::name(&pictures::Item { kind: item.kind, data: item.data.clone() })
@@ -54,6 +63,7 @@ fn json(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
         .text("file", name)
         .integer("version", info.version as u64)
         .text("model", info.model)
+        .text("tune", tune(info))
         .raw("pictures", &report::array(pictures))
         .integer("bytes", info.bytes as u64)
         .integer("header_bytes", info.header_bytes as u64)
@@ -77,7 +87,7 @@ fn text(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
     let pixels: u64 = info.pictures.iter().map(|p| (p.width * p.height) as u64).sum();
     let mut lines = vec![
         name.to_string(),
-        format!("  format     version {}, model {}", info.version, info.model),
+        format!("  format     version {}, model {}, tune {}", info.version, info.model, tune(info)),
         format!("  file       {}", bytes(info.bytes)),
         format!("  header     {}", bytes(info.header_bytes)),
         format!("  weights    {}   {} weights", bytes(info.weights_bytes), report::grouped(info.weights_count as u64)),

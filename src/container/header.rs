@@ -53,6 +53,8 @@ pub struct Header {
     pub pictures: Vec<PictureInfo>,
     /// Side of a tile in pixels; 0 if each picture is one tile.
     pub tile: usize,
+    /// Whether the fit was one for the eye.
+    pub visual: bool,
     pub description: Vec<u8>,
     pub weights: Vec<u8>,
     pub metadata: Vec<u8>,
@@ -183,6 +185,7 @@ impl Header {
             format,
             pictures,
             tile,
+            visual: flags & VISUAL != 0,
             description,
             weights,
             metadata,
@@ -233,7 +236,8 @@ impl Header {
                 | flag(!self.metadata.is_empty(), METADATA)
                 | flag(self.format == PixelFormat::GREY, GREY)
                 | flag(self.layers == 2, LAYERED)
-                | flag(explicit, SAMPLES),
+                | flag(explicit, SAMPLES)
+                | flag(self.visual, VISUAL),
         );
         if self.pictures.len() > 1 {
             write_varint(&mut out, self.pictures.len() as u64);
@@ -280,7 +284,8 @@ const GREY: u8 = 8;
 const LAYERED: u8 = 16;
 /// The pixel format follows the pictures; it is neither RGB nor grey of 8 bits.
 const SAMPLES: u8 = 32;
-const FLAGS: u8 = GROUP | TILED | METADATA | GREY | LAYERED | SAMPLES;
+const VISUAL: u8 = 64;
+const FLAGS: u8 = GROUP | TILED | METADATA | GREY | LAYERED | SAMPLES | VISUAL;
 /// Added to the number of channels where the last of them is alpha.
 const ALPHA: u8 = 128;
 

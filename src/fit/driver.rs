@@ -11,7 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::file::{self, Quality, Written};
 use super::prepare::Prepared;
 use super::target::{self, LambdaControl, Measured};
-use super::{Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft};
+use super::{Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft, Tune};
 use crate::error::{Class, Error, Result};
 use crate::image::Picture;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,7 +138,7 @@ pub fn fit<'a>(
     let options = Options { tile: Some(tile), ..options.clone() };
     let (fit, control) = (family.begin)(&prepared.colours, &options, besides)?;
     let stages = fit.stages();
-    let clock = monitor.deadline.map(|d| Clock::new(d, &stages, options.target.moves()));
+    let clock = monitor.deadline.map(|d| Clock::new(d, &stages, options.target.may_be_missed()));
     let planned = stages.iter().map(|s| u64::from(s.steps)).sum();
     let overhead = file::overhead(&prepared.colours, tile) + besides as f64;
     let run = Run {
@@ -209,7 +209,7 @@ impl Run<'_, '_> {
             self.run_stage(stage, step)?;
             self.fit.leave(stage, self.control.lambda());
         }
-        match self.options.target.moves() {
+        match self.options.target.may_be_missed() {
             true => self.file_for_target(),
             false => self.file_at_fixed_lambda(),
         }
@@ -218,7 +218,7 @@ impl Run<'_, '_> {
     /// Runs stage `i` from `step` on.
     fn run_stage(&mut self, i: usize, mut step: u32) -> Result<()> {
         let Stage { steps, least, settles, candidates, .. } = self.stages[i];
-        let looks = if self.options.target.moves() { MEASUREMENTS } else { MEASUREMENTS_WITHOUT_TARGET };
+        let looks = if self.control.follows() { MEASUREMENTS } else { MEASUREMENTS_WITHOUT_TARGET };
         let between = steps.div_ceil(looks).max(MIN_MEASURE_INTERVAL);
         let (started, before) = (Instant::now(), step);
         let progress = |run: &Self, step: u32| {
@@ -265,7 +265,7 @@ impl Run<'_, '_> {
     }
 
     fn look(&mut self) -> Measured {
-        let mut measured = self.fit.look(matches!(self.options.target, Target::MsSsim(_)));
+        let mut measured = self.fit.look(self.control.measure());
         measured.bytes += self.overhead;
         self.last_measured = Some(measured);
         measured
@@ -311,7 +311,7 @@ impl Run<'_, '_> {
     /// Makes a file of the fit as it is now, and keeps it if it is the best so far.
     fn candidate(&mut self) -> Result<Measured> {
         let fitted = self.finish();
-        let candidate = Candidate::new(fitted, self.prepared, self.metadata, self.control.lambda())?;
+        let candidate = Candidate::new(fitted, self.prepared, self.metadata, self.control.lambda(), self.options.tune)?;
         let measured = self.best.offer(candidate, &self.control);
         self.last_measured = Some(measured);
         Ok(measured)
@@ -323,7 +323,8 @@ impl Run<'_, '_> {
         self.pause(self.stages.len() - 1, u32::MAX)?;
         // Frees the memory of the fit before the file is written and decoded.
         drop(self.fit);
-        self.best.offer(Candidate::new(fitted, self.prepared, self.metadata, lambda)?, &self.control);
+        self.best
+            .offer(Candidate::new(fitted, self.prepared, self.metadata, lambda, self.options.tune)?, &self.control);
         self.best.outcome(self.options.target, self.prepared, self.done, self.planned)
     }
 
@@ -404,13 +405,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    fn new(colours: Fitted, prepared: &Prepared, metadata: &[u8], lambda: f64) -> Result<Candidate> {
-        Self::of(&prepared.assemble(colours)?, &prepared.pictures, metadata, lambda)
+    /// Of a fit under `tune`.
+    fn new(colours: Fitted, prepared: &Prepared, metadata: &[u8], lambda: f64, tune: Tune) -> Result<Candidate> {
+        Self::of(&prepared.assemble(colours)?, &prepared.pictures, metadata, lambda, tune)
     }
 
     /// Writes the file of `pictures`, and measures it.
-    pub fn of(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], lambda: f64) -> Result<Candidate> {
-        let mut file = file::write(fitted, pictures, metadata)?;
+    pub fn of(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], lambda: f64, tune: Tune) -> Result<Candidate> {
+        let mut file = file::write(fitted, pictures, metadata, tune == Tune::Visual)?;
         let quality = Quality::of(pictures, &file.decoded);
         file.decoded = Vec::new();
         Ok(Candidate { file, quality, lambda })
@@ -433,6 +435,10 @@ impl Candidate {
             Target::Psnr(db) => format!("PSNR {db} dB is not reached, the closest is {:.2} dB", self.quality.psnr()),
             Target::MsSsim(v) => {
                 format!("MS-SSIM {v} is not reached, the closest is {:.5}", self.quality.ms_ssim.unwrap_or(0.0))
+            }
+            Target::Ssimulacra2(v) => {
+                let closest = self.quality.ssimulacra2.unwrap_or(0.0);
+                format!("SSIMULACRA2 {v} is not reached, the closest is {closest:.2}")
             }
             Target::Bpp(limit) => {
                 format!("{limit} bpp is not reached, the closest is {bpp:.5} bpp ({bytes} bytes)")

@@ -28,8 +28,8 @@ pub struct Written {
 }
 
 /// Writes `fitted` as a file with a section of [`metadata`](crate::container::metadata), and decodes it. `pictures` are the
-/// originals; only their sizes are used.
-pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<Written> {
+/// originals; only their sizes are used. `visual` says whether the fit was one for the eye.
+pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], visual: bool) -> Result<Written> {
     let model = fitted.model.as_model();
     let mut description = Vec::new();
     fitted.model.write_description(&mut description);
@@ -41,6 +41,7 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8]) -> Result<W
         format: pictures[0].format,
         pictures: pictures.iter().map(|p| PictureInfo { width: p.width, height: p.height, digest: 0 }).collect(),
         tile: fitted.tile,
+        visual,
         description,
         weights,
         metadata: metadata.to_vec(),
@@ -125,25 +126,31 @@ pub fn decoded(model: &dyn Model, picture: &Picture, codes: &Codes) -> Picture {
     Picture { width: size.0, height: size.1, format: picture.format, samples }
 }
 
-/// Quality of decoded pictures: MSE over all samples, MS-SSIM as the mean over the pictures.
+/// Quality of decoded pictures: MSE over all samples, the other measures as the mean over the pictures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
     /// Mean squared error of samples in `[0, 1]`.
     pub mse: f64,
     /// `None` if a picture is too small for MS-SSIM.
     pub ms_ssim: Option<f64>,
+    /// `None` if a picture has no score of SSIMULACRA2.
+    pub ssimulacra2: Option<f64>,
 }
 
 impl Quality {
     /// Measures `decoded` against `pictures`.
     pub fn of(pictures: &[Picture], decoded: &[Picture]) -> Quality {
-        let (mut squares, mut pixels, mut ms_ssim) = (0.0, 0.0, Some(0.0));
+        let (mut squares, mut pixels, mut ms_ssim, mut ssimulacra2) = (0.0, 0.0, Some(0.0), Some(0.0));
+        let add = |sum: &mut Option<f64>, value: Option<f64>| {
+            *sum = sum.zip(value).map(|(sum, value)| sum + value / pictures.len() as f64);
+        };
         for (a, b) in pictures.iter().zip(decoded) {
             squares += metrics::mse(a, b) * a.pixels() as f64;
             pixels += a.pixels() as f64;
-            ms_ssim = ms_ssim.and_then(|sum| Some(sum + metrics::ms_ssim(a, b)? / pictures.len() as f64));
+            add(&mut ms_ssim, metrics::ms_ssim(a, b));
+            add(&mut ssimulacra2, metrics::ssimulacra2(a, b));
         }
-        Quality { mse: squares / pixels, ms_ssim }
+        Quality { mse: squares / pixels, ms_ssim, ssimulacra2 }
     }
 
     /// PSNR in dB, infinite for equal pictures.
@@ -153,6 +160,7 @@ impl Quality {
 
     /// The measures that targets are compared with, for a file of `bytes` bytes.
     pub fn measured(&self, bytes: usize) -> Measured {
-        Measured::new(self.mse, self.ms_ssim.unwrap_or(1.0), bytes as f64)
+        let (ms_ssim, ssimulacra2) = (self.ms_ssim.unwrap_or(1.0), self.ssimulacra2.unwrap_or(100.0));
+        Measured { ms_ssim, ssimulacra2, ..Measured::new(self.mse, bytes as f64) }
     }
 }

@@ -1,8 +1,12 @@
-//! Distortions of a window of a picture, with gradients: MSE, 1 - SSIM (Wang et al., "Image quality assessment: from error
+//! Distortions, with gradients for a window of a picture: MSE, 1 - SSIM (Wang et al., "Image quality assessment: from error
 //! visibility to structural similarity", 2004) and 1 - MS-SSIM (Wang et al., "Multiscale structural similarity for image
 //! quality assessment", 2003).
 
+use super::file::Quality;
 use super::options::Tune;
+use crate::image::Picture;
+use crate::metrics;
+use crate::metrics::ssimulacra2::{self, Original};
 use crate::tensor::Shape;
 use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
 use kernels::fast::Scratch;
@@ -11,9 +15,12 @@ use kernels::{Level, Window};
 /// How many units of MSE, of samples in `[0, 1]`, one unit of 1 - MS-SSIM counts. With it the same lambda gives files of
 /// about the same size under both distortions: with MS-SSIM they have 0.97 to 1.3 times the bytes (kodim04, 15 and 23,
 /// effort 1, lambda 0.004).
-pub const MS_SSIM_UNIT: f64 = 0.02;
+const MS_SSIM_UNIT: f64 = 0.02;
 /// The same for 1 - SSIM, which at equal quality is about three times as large as 1 - MS-SSIM.
-pub const SSIM_UNIT: f64 = 0.007;
+const SSIM_UNIT: f64 = 0.007;
+/// The share of MSE under SSIM and MS-SSIM. Both see only structure, and are taken of luma alone: without it mean and colour
+/// would drift.
+const SSIM_MSE: f64 = 0.3;
 
 /// `--tune visual` minimises `0.3 MSE + 1e-4 S^0.8`, where `S` is the sum of errors of SSIMULACRA2: about 2.5 at a score of 70
 /// and 15 at 15. With this power both parts fall alike when lambda falls. With this unit the bytes at a lambda are about those of
@@ -34,19 +41,59 @@ pub fn visual(mse: f64, errors: f64) -> f64 {
 }
 
 impl Tune {
-    /// What a decoded picture is judged by: MSE of samples in `[0, 1]`, `0.02 (1 - MS-SSIM)` or [`visual`]. It is MSE for a
-    /// picture that does not have the other measure: `ms_ssim` is MS-SSIM, `errors` the sum of errors of SSIMULACRA2.
-    pub fn distortion(
-        self,
-        mse: f64,
-        ms_ssim: impl FnOnce() -> Option<f64>,
-        errors: impl FnOnce() -> Option<f64>,
-    ) -> f64 {
+    /// What decoded pictures of some `quality` are judged by: MSE of samples in `[0, 1]`, [`visual`], or for the structural
+    /// measures MSE and `0.02 (1 - MS-SSIM)`. It is MSE if they do not have the other measure.
+    pub fn distortion(self, quality: &Quality) -> f64 {
+        let mse = quality.mse;
         match self {
-            Tune::MsSsim => ms_ssim().map_or(mse, |s| (1.0 - s) * MS_SSIM_UNIT),
-            Tune::Visual => errors().map_or(mse, |s| visual(mse, s)),
+            Tune::MsSsim => quality.ms_ssim.map_or(mse, |s| SSIM_MSE * mse + (1.0 - s) * MS_SSIM_UNIT),
+            Tune::Visual => quality.ssimulacra2.map_or(mse, |score| visual(mse, ssimulacra2::sum_of(score))),
             _ => mse,
         }
+    }
+}
+
+/// Planes that are looked at under [`Tune::Visual`]: grey or RGB. Others, such as alpha blended into the picture, are judged by
+/// MSE.
+pub fn seen(channels: usize) -> usize {
+    if channels < 3 {
+        1
+    } else {
+        3
+    }
+}
+
+/// Judges decoded versions of one picture.
+pub struct Judge<'a> {
+    picture: &'a Picture,
+    /// Of the planes that are [`seen`].
+    original: Option<Original>,
+    work: ssimulacra2::Work,
+}
+
+impl<'a> Judge<'a> {
+    /// Under [`Tune::Visual`] by [`visual`], where the picture is large enough, under others by MSE.
+    pub fn new(tune: Tune, picture: &'a Picture) -> Self {
+        let planes = || picture.channels(0..seen(picture.format.channels)).to_planes();
+        let (channels, w, h) = (seen(picture.format.channels), picture.width, picture.height);
+        let original =
+            (tune == Tune::Visual).then(|| Original::new(Level::best(), &planes(), channels, w, h, true)).flatten();
+        Judge { picture, original, work: ssimulacra2::Work::default() }
+    }
+
+    /// The distortion of a decoded picture, in units of MSE of samples in `[0, 1]`.
+    pub fn distortion(&mut self, decoded: &Picture) -> f64 {
+        let (a, b) = (self.picture, decoded);
+        let Some(original) = &self.original else { return metrics::mse(a, b) };
+        let (seen, channels) = (seen(a.format.channels), a.format.channels);
+        let (a_seen, b_seen) = (a.channels(0..seen), b.channels(0..seen));
+        let share = |n: usize, mse: f64| mse * n as f64 / channels as f64;
+        let errors = original.error(&b_seen.to_planes(), &mut self.work);
+        let rest = match channels > seen {
+            true => metrics::mse(&a.channels(seen..channels), &b.channels(seen..channels)),
+            false => 0.0,
+        };
+        visual(share(seen, metrics::mse(&a_seen, &b_seen)), errors) + share(channels - seen, rest)
     }
 }
 
@@ -55,6 +102,7 @@ impl Tune {
 pub struct Work {
     samples: Vec<f32>,
     gradient: Vec<f32>,
+    luma: Vec<f32>,
 }
 
 /// Sums over the samples of one window or of several.
@@ -131,12 +179,25 @@ pub fn distortion(
     if let (Tune::Ssim | Tune::MsSsim, Some(scales)) = (tune, scales) {
         let sum: f64 = MS_SSIM_WEIGHTS[..scales].iter().sum();
         let weights = MS_SSIM_WEIGHTS.map(|w| w / sum);
-        work.gradient.fill(0.0);
-        let unit = if tune == Tune::Ssim { SSIM_UNIT } else { MS_SSIM_UNIT } * n as f64;
+        work.gradient.iter_mut().for_each(|g| *g *= SSIM_MSE as f32);
+        let unit = if tune == Tune::Ssim { SSIM_UNIT } else { MS_SSIM_UNIT } * samples;
         let scale = -(unit * f64::from(gain)) as f32;
-        let (a, b) = (target, &work.samples);
-        let value = ms_ssim(level, h, w, &weights[..scales], a, b, scale, &mut work.gradient, scratch);
-        cost = unit * (shape.channels as f64 - value);
+        // Luma of the original, then of the planes, then the gradient by it.
+        work.luma.clear();
+        let of = |s: &[f32], i: usize| match shape.channels {
+            3 => from_rgb(s[i], s[n + i], s[2 * n + i])[0],
+            _ => s[i],
+        };
+        work.luma.extend((0..n).map(|i| of(target, i)));
+        work.luma.extend((0..n).map(|i| of(&work.samples, i)));
+        work.luma.resize(3 * n, 0.0);
+        let (pictures, by_luma) = work.luma.split_at_mut(2 * n);
+        let (a, b) = pictures.split_at(n);
+        let value = ms_ssim(level, h, w, &weights[..scales], a, b, scale, by_luma, scratch);
+        cost = SSIM_MSE * squares + unit * (1.0 - value);
+        for y in 0..h {
+            d[row(0, y)].iter_mut().zip(&by_luma[y * w..]).for_each(|(d, g)| *d += g);
+        }
     }
     if shape.channels == 3 {
         let (r, rest) = work.gradient.split_at(n);

@@ -31,7 +31,7 @@ pub use options::{Options, Target, Tune, WeightCoding};
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use target::{LambdaControl, Measured};
+use target::{LambdaControl, Measure, Measured};
 
 /// A stage of a fit: consecutive steps with the same schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,9 +89,9 @@ pub trait Fit: Send {
     /// One step of gradient descent.
     fn step(&mut self, step: &Step);
 
-    /// Measures the current state: PSNR over all samples in dB, bytes of codes and weights, and with `similarity` the MS-SSIM
-    /// (mean over the pictures).
-    fn look(&mut self, similarity: bool) -> Measured;
+    /// Measures the current state: PSNR over all samples in dB, bytes of codes and weights, and `measure`, the mean over the
+    /// pictures.
+    fn look(&mut self, measure: Measure) -> Measured;
 
     /// Ends a stage.
     fn leave(&mut self, _stage: usize, _lambda: f64) {}

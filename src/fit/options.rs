@@ -1,12 +1,16 @@
 //! Options of a fit.
 
+use crate::image::PixelFormat;
+
 /// The valid efforts.
 pub const EFFORTS: std::ops::RangeInclusive<u32> = 1..=9;
 
-/// The quality or size of the file. The fit minimises MSE + lambda * bpp, with the MSE of samples in [0, 1].
+/// The quality or size of the file. The fit minimises `D + lambda * bpp` with the distortion `D` of its [`Tune`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Target {
-    /// A quality `q` from 0 (smallest file) to 100 (best quality): `lambda = 10^(-1.3 - 0.028 q)`.
+    /// A quality `q` from 0 (smallest file) to 100 (best quality). Under [`Tune::Visual`] the fit aims at a score of
+    /// SSIMULACRA2 of about `q`: 30 is low, 50 medium, 70 high, 90 visually lossless, and 100 is lossless. Otherwise
+    /// `lambda = 10^(-1.3 - 0.028 q)`.
     Quality(f64),
     /// The value of lambda, from 1e-9 to 1e6.
     Lambda(f64),
@@ -14,6 +18,8 @@ pub enum Target {
     Psnr(f64),
     /// At least this MS-SSIM, from 0.01 to 1; the mean over the pictures.
     MsSsim(f64),
+    /// At least this score of SSIMULACRA2, from 0 to 100; the mean over the pictures.
+    Ssimulacra2(f64),
     /// At most this many bits per pixel, from 1e-6 to 64, counting the whole file.
     Bpp(f64),
     /// At most this many bytes, at least 1, counting the whole file.
@@ -23,8 +29,8 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether lambda is adapted during the fit; otherwise the target fixes lambda.
-    pub fn moves(self) -> bool {
+    /// Whether a file may miss the target, so that lambda is adapted until one meets it.
+    pub fn may_be_missed(self) -> bool {
         !matches!(self, Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_))
     }
 }
@@ -34,15 +40,27 @@ impl Target {
 pub enum Tune {
     /// Mean squared error.
     Psnr,
-    /// `1 - SSIM` at one scale.
+    /// `1 - SSIM` of luma at one scale, and mean squared error.
     Ssim,
-    /// `1 - MS-SSIM`.
+    /// `1 - MS-SSIM` of luma, and mean squared error.
     MsSsim,
     /// The error sum of SSIMULACRA2 and mean squared error together: for people's eyes.
     Visual,
 }
 
 impl Tune {
+    /// The distortion for pictures of `format` that are fitted to `target` by a family that has `tunes`, if none was chosen: for
+    /// the eye where the picture is one to look at (grey or RGB), else the mean squared error.
+    pub fn default_for(tunes: &[Tune], target: Target, format: PixelFormat) -> Tune {
+        let other = matches!(target, Target::Psnr(_) | Target::MsSsim(_) | Target::MaxError(_));
+        let seen = matches!(format.colours(), 1 | 3) && tunes.contains(&Tune::Visual);
+        if seen && !other {
+            Tune::Visual
+        } else {
+            Tune::Psnr
+        }
+    }
+
     /// The name in flags and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 
 use super::driver::{self, Candidate, Monitor, Outcome};
 use super::prepare::Prepared;
-use super::{checkpoint::Checkpoint, Family, Options, Target};
+use super::{checkpoint::Checkpoint, Family, Options, Target, Tune};
 use crate::error::{Class, Result};
 use crate::image::Picture;
 use std::collections::HashSet;
@@ -39,7 +39,7 @@ pub fn encode<'a>(
     };
     let exact = |max_error| -> Result<Outcome> {
         let fitted = prepared.nearly_exact(max_error, tile)?;
-        Ok(Candidate::of(&fitted, &prepared.pictures, metadata, 0.0)?.outcome(0, 0))
+        Ok(Candidate::of(&fitted, &prepared.pictures, metadata, 0.0, Tune::Psnr)?.outcome(0, 0))
     };
     if let Target::MaxError(max_error) = options.target {
         return exact(max_error);
@@ -75,6 +75,7 @@ pub fn encode<'a>(
             others.push(exact(max_error)?);
         }
     }
+    let distortion = |o: &Outcome| options.tune.distortion(&o.quality);
     // The cost at a fixed lambda; the bytes of what meets a target.
     let cost = |o: &Outcome| -> f64 {
         let bpp = 8.0 * o.file.bytes.len() as f64 / pixels as f64;
@@ -83,9 +84,11 @@ pub fn encode<'a>(
             Target::Psnr(_) => bpp,
             Target::MsSsim(least) if o.quality.ms_ssim.is_none_or(|v| v < least) => f64::INFINITY,
             Target::MsSsim(_) => bpp,
+            Target::Ssimulacra2(least) if o.quality.ssimulacra2.is_none_or(|v| v < least) => f64::INFINITY,
+            Target::Ssimulacra2(_) => bpp,
             Target::Size(_) | Target::Bpp(_) if bpp * pixels as f64 > 8.0 * limit => f64::INFINITY,
-            Target::Size(_) | Target::Bpp(_) => o.quality.mse,
-            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => o.quality.mse + lambda * bpp,
+            Target::Size(_) | Target::Bpp(_) => distortion(o),
+            Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => distortion(o) + lambda * bpp,
         }
     };
     let best = others.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));

@@ -1,7 +1,9 @@
 //! Derives the `lambda` of the loss from the target: its initial value, and its adaptation during a fit.
 
+use super::file::Quality;
 use super::water_filling::Spectrum;
 use super::{Options, Target, Tune};
+use crate::metrics::ssimulacra2;
 use std::borrow::Borrow;
 
 /// `lambda = 10^(-1.3 - 0.028 q)`: q 75 is 4e-4 (about 37 dB on photographs), q 100 is 8e-5, q 0 is 0.05.
@@ -16,8 +18,21 @@ pub struct Measured {
     pub psnr: f64,
     /// MS-SSIM; 0 if it was not measured.
     pub ms_ssim: f64,
+    /// SSIMULACRA2; 0 if it was not measured.
+    pub ssimulacra2: f64,
     /// Bytes of the whole file, or of the part that was measured.
     pub bytes: f64,
+}
+
+/// A measure besides PSNR and bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Measure {
+    /// No other.
+    Psnr,
+    /// MS-SSIM.
+    MsSsim,
+    /// SSIMULACRA2.
+    Ssimulacra2,
 }
 
 /// Lower bound of the MSE (100 dB), which keeps the PSNR finite.
@@ -25,8 +40,8 @@ const MIN_MSE: f64 = 1e-10;
 
 impl Measured {
     /// From the `mse` of samples in `[0, 1]`.
-    pub fn new(mse: f64, ms_ssim: f64, bytes: f64) -> Measured {
-        Measured { psnr: -10.0 * mse.max(MIN_MSE).log10(), ms_ssim, bytes }
+    pub fn new(mse: f64, bytes: f64) -> Measured {
+        Measured { psnr: -10.0 * mse.max(MIN_MSE).log10(), bytes, ..Measured::default() }
     }
 
     /// Mean squared error of samples in `[0, 1]`.
@@ -55,6 +70,10 @@ const DB_PER_LOG_LAMBDA: f64 = 2.8;
 const MS_SSIM_DB_PER_LOG_LAMBDA: f64 = 2.6;
 const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 
+/// The lambda at a sum of errors of SSIMULACRA2 is about `unit * sum^power`: under `visual`, and under `psnr`.
+const VISUAL_LAW: (f64, f64) = (2e-4, 1.6);
+const PSNR_LAW: (f64, f64) = (6e-5, 1.6);
+
 /// Maximum change of `ln lambda` at one measurement, so that a noisy measurement cannot disturb the fit.
 const LARGEST_MOVE: f64 = 0.7;
 
@@ -71,6 +90,7 @@ impl LambdaControl {
         let fitted = |bytes: f64| 8.0 * (bytes - besides as f64).max(1.0) / pixels;
         let solve = |wanted, quality: fn(&Spectrum, f64) -> f64| spectrum().borrow().solve(wanted, quality);
         let lambda = match options.target {
+            Target::Quality(q) if options.tune == Tune::Visual => typical_lambda(options.tune, q),
             Target::Quality(q) => quality_to_lambda(q),
             Target::Lambda(l) => l,
             // Nothing is fitted.
@@ -78,10 +98,26 @@ impl LambdaControl {
             Target::Psnr(db) => solve(db, Spectrum::psnr),
             // The initial value is that of typical photographs; the fit corrects it.
             Target::MsSsim(v) => 1e-3 * ((15.0 - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA).exp(),
+            Target::Ssimulacra2(score) => typical_lambda(options.tune, score),
             Target::Bpp(bpp) => solve(fitted(bpp * pixels / 8.0), Spectrum::bpp),
             Target::Size(bytes) => solve(fitted(bytes as f64), Spectrum::bpp),
         };
         LambdaControl { target: options.target, tune: options.tune, pixels, lambda: clamp(lambda) }
+    }
+
+    /// The measure that the target needs, besides PSNR and bytes.
+    pub fn measure(&self) -> Measure {
+        match self.target {
+            Target::MsSsim(_) => Measure::MsSsim,
+            Target::Ssimulacra2(_) => Measure::Ssimulacra2,
+            Target::Quality(_) if self.tune == Tune::Visual => Measure::Ssimulacra2,
+            _ => Measure::Psnr,
+        }
+    }
+
+    /// Whether lambda is adapted during the fit.
+    pub fn follows(&self) -> bool {
+        self.target.may_be_missed() || self.measure() != Measure::Psnr
     }
 
     /// The current weight of the rate in the loss.
@@ -115,6 +151,8 @@ impl LambdaControl {
     /// its target or the size above its limit.
     pub fn gap(&self, m: &Measured) -> Option<f64> {
         Some(match self.target {
+            Target::Ssimulacra2(score) => score_gap(m.ssimulacra2, score),
+            Target::Quality(score) if self.tune == Tune::Visual => score_gap(m.ssimulacra2, score),
             Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => return None,
             Target::Psnr(db) => (m.psnr - db) / DB_PER_LOG_LAMBDA,
             Target::MsSsim(v) => (to_db(m.ms_ssim) - to_db(v)) / MS_SSIM_DB_PER_LOG_LAMBDA,
@@ -125,7 +163,8 @@ impl LambdaControl {
 
     /// Whether the quality of `m` is above a quality target. Further steps will only raise it.
     pub fn exceeds(&self, m: &Measured) -> bool {
-        matches!(self.target, Target::Psnr(_) | Target::MsSsim(_)) && self.gap(m).is_some_and(|gap| gap > 0.0)
+        let of_size = matches!(self.target, Target::Bpp(_) | Target::Size(_));
+        !of_size && self.gap(m).is_some_and(|gap| gap > 0.0)
     }
 
     /// Whether `m` meets the target: at least the quality, at most the size.
@@ -134,6 +173,7 @@ impl LambdaControl {
             Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_) => true,
             Target::Psnr(db) => m.psnr >= db,
             Target::MsSsim(v) => m.ms_ssim >= v,
+            Target::Ssimulacra2(score) => m.ssimulacra2 >= score,
             Target::Bpp(bpp) => 8.0 * m.bytes / self.pixels <= bpp,
             Target::Size(bytes) => m.bytes <= bytes as f64,
         }
@@ -144,18 +184,30 @@ impl LambdaControl {
     /// order is that of the loss.
     pub fn rank(&self, m: &Measured) -> (bool, f64) {
         let met = self.met(m);
-        // Under `visual` files of one fit are ordered by MSE: they differ little.
-        let distortion = self.tune.distortion(m.mse(), || Some(m.ms_ssim), || None);
+        let (ms_ssim, ssimulacra2) = (Some(m.ms_ssim), Some(m.ssimulacra2));
+        let distortion = self.tune.distortion(&Quality { mse: m.mse(), ms_ssim, ssimulacra2 });
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
             (Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_), _) => {
                 distortion + m.rate(self.lambda, self.pixels)
             }
-            (Target::Psnr(_) | Target::MsSsim(_), _) => m.bytes,
+            (Target::Psnr(_) | Target::MsSsim(_) | Target::Ssimulacra2(_), _) => m.bytes,
             (Target::Bpp(_) | Target::Size(_), _) => distortion,
         };
         (met, -cost)
     }
+}
+
+/// The lambda of typical photographs at a score of SSIMULACRA2.
+fn typical_lambda(tune: Tune, score: f64) -> f64 {
+    let (unit, power) = if tune == Tune::Visual { VISUAL_LAW } else { PSNR_LAW };
+    unit * ssimulacra2::sum_of(score.min(99.0)).powf(power)
+}
+
+/// The change of `ln lambda` that should move a score to the `wanted` one.
+fn score_gap(score: f64, wanted: f64) -> f64 {
+    let log_errors = |score: f64| ssimulacra2::sum_of(score.min(99.9)).ln();
+    VISUAL_LAW.1 * (log_errors(wanted) - log_errors(score))
 }
 
 /// The reduction of the gap to the target divided by the change of `ln lambda` that caused it. `None` if lambda did not change,
@@ -209,9 +261,9 @@ mod tests {
     /// Only quality targets count: the size still falls during a fit.
     #[test]
     fn only_quality_targets_are_exceeded() {
-        let m = Measured { psnr: 38.0, ms_ssim: 0.97, bytes: 900.0 };
+        let m = Measured { psnr: 38.0, ms_ssim: 0.97, ssimulacra2: 70.0, bytes: 900.0 };
         let exceeds = |target| control(target).exceeds(&m);
-        assert!(exceeds(Target::Psnr(37.0)) && exceeds(Target::MsSsim(0.96)));
+        assert!(exceeds(Target::Psnr(37.0)) && exceeds(Target::MsSsim(0.96)) && exceeds(Target::Ssimulacra2(69.0)));
         assert!(!exceeds(Target::Psnr(39.0)) && !exceeds(Target::MsSsim(0.98)));
         assert!(![Target::Size(800), Target::Size(1000), Target::Bpp(1.0), Target::Lambda(1e-3)]
             .into_iter()

@@ -99,21 +99,6 @@ pub fn ms_ssim(a: &Picture, b: &Picture) -> Option<f64> {
     Some(sum / channels as f64)
 }
 
-/// The sum of errors of SSIMULACRA2 of `b`, whose original is `a`; `None` where [`ssimulacra2()`] is, and for alpha.
-pub fn visual_errors(a: &Picture, b: &Picture) -> Option<f64> {
-    let channels = a.format.channels.max(b.format.channels);
-    let comparable = |p: &Picture| !p.format.alpha && matches!(p.format.channels, 1 | 3);
-    if !comparable(a) || !comparable(b) {
-        return None;
-    }
-    let planes = |p: &Picture| match p.format.channels == channels {
-        true => p.to_planes(),
-        false => p.to_planes().repeat(channels),
-    };
-    let original = ssimulacra2::Original::new(Level::best(), &planes(a), channels, a.width, a.height, true)?;
-    Some(original.error(&planes(b), &mut ssimulacra2::Work::default()))
-}
-
 /// The SSIMULACRA2 score of `b`, whose original is `a`: at most 100.
 ///
 /// `None` for bands that are neither grey nor RGB, and for pictures with a side below [`ssimulacra2::LEAST_SIDE`].
@@ -130,7 +115,16 @@ pub fn ssimulacra2(a: &Picture, b: &Picture) -> Option<f64> {
         };
         return Some(on(1)?.min(on(9)?));
     }
-    visual_errors(a, b).map(ssimulacra2::score_of)
+    let channels = a.format.channels.max(b.format.channels);
+    if [a, b].iter().any(|p| !matches!(p.format.channels, 1 | 3)) {
+        return None;
+    }
+    let planes = |p: &Picture| match p.format.channels == channels {
+        true => p.to_planes(),
+        false => p.to_planes().repeat(channels),
+    };
+    let original = ssimulacra2::Original::new(Level::best(), &planes(a), channels, a.width, a.height, true)?;
+    Some(ssimulacra2::score_of(original.error(&planes(b), &mut ssimulacra2::Work::default())))
 }
 
 /// The picture without alpha, on a background whose samples are all `background`. A picture without alpha is itself.

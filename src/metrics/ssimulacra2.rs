@@ -56,6 +56,20 @@ pub fn score_of(sum: f64) -> f64 {
     }
 }
 
+/// The weighted sum of errors with this score: the inverse of [`score_of`], which falls strictly.
+pub fn sum_of(score: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 1e4);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if score_of(middle) > score {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
+}
+
 /// Rows that are blurred at a time. Their planes, of some 150 KiB, stay in the second-level cache; any value of this order works.
 const STRIP: usize = 32;
 /// Most parts of a plane that are computed at the same time; each has working memory for one strip.
@@ -160,6 +174,11 @@ impl Original {
             }
         }
         Some(original)
+    }
+
+    /// Samples of the picture.
+    pub fn samples(&self) -> usize {
+        self.channels * self.scales[0].width * self.scales[0].height
     }
 
     /// The weighted sum of errors of a picture of the same shape: [`score_of`] makes the score of it.

@@ -30,7 +30,7 @@ class Header:
         need(r.take(5) == b"\x8bTF\r\n", "not a Tilefit file")
         need(r.byte() == 1, "unsupported version")
         self.family, flags = r.byte(), r.byte()
-        need(flags < 64, "unsupported flags")
+        need(flags < 128, "unsupported flags")
         count = r.varint() if flags & GROUP else 1
         need(2 <= count <= 1 << 16 if flags & GROUP else True, "number of pictures")
         self.pictures = []

@@ -22,6 +22,7 @@ pub mod view;
 mod weight_rate;
 pub mod weight_steps;
 
+use super::target::Measure;
 use super::target::{LambdaControl, Measured};
 use super::water_filling::Spectrum;
 use super::{Begun, Cost, Family, Fit, Fitted, Options, Step, TimeLeft, Tune, WeightCoding};
@@ -37,14 +38,8 @@ use std::time::Instant;
 use train::Trainer;
 
 /// The encoder's half of the family.
-pub const FAMILY: Family = Family {
-    name: "pyramid",
-    tunes: &[Tune::Psnr, Tune::MsSsim, Tune::Visual],
-    channels: None,
-    tiles: (3 << 19, 512),
-    cost,
-    begin,
-};
+pub const FAMILY: Family =
+    Family { name: "pyramid", tunes: &[Tune::Psnr, Tune::Visual], channels: None, tiles: (3 << 19, 512), cost, begin };
 
 /// Random networks that go through the coarsest stage, where a step costs next to nothing; the best goes on. Which one
 /// it is decides about 1 % of J.
@@ -110,7 +105,7 @@ struct PyramidFit<'a> {
 
 impl PyramidFit<'_> {
     fn loss(&mut self, lambda: f64) -> f64 {
-        let m = self.trainer.measure(self.pictures, false);
+        let m = self.trainer.measure(self.pictures, Measure::Psnr);
         m.mse() + m.rate(lambda, self.trainer.pixels())
     }
 
@@ -166,8 +161,8 @@ impl Fit for PyramidFit<'_> {
         self.others.par_iter_mut().chain([&mut self.trainer]).for_each(|t| t.step(step.lambda, &anneal));
     }
 
-    fn look(&mut self, similarity: bool) -> Measured {
-        let m = self.trainer.measure(self.pictures, similarity);
+    fn look(&mut self, measure: Measure) -> Measured {
+        let m = self.trainer.measure(self.pictures, measure);
         Measured { bytes: m.bytes + self.plan.spec.weights_count() as f64 * BYTES_A_WEIGHT, ..m }
     }
 

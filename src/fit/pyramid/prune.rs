@@ -2,9 +2,9 @@
 //! code in it makes all of its zeros cost something too.
 
 use crate::fit::file::decoded;
+use crate::fit::loss::Judge;
 use crate::fit::Tune;
 use crate::image::Picture;
-use crate::metrics;
 use crate::models::pyramid::model::PyramidModel;
 use crate::models::pyramid::quantised::Quantised;
 use crate::models::pyramid::spec::PyramidSpec;
@@ -28,7 +28,8 @@ pub fn prune(
     let model = PyramidModel::from_quantised(spec.clone(), quantised.clone(), false);
     let mut emptied = Vec::new();
     for (n, (picture, codes)) in pictures.iter().zip(codes).enumerate() {
-        let cost = |codes: &Codes| cost(&model, picture, codes, lambda, tune);
+        let mut judge = Judge::new(tune, picture);
+        let mut cost = |codes: &Codes| cost(&model, &mut judge, picture, codes, lambda);
         let mut lowest = None;
         for g in (0..codes.len()).rev() {
             let count = codes[g].codes.iter().filter(|c| **c != 0).count();
@@ -50,14 +51,10 @@ pub fn prune(
     emptied
 }
 
-/// `P D + lambda bits` of one picture of `P` pixels as it will be decoded, with the distortion `D` of `tune`.
-pub(super) fn cost(model: &PyramidModel, picture: &Picture, codes: &Codes, lambda: f64, tune: Tune) -> f64 {
+/// `P D + lambda bits` of one picture of `P` pixels as it will be decoded, with the distortion `D` of the `judge`.
+pub(super) fn cost(model: &PyramidModel, judge: &mut Judge, picture: &Picture, codes: &Codes, lambda: f64) -> f64 {
     let bits: f64 = model.code_bits(Level::best(), codes).iter().sum();
-    let decoded = decoded(model, picture, codes);
-    let mse = metrics::mse(picture, &decoded);
-    let distortion =
-        tune.distortion(mse, || metrics::ms_ssim(picture, &decoded), || metrics::visual_errors(picture, &decoded));
-    lambda * bits + picture.pixels() as f64 * distortion
+    lambda * bits + picture.pixels() as f64 * judge.distortion(&decoded(model, picture, codes))
 }
 
 #[cfg(test)]
@@ -96,7 +93,7 @@ mod tests {
         let wanted = codes.clone();
         let finest = codes.len() - 1;
         codes[finest].codes[side * side / 2] = 1;
-        for tune in [Tune::Psnr, Tune::MsSsim, Tune::Visual] {
+        for tune in [Tune::Psnr, Tune::Visual] {
             let mut all = [codes.clone()];
             assert_eq!(prune(&spec, &quantised, &pictures, &mut all, lambda, tune), [(0, finest)]);
             assert_eq!(all[0], wanted);

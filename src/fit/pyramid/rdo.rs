@@ -273,7 +273,10 @@ mod tests {
         pictures
             .iter()
             .zip(codes)
-            .map(|(p, c)| crate::fit::pyramid::prune::cost(model, p, c, LAMBDA, Tune::Psnr) / LAMBDA)
+            .map(|(p, c)| {
+                let mut judge = crate::fit::loss::Judge::new(Tune::Psnr, p);
+                crate::fit::pyramid::prune::cost(model, &mut judge, p, c, LAMBDA) / LAMBDA
+            })
             .sum()
     }
 

@@ -8,10 +8,10 @@ use super::rate::RateModel;
 use super::synth::SynthModel;
 use super::view::{PlaneView, PlaneViewMut};
 use super::weight_rate::WeightRate;
-use crate::fit::loss::{MS_SSIM_UNIT, VISUAL_MSE, VISUAL_POWER, VISUAL_UNIT};
+use crate::fit::loss::{self, VISUAL_MSE, VISUAL_POWER, VISUAL_UNIT};
 use crate::fit::rng::Rng;
 use crate::fit::soap::{Shape, Soap, SoapRate};
-use crate::fit::target::Measured;
+use crate::fit::target::{Measure, Measured};
 use crate::fit::Tune;
 use crate::image::{Picture, PixelFormat};
 use crate::metrics;
@@ -19,11 +19,8 @@ use crate::metrics::ssimulacra2::{Original, Work};
 use crate::models::pyramid::spec::{Module, PyramidSpec};
 use crate::models::Codes;
 use kernels::fast::adam::AdamStep;
-use kernels::fast::ssim::{ms_ssim, ms_ssim_min_side, MS_SSIM_WEIGHTS};
-use kernels::fast::Scratch;
 use kernels::Level;
 use rayon::prelude::*;
-#[cfg(test)]
 use std::ops::Range;
 
 /// Codes for each unit of a latent, so that one learning rate suits latents and networks: the weights are of order 0.1, the
@@ -69,10 +66,9 @@ pub(super) struct Workspace {
     pub dq: Vec<PaddedGrid>,
     pub rate: RateModel,
     pub synth: SynthModel,
-    /// The picture and the gradient by it, if the distortion is MS-SSIM.
+    /// The picture and the gradient by it, if the distortion is not a sum over pixels.
     out: Vec<f32>,
     dout: Vec<f32>,
-    scratch: Vec<Scratch>,
     /// Of the visual error.
     eye: Work,
 }
@@ -179,8 +175,10 @@ impl Trainer {
                 self.workspaces.push(Workspace::new(spec, picture.format.peak(), width, height, finest));
             }
             let target = downsampled(picture, finest);
-            let original = (self.tune == Tune::Visual && finest == 0 && matches!(spec.channels, 1 | 3))
-                .then(|| Original::new(self.level, &target, spec.channels, width, height, false))
+            let seen = loss::seen(spec.channels);
+            let planes = &target[..seen * target.len() / spec.channels];
+            let original = (self.tune == Tune::Visual && finest == 0)
+                .then(|| Original::new(self.level, planes, seen, width, height, false))
                 .flatten();
             self.pictures.push(FitPicture { latents, target, workspace, original });
         }
@@ -211,15 +209,11 @@ impl Trainer {
                 latents.store_rate_gradient(&c.dq);
                 c.dq.iter_mut().for_each(PaddedGrid::clear);
             }
-            match (self.tune, &p.original) {
-                (Tune::MsSsim, _) if c.similarity_scales() > 0 => {
-                    let weight = MS_SSIM_UNIT * weight * p.target.len() as f64;
-                    c.ms_ssim_gradient(level, &self.spec, &self.weights, &p.target, &mut self.grad, weight as f32)
-                }
-                (_, Some(original)) => {
+            match &p.original {
+                Some(original) => {
                     c.visual_gradient(level, original, &self.weights, &p.target, &mut self.grad, weight as f32)
                 }
-                _ => c.squared_error_gradient(level, &self.weights, &p.target, &mut self.grad, weight as f32),
+                None => c.squared_error_gradient(level, &self.weights, &p.target, &mut self.grad, weight as f32),
             }
             if anneal.integer_penalty > 0.0 {
                 add_integer_penalty(level, anneal.integer_penalty, &c.q, &mut c.dq);
@@ -305,20 +299,29 @@ impl Trainer {
     }
 
     /// Measures the rounded codes under the present networks in floats: quality of the pictures and bytes of the codes.
-    /// MS-SSIM is computed in the last stage if `similarity` asks for it, else it is 0.
-    pub fn measure(&mut self, pictures: &[Picture], similarity: bool) -> Measured {
-        let (mut bits, mut sum, mut ms_ssim) = (0.0, 0.0, 0.0);
+    /// The other `measure` is computed in the last stage.
+    pub fn measure(&mut self, pictures: &[Picture], measure: Measure) -> Measured {
+        let (mut bits, mut sum, mut measured) = (0.0, 0.0, Measured::default());
+        let count = self.pictures.len() as f64;
         let (level, weights, mut pictures) = (self.level, &self.weights, pictures.iter());
         each_rounded(level, &self.pictures, &mut self.workspaces, |p, c| {
             bits += c.rate.forward(level, weights, &c.q);
             sum += c.rounded_error(level, weights, &p.target);
-            if let Some(picture) = pictures.next().filter(|_| similarity && self.finest == 0) {
-                ms_ssim +=
-                    metrics::ms_ssim(picture, &c.picture(level, &self.spec, weights, picture.format)).unwrap_or(1.0);
+            let Some(picture) = pictures.next().filter(|_| self.finest == 0 && measure != Measure::Psnr) else {
+                return;
+            };
+            let decoded = c.picture(level, &self.spec, weights, picture.format);
+            match measure {
+                Measure::Psnr => {}
+                Measure::MsSsim => measured.ms_ssim += metrics::ms_ssim(picture, &decoded).unwrap_or(1.0) / count,
+                Measure::Ssimulacra2 => {
+                    let seen = |p: &Picture| p.channels(0..loss::seen(p.format.channels));
+                    let score = metrics::ssimulacra2(&seen(picture), &seen(&decoded));
+                    measured.ssimulacra2 += score.unwrap_or(100.0) / count;
+                }
             }
         });
-        ms_ssim /= self.pictures.len() as f64;
-        Measured { psnr: -10.0 * (sum / self.samples()).max(1e-10).log10(), ms_ssim, bytes: bits / 8.0 }
+        Measured { psnr: Measured::new(sum / self.samples(), 0.0).psnr, bytes: bits / 8.0, ..measured }
     }
 
     /// Appends what a later run needs to go on: weights and latents. Its optimisers start anew.
@@ -374,7 +377,6 @@ impl Workspace {
             synth: SynthModel::new(spec, width, height, finest),
             out: Vec::new(),
             dout: Vec::new(),
-            scratch: (0..spec.channels).map(|_| Scratch::default()).collect(),
             eye: Work::default(),
         }
     }
@@ -384,39 +386,6 @@ impl Workspace {
         let views = synthesised(&self.map_of_grid, &self.q);
         let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
         self.synth.forward_backward(level, weights, &views, target, &mut gradients, grad, weight);
-    }
-
-    /// Number of scales of MS-SSIM for which the stage's picture is large enough.
-    fn similarity_scales(&self) -> usize {
-        let (w, h) = self.synth.sizes()[0];
-        (1..=MS_SSIM_WEIGHTS.len()).rev().find(|&n| w.min(h) >= ms_ssim_min_side(n)).unwrap_or(0)
-    }
-
-    /// Adds the gradients of `weight * (1 - MS-SSIM)`, the mean over the channels: by the codes to `dq`, by the weights to
-    /// `grad`.
-    fn ms_ssim_gradient(
-        &mut self,
-        level: Level,
-        spec: &PyramidSpec,
-        weights: &[f32],
-        target: &[f32],
-        grad: &mut [f32],
-        weight: f32,
-    ) {
-        let scales = &MS_SSIM_WEIGHTS[..self.similarity_scales()];
-        let (w, h) = self.synth.sizes()[0];
-        let views = synthesised(&self.map_of_grid, &self.q);
-        self.out.resize(target.len(), 0.0);
-        self.dout.resize(target.len(), 0.0);
-        self.synth.forward(level, weights, &views, &mut self.out);
-        self.dout.fill(0.0);
-        let scale = -weight / spec.channels as f32;
-        let planes = target.par_chunks(w * h).zip(self.out.par_chunks(w * h)).zip(self.dout.par_chunks_mut(w * h));
-        planes.zip(&mut self.scratch).for_each(|(((a, b), db), scratch)| {
-            ms_ssim(level, h, w, scales, a, b, scale, db, scratch);
-        });
-        let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
-        self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
 
     /// Adds the gradients of `weight` times the [visual](crate::fit::loss::visual) distortion times the number of samples: by the codes to `dq`, by the weights
@@ -438,13 +407,21 @@ impl Workspace {
         self.out.resize(target.len(), 0.0);
         self.dout.resize(target.len(), 0.0);
         self.synth.forward(level, weights, &views, &mut self.out);
-        let factor = 2.0 * weight * VISUAL_MSE as f32;
-        let rows = self.dout.par_chunks_mut(ROWS).zip(self.out.par_chunks(ROWS)).zip(target.par_chunks(ROWS));
-        rows.for_each(|((d, o), t)| d.iter_mut().zip(o).zip(t).for_each(|((d, o), t)| *d = factor * (o - t)));
+        let seen = original.samples();
+        let by_squares = |range: Range<usize>, dout: &mut [f32], share: f64| {
+            let factor = (2.0 * f64::from(weight) * share) as f32;
+            let planes = self.out[range.clone()].par_chunks(ROWS).zip(target[range].par_chunks(ROWS));
+            dout.par_chunks_mut(ROWS)
+                .zip(planes)
+                .for_each(|(d, (o, t))| d.iter_mut().zip(o).zip(t).for_each(|((d, o), t)| *d = factor * (o - t)));
+        };
+        let (looked_at, others) = self.dout.split_at_mut(seen);
+        by_squares(0..seen, looked_at, VISUAL_MSE);
+        by_squares(seen..target.len(), others, 1.0);
         let weight = f64::from(weight) * target.len() as f64;
         let by_errors = |sum: f64| VISUAL_UNIT * VISUAL_POWER * sum.max(LEAST_ERRORS).powf(VISUAL_POWER - 1.0);
         let scale = |sum: f64| (weight * by_errors(sum)) as f32;
-        original.error_gradient(&self.out, scale, &mut self.eye, &mut self.dout);
+        original.error_gradient(&self.out[..seen], scale, &mut self.eye, looked_at);
         let mut gradients = synthesised_mut(&self.map_of_grid, &mut self.dq);
         self.synth.backward(level, weights, &views, &self.dout, &mut gradients, grad);
     }
@@ -615,7 +592,7 @@ mod tests {
         // The counter counts the allocations of one thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
         pool.install(|| {
-            for tune in [Tune::Psnr, Tune::MsSsim, Tune::Visual] {
+            for tune in [Tune::Psnr, Tune::Visual] {
                 let plan = Plan::new(5, 3, width * height, height, 1e5);
                 let mut trainer = Trainer::new(plan.spec.clone(), &pictures, 0, Level::best(), 1, tune);
                 let course = plan.course(plan.stages.len() - 1);

@@ -108,7 +108,7 @@ pub fn begin<'a, R: Rate + 'a>(
         Target::Psnr(db) => Some(bands.solve(options.channels, db, |p| -10.0 * p.mse.log10())),
         Target::Bpp(bpp) => Some(bands.solve(options.channels, bpp, |p| p.bpp)),
         Target::Size(bytes) => Some(bands.solve(options.channels, 8.0 * bytes as f64 / pixels as f64, |p| p.bpp)),
-        Target::Quality(_) | Target::Lambda(_) | Target::MsSsim(_) | Target::MaxError(_) => None,
+        _ => None,
     };
     if let Some(planned) = planned {
         let (least, most) = (control.lambda() / PLAN_MOVE, control.lambda() * PLAN_MOVE);
@@ -212,7 +212,7 @@ impl<R: Rate> TransformFit<'_, R> {
 impl<R: Rate> Fit for TransformFit<'_, R> {
     fn stages(&self) -> Vec<Stage> {
         let (steps, costs) = (steps(self.options.effort), step_seconds(self.seconds, self.pixels as usize));
-        let candidates = match (self.pixels > LARGE, self.options.target.moves()) {
+        let candidates = match (self.pixels > LARGE, self.options.target.may_be_missed()) {
             (false, _) => CANDIDATES,
             (true, true) => CANDIDATES / 2,
             (true, false) => CANDIDATES / 4,
@@ -252,10 +252,10 @@ impl<R: Rate> Fit for TransformFit<'_, R> {
     }
 
     /// Of the first stage; the second is measured by its candidates.
-    fn look(&mut self, _similarity: bool) -> Measured {
+    fn look(&mut self, _: super::target::Measure) -> Measured {
         let rates = self.rate.weights_bits(self.net.rates_own()) / 8.0;
         let weights = WEIGHT_BYTES * self.net.spec.weights_count() as f64 + rates;
-        Measured::new(self.mse.unwrap_or(1.0), 0.0, self.bpp * self.pixels / 8.0 + weights)
+        Measured::new(self.mse.unwrap_or(1.0), self.bpp * self.pixels / 8.0 + weights)
     }
 
     fn finish(&mut self, lambda: f64, _: &TimeLeft) -> Fitted {
