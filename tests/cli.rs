@@ -334,7 +334,11 @@ fn compare_prints_one_row_per_candidate() {
     let words = ["compare", &picture, &coarse, "--html", html.to_str().unwrap()];
     assert_success(&run(&words));
     let page = fs::read_to_string(&html).unwrap();
+    // Crops and heat maps.
     assert!(page.matches("data:image/png;base64,").count() >= 6);
+    for what in ["SSIMULACRA2 over rate", "Butteraugli", "Where errors are seen", "Largest differences"] {
+        assert!(page.contains(what), "{what}");
+    }
     assert!(!page.contains("http://") && !page.contains("https://"), "the page must load nothing");
     assert_fails(&run(&words), 4, &["page.html", "-f"]);
 }

@@ -1,5 +1,6 @@
 //! A compressed version of an original picture, to be measured against it: a `.tfit` file or a picture.
 
+use super::butteraugli::{butteraugli, Butteraugli};
 use super::failure::{Code, Failure, Result};
 use super::files;
 use crate::container::header::MAGIC;
@@ -28,6 +29,7 @@ pub struct Score {
     pub psnr: f64,
     pub ms_ssim: Option<f64>,
     pub ssimulacra2: Option<f64>,
+    pub butteraugli: Option<Butteraugli>,
 }
 
 impl Candidate {
@@ -66,6 +68,7 @@ impl Candidate {
             psnr: metrics::psnr(original, &picture),
             ms_ssim: metrics::ms_ssim(original, &picture),
             ssimulacra2: metrics::ssimulacra2(original, &picture),
+            butteraugli: butteraugli(original, &picture),
         })
     }
 }

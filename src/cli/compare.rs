@@ -10,47 +10,60 @@ use super::{each, eval, files, limits, read_options};
 use crate::image::Picture;
 use crate::pictures::ReadOptions;
 use jpeg_encoder::{rgb_to_ycbcr, ChromaSubsamplingMethod, Encoder, ImageBuffer, JpegColorType, SamplingFactor};
+use std::path::Path;
 
 pub fn run(args: &Args) -> Result<u8> {
     args.one_of(&["json", "markdown"])?;
     let qualities = qualities(args.text("jpeg").unwrap_or("95,70,50,20"))?;
     let html = args.path("html").map(Output::File);
     if let Some(html) = &html {
+        if args.operands[1..].iter().any(|path| path == Path::new("-")) {
+            return Err(usage("--html reads each candidate twice: give a file instead of -"));
+        }
         output::check(html, &args.operands, args.has("force"))?;
     }
     let path = &args.operands[0];
     let original = files::read_picture(path, &read_options(args))?;
-    let mut page = html.as_ref().map(|_| Page::new(&path.display().to_string(), &original));
-    let mut rows = vec![eval::header()];
-    let mut add = |candidate: Candidate| -> Result<()> {
-        let score: Score = candidate.score(&original.picture, original.bytes)?;
-        if args.has("json") {
-            report::print(&eval::json("name", &candidate, &score));
-        } else {
-            rows.push(eval::row(&candidate, &score));
-        }
-        if let Some(page) = &mut page {
-            page.add(&candidate, &score)?;
-        }
-        Ok(())
-    };
     let format = original.picture.format;
     let has_jpeg = !format.alpha && matches!(format.channels, 1 | 3);
-    if has_jpeg {
-        let eight = original.picture.clone().with_depth(8);
-        for q in qualities {
-            add(jpeg(&eight, q)?)?;
-        }
-    } else if args.has("jpeg") && !qualities.is_empty() {
+    if !has_jpeg && args.has("jpeg") && !qualities.is_empty() {
         return Err(usage(format!("--jpeg: a JPEG cannot hold {}", format.name())));
     }
-    let code = each(&args.operands[1..], |_, path| add(Candidate::load(path, limits(args))?))?;
+    let eight = original.picture.clone().with_depth(8);
+    let qualities = if has_jpeg { qualities } else { Vec::new() };
+    let mut page = html.as_ref().map(|_| Page::new(&path.display().to_string(), &original));
+    let mut rows = vec![eval::header()];
+    let mut add = |candidate: &Candidate| -> Result<Score> {
+        let score = candidate.score(&original.picture, original.bytes)?;
+        if args.has("json") {
+            report::print(&eval::json("name", candidate, &score));
+        } else {
+            rows.push(eval::row(candidate, &score));
+        }
+        if let Some(page) = &mut page {
+            page.add(&original.picture, candidate, &score);
+        }
+        Ok(score)
+    };
+    let jpegs = qualities.iter().map(|q| add(&jpeg(&eight, *q)?)).collect::<Result<Vec<_>>>()?;
+    let mut files = Vec::new();
+    let code = each(&args.operands[1..], |_, path| {
+        files.push((path, add(&Candidate::load(path, limits(args))?)?));
+        Ok(())
+    })?;
     if !args.has("json") {
         report::print(&report::table(&rows, args.has("markdown")));
     }
-    if let (Some(page), Some(html)) = (page, html) {
-        output::write_bytes(&html, None, page.finish().as_bytes())?;
+    let (Some(mut page), Some(html)) = (page, html) else { return Ok(code) };
+    // Each candidate is read once more, so that only one is in memory at a time.
+    page.begin_crops(&original.picture);
+    for (q, score) in qualities.iter().zip(&jpegs) {
+        page.show(&jpeg(&eight, *q)?, score);
     }
+    for (path, score) in &files {
+        page.show(&Candidate::load(path, limits(args))?, score);
+    }
+    output::write_bytes(&html, None, page.finish().as_bytes())?;
     Ok(code)
 }
 

@@ -35,13 +35,17 @@ pub fn json(key: &str, candidate: &Candidate, s: &Score) -> String {
         .number("psnr", s.psnr)
         .number("ms_ssim", s.ms_ssim)
         .number("ssimulacra2", s.ssimulacra2)
+        .number("butteraugli_3norm", s.butteraugli.map(|b| b.norm3))
+        .number("butteraugli_max", s.butteraugli.map(|b| b.max))
         .integer("weights_bytes", candidate.parts.map(|p| p.0))
         .integer("codes_bytes", candidate.parts.map(|p| p.1))
         .end()
 }
 
 pub fn header() -> Vec<String> {
-    ["name", "PSNR", "MS-SSIM", "SSIMULACRA2", "factor", "bpp", "bytes", "weights", "codes"].map(String::from).to_vec()
+    ["name", "PSNR", "MS-SSIM", "SSIMULACRA2", "Butteraugli", "its max", "factor", "bpp", "bytes", "weights", "codes"]
+        .map(String::from)
+        .to_vec()
 }
 
 pub fn row(candidate: &Candidate, s: &Score) -> Vec<String> {
@@ -51,6 +55,8 @@ pub fn row(candidate: &Candidate, s: &Score) -> Vec<String> {
         report::psnr(s.psnr),
         s.ms_ssim.map_or("-".into(), |v| format!("{v:.5}")),
         s.ssimulacra2.map_or("-".into(), |v| format!("{v:.2}")),
+        s.butteraugli.map_or("-".into(), |b| format!("{:.3}", b.norm3)),
+        s.butteraugli.map_or("-".into(), |b| format!("{:.2}", b.max)),
         format!("{:.5}", s.factor),
         format!("{:.4}", s.bpp),
         report::grouped(s.bytes),

@@ -1,6 +1,7 @@
 //! The `tilefit` command.
 
 pub mod args;
+mod butteraugli;
 mod candidate;
 mod checkpoint;
 mod compare;
@@ -105,7 +106,7 @@ fn find(name: &str) -> Result<&'static Command> {
 /// Runs `work` for each input. If one of several inputs fails, its error is printed, the other inputs are still processed
 /// and the exit code is 1; the failure of a single input is returned with its own exit code. Inputs with nothing to do are
 /// not failures, unless there is nothing to do for all of them.
-fn each(inputs: &[PathBuf], mut work: impl FnMut(usize, &PathBuf) -> Result<()>) -> Result<u8> {
+fn each<'a>(inputs: &'a [PathBuf], mut work: impl FnMut(usize, &'a PathBuf) -> Result<()>) -> Result<u8> {
     let (mut code, mut nothing_to_do) = (0, 0);
     for (i, input) in inputs.iter().enumerate() {
         if let Err(e) = work(i, input) {

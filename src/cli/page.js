@@ -1,4 +1,4 @@
-for (const row of document.querySelectorAll(".crops")) {
+for (const row of document.querySelectorAll(".crops:not(.heat)")) {
   const pictures = [...row.querySelectorAll("img")];
   const original = pictures[0].src;
   for (const picture of pictures.slice(1)) {

@@ -22,7 +22,7 @@ fn file(width: usize, height: usize, tile: usize, split: bool, count: usize) -> 
             .collect()
     };
     let fitted = Fitted { model: Box::new(Echo { split }), codes: (0..count).map(grids).collect(), tile };
-    write(&fitted, &vec![picture; count], &[]).unwrap().bytes
+    write(&fitted, &vec![picture; count], &[], false).unwrap().bytes
 }
 
 fn crop(p: &Picture, r: Rect) -> Vec<u16> {

@@ -71,7 +71,7 @@ const MS_SSIM_DB_PER_LOG_LAMBDA: f64 = 2.6;
 const LOG_BYTES_PER_LOG_LAMBDA: f64 = 0.5;
 
 /// The lambda at a sum of errors of SSIMULACRA2 is about `unit * sum^power`: under `visual`, and under `psnr`.
-const VISUAL_LAW: (f64, f64) = (2e-4, 1.6);
+const VISUAL_LAW: (f64, f64) = (1.8e-4, 1.6);
 const PSNR_LAW: (f64, f64) = (6e-5, 1.6);
 
 /// Maximum change of `ln lambda` at one measurement, so that a noisy measurement cannot disturb the fit.

@@ -115,16 +115,33 @@ pub fn ssimulacra2(a: &Picture, b: &Picture) -> Option<f64> {
         };
         return Some(on(1)?.min(on(9)?));
     }
-    let channels = a.format.channels.max(b.format.channels);
-    if [a, b].iter().any(|p| !matches!(p.format.channels, 1 | 3)) {
+    let (original, planes) = compared(a, b)?;
+    Some(ssimulacra2::score_of(original.error(&planes, &mut ssimulacra2::Work::default())))
+}
+
+/// For each pixel of `b` its part of the errors that SSIMULACRA2 sees, whose original is `a`; `None` where there is no score,
+/// and for alpha.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn error_map(a: &Picture, b: &Picture) -> Option<Vec<f32>> {
+    same_size(a, b);
+    let (original, planes) = compared(a, b)?;
+    Some(original.error_map(&planes, &mut ssimulacra2::Work::default()))
+}
+
+/// The original `a` and the planes of `b`, for [`ssimulacra2`].
+fn compared(a: &Picture, b: &Picture) -> Option<(ssimulacra2::Original, Vec<f32>)> {
+    if [a, b].iter().any(|p| p.format.alpha || !matches!(p.format.channels, 1 | 3)) {
         return None;
     }
+    let channels = a.format.channels.max(b.format.channels);
     let planes = |p: &Picture| match p.format.channels == channels {
         true => p.to_planes(),
         false => p.to_planes().repeat(channels),
     };
     let original = ssimulacra2::Original::new(Level::best(), &planes(a), channels, a.width, a.height, true)?;
-    Some(ssimulacra2::score_of(original.error(&planes(b), &mut ssimulacra2::Work::default())))
+    Some((original, planes(b)))
 }
 
 /// The picture without alpha, on a background whose samples are all `background`. A picture without alpha is itself.

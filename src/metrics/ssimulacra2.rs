@@ -259,6 +259,38 @@ impl Original {
         sum
     }
 
+    /// Where the errors are: for each pixel its part of [`Self::error`], whose mean over the picture is that sum. A coarse scale
+    /// gives the same to all pixels that one of its pixels covers.
+    pub fn error_map(&self, planes: &[f32], work: &mut Work) -> Vec<f32> {
+        let (norms, _) = self.forward(planes, work);
+        let (width, height) = (self.scales[0].width, self.scales[0].height);
+        let mut map = vec![0.0; width * height];
+        for (k, ((scale, work), norms)) in self.scales.iter().zip(&work.scales).zip(norms).enumerate() {
+            let mut coarse = vec![0.0; scale.width * scale.height];
+            for (c, plane) in scale.planes.iter().enumerate() {
+                let Some(plane) = plane else { continue };
+                coarse.par_iter_mut().enumerate().for_each(|(i, out)| {
+                    let at = i..i + 1;
+                    let pixel = distorted(&work.xyb[c], &work.blurs[c], at.clone());
+                    let maps = rows::errors(self.level, plane.rows(at), pixel);
+                    for (n, [value, fourth]) in maps.into_iter().enumerate() {
+                        // A 4-norm is shared by the fourth powers.
+                        let norm = norms[c][n][1];
+                        let share = if norm > 0.0 { fourth / norm.powi(3) } else { 0.0 };
+                        *out += plane.weights[n][0] * value + plane.weights[n][1] * share;
+                    }
+                });
+            }
+            // The last row or column of an odd side covers less at full size.
+            let total: f64 = coarse.iter().sum::<f64>() / coarse.len() as f64;
+            let at = |i: usize| coarse[(i / width >> k) * scale.width + (i % width >> k)];
+            let seen: f64 = (0..map.len()).map(at).sum::<f64>() / map.len() as f64;
+            let factor = if seen > 0.0 { total / seen } else { 0.0 };
+            map.iter_mut().enumerate().for_each(|(i, m)| *m += (at(i) * factor) as f32);
+        }
+        map
+    }
+
     /// Means and 4-norms of the maps for each scale and channel, and their weighted sum.
     fn forward(&self, planes: &[f32], work: &mut Work) -> ([[[[f64; 2]; MAPS]; 3]; SCALES], f64) {
         self.convert(planes, work);
@@ -515,6 +547,7 @@ mod tests {
             let mut gradient = vec![0.0; b.len()];
             let sum = original.error_gradient(&b, |_| 3.0, &mut work, &mut gradient);
             assert_eq!(sum, original.error(&b, &mut work));
+            assert!((sum_of(score_of(sum)) - sum).abs() < 1e-9 * sum.max(1.0));
             let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
             for k in 0..3 {
                 let scaled = |g: &f32| (f64::from(*g) / norm) as f32;
@@ -532,6 +565,26 @@ mod tests {
                 let exact: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
                 assert!((numeric - exact).abs() < 0.01 * norm, "{numeric}, {exact} by the gradient of norm {norm}");
             }
+        }
+    }
+
+    /// The map's mean is the error, and errors are where the picture was changed.
+    #[test]
+    fn the_map_is_of_the_error() {
+        for (channels, width, height) in [(3, 61, 83), (1, 64, 40)] {
+            let mut noise = Noise::new(6);
+            let a: Vec<f32> = (0..channels * width * height).map(|_| 0.5 + 0.1 * noise.signed() as f32).collect();
+            let left = |i: usize| i % width < width / 4;
+            let b: Vec<f32> = a.iter().enumerate().map(|(i, v)| if left(i) { 0.9 - v } else { *v }).collect();
+            let original = Original::new(Level::best(), &a, channels, width, height, true).unwrap();
+            let mut work = Work::default();
+            let sum = original.error(&b, &mut work);
+            let map = original.error_map(&b, &mut work);
+            let total = |part: &dyn Fn(usize) -> bool| -> f64 {
+                (0..map.len()).filter(|i| part(*i)).map(|i| f64::from(map[i])).sum::<f64>() / map.len() as f64
+            };
+            assert!((total(&|_| true) / sum - 1.0).abs() < 1e-4, "{} of {sum}", total(&|_| true));
+            assert!(total(&|i| i % width < width / 2) > 0.9 * sum);
         }
     }
 

@@ -34,5 +34,5 @@ pub fn file(
         .collect();
     let picture = Picture::from_u8(width, height, spec.channels, &vec![0; spec.channels * width * height]);
     let fitted = Fitted { model: Box::new(model), codes, tile };
-    write(&fitted, &vec![picture; count], &[]).expect("a small file")
+    write(&fitted, &vec![picture; count], &[], false).expect("a small file")
 }

@@ -149,7 +149,7 @@ fn unusual(second: u8, far_apart: bool) -> Vec<u8> {
     };
     let codes = pictures.iter().map(&mut codes_of).collect();
     let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
-    file::write(&fitted, &pictures, &[]).unwrap().bytes
+    file::write(&fitted, &pictures, &[], false).unwrap().bytes
 }
 
 /// A hyperprior that no fit makes: more feature maps at 1/2 than at 1/4, large weights of all locations and scales, codes and
@@ -192,7 +192,7 @@ fn hyperprior_unusual() -> Vec<u8> {
     };
     let codes = pictures.iter().map(&mut codes_of).collect();
     let fitted = Fitted { model: Box::new(model), codes, tile: 64 };
-    file::write(&fitted, &pictures, &[]).unwrap().bytes
+    file::write(&fitted, &pictures, &[], false).unwrap().bytes
 }
 
 /// A file of family `lossless`, with the values that are smallest or with all.
@@ -203,7 +203,7 @@ fn lossless(picture: &Picture, max_error: u16, all: bool, tile: usize) -> Vec<u8
     let (model, codes) = fit::lossless::encode(&[planes], channels, 8, max_error);
     let model = if all { LosslessModel::new(channels, 8, max_error, Values::All) } else { model };
     let fitted = Fitted { model: Box::new(model), codes, tile };
-    file::write(&fitted, std::slice::from_ref(picture), &[]).unwrap().bytes
+    file::write(&fitted, std::slice::from_ref(picture), &[], false).unwrap().bytes
 }
 
 /// A drawing: flat areas of a few colours with sharp edges, which a slope crosses if `slope`.

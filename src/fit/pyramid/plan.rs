@@ -268,7 +268,7 @@ mod tests {
         let pictures = [waves(side, 10.0)];
         let mut trainer = short_fit(&pictures, 1, lambda, steps);
         let loss = |trainer: &mut Trainer| {
-            let m = trainer.measure(&pictures, false);
+            let m = trainer.measure(&pictures, crate::fit::target::Measure::Psnr);
             m.mse() + m.rate(lambda, (side * side) as f64)
         };
         let fitted = loss(&mut trainer);
