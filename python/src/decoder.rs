@@ -128,7 +128,7 @@ impl Decoder {
         dict.set_item("channels", info.format.channels)?;
         dict.set_item("depth", info.format.depth)?;
         dict.set_item("alpha", info.format.alpha)?;
-        dict.set_item("bytes", info.bytes)?;
+        dict.set_item("file_bytes", info.bytes)?;
         dict.set_item("header_bytes", info.header_bytes)?;
         dict.set_item("weights_bytes", info.weights_bytes)?;
         dict.set_item("codes_bytes", info.codes_bytes)?;

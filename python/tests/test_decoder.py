@@ -62,6 +62,7 @@ def test_only_the_ranges_that_a_region_needs_are_read(tiled: Tiled, monkeypatch:
 
 def test_tiles_are_forgotten_when_they_are_many(tiled: Tiled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tilefit._decode.KEPT", 1000)
+    monkeypatch.setattr("tilefit._decode.FIRST_READ", 2000)
     data, picture = tiled
     file = Counting(data)
     decoder = tilefit.Decoder(file)
@@ -100,6 +101,7 @@ def test_paths_bytes_and_file_objects(tiled: Tiled, tmp_path: Path) -> None:
 
 def test_threads_may_share_a_decoder(tiled: Tiled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tilefit._decode.KEPT", 1000)
+    monkeypatch.setattr("tilefit._decode.FIRST_READ", 2000)
     data, picture = tiled
     for source in (data, io.BytesIO(data)):
         decoder = tilefit.Decoder(source, threads=1)
@@ -222,7 +224,7 @@ def _with_raw_profile(stored: bytes) -> bytes:
 def test_info_adds_up(tiled: Tiled, tmp_path: Path) -> None:
     data, _ = tiled
     info = tilefit.info(data)
-    assert info.bytes == len(data) == info.header_bytes + info.weights_bytes + info.codes_bytes + info.metadata_bytes
+    assert info.file_bytes == len(data) == info.header_bytes + info.weights_bytes + info.codes_bytes + info.metadata_bytes
     assert (info.model, info.tile, info.tiles, info.version) == ("lossless", 64, 16, 1)
     assert 0 < info.decode_memory_bytes < 1 << 30 and info.decode_work > 0
     (tmp_path / "a.tfit").write_bytes(data)

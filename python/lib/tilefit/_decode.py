@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Union
+from typing import IO, Union, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,10 @@ from ._errors import TilefitError
 from ._metadata import Metadata, from_items
 
 Data = Union[bytes, bytearray, memoryview]
-Source = Union[Data, str, "os.PathLike[str]", BinaryIO]
+Source = Union[Data, str, "os.PathLike[str]", IO[bytes]]
 Array = Union["npt.NDArray[np.uint8]", "npt.NDArray[np.uint16]"]
 
-#: Bytes that are read first. The headers of most files fit: they are as long as their weights, about 1 to 10 KB, and 12 bytes a tile.
+#: Bytes that are read first. The headers of most files fit: they have the weights, about 1 to 10 KB, and 6 to 14 bytes for each tile.
 FIRST_READ = 1 << 16
 #: Ranges at most this far apart are read as one: a request costs about as much as this many bytes.
 GAP = 1 << 14
@@ -55,7 +56,7 @@ class Info:
     #: Whether the last channel is alpha.
     alpha: bool
     #: Bytes of the file, and of its parts.
-    bytes: int
+    file_bytes: int
     header_bytes: int
     weights_bytes: int
     codes_bytes: int
@@ -116,7 +117,7 @@ class Decoder:
     ) -> None:
         self._threads = threads
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         self._opened = False
         self._kept = 0
         limits = (max_pixels, max_memory, max_work)
@@ -140,7 +141,7 @@ class Decoder:
         self.info = Info(images=images, metadata=from_items(self._native.metadata()), **fields)
 
     @staticmethod
-    def _open(file: BinaryIO, limits: tuple[int | None, int | None, int | None]) -> _tilefit.Decoder:
+    def _open(file: IO[bytes], limits: tuple[int | None, int | None, int | None]) -> _tilefit.Decoder:
         """Reads from the beginning until the header is complete."""
         length = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -211,9 +212,9 @@ class Decoder:
         else:
             width, height = region[2:]
         shape = (height, width) + ((self.info.channels,) if self.info.channels > 1 else ())
-        return np.frombuffer(data, self.info.dtype).reshape(shape)
+        return cast(Array, np.frombuffer(data, self.info.dtype).reshape(shape))
 
-    def _fetch(self, file: BinaryIO, image: int, shift: int, region: tuple[int, int, int, int] | None) -> None:
+    def _fetch(self, file: IO[bytes], image: int, shift: int, region: tuple[int, int, int, int] | None) -> None:
         """Reads the bytes that a decode needs."""
         if self._kept > KEPT:
             self._native.forget()
@@ -244,8 +245,6 @@ class Decoder:
 
 
 def _digest(samples: Array) -> int:
-    import zlib
-
     little = samples if samples.dtype.itemsize == 1 else samples.astype("<u2", copy=False)
     return zlib.crc32(little.tobytes())
 

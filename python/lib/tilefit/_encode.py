@@ -30,7 +30,7 @@ class Progress:
     #: PSNR in dB at the last measurement.
     psnr: float | None
     #: Estimated bytes of the file at the last measurement.
-    bytes: float | None
+    file_bytes: float | None
 
 
 def encode(

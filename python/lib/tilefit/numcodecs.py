@@ -72,7 +72,7 @@ class TilefitCodec(Codec):  # type: ignore[misc]
         """Decodes a chunk, or into ``out``. Pictures are counted along one axis, however many the chunk had for it."""
         decoder = tilefit.Decoder(ensure_bytes(buf), threads=self.threads)
         if self.axes is None:
-            array = decoder.read()
+            array: np.ndarray[Any, Any] = decoder.read()
         else:
             picture = _picture(self.axes)
             array = np.stack(list(decoder))
