@@ -24,7 +24,8 @@ cd python/tests
 "$root/$venv/bin/python" -m pytest -p no:cacheprovider -c ../pyproject.toml .
 # The types: of the package, of a user's program, and of the native half against what it really has.
 export MYPY_CACHE_DIR="$root/target/mypy"
-"$root/$venv/bin/mypy" --config-file ../pyproject.toml -p tilefit usage.py
+"$root/$venv/bin/mypy" --config-file ../pyproject.toml -p tilefit
+"$root/$venv/bin/mypy" --config-file ../pyproject.toml usage.py
 cd "$root/target"
 "$root/$venv/bin/python" -m mypy.stubtest tilefit._tilefit
 

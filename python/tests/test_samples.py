@@ -59,8 +59,8 @@ def test_options_reach_the_encoder() -> None:
     assert len(tilefit.encode(picture, target_size=2500, effort=1)) <= 2500
     assert psnr(tilefit.decode(tilefit.encode(picture, target_psnr=33, effort=1)), picture) >= 33
     assert tilefit.info(tilefit.encode(picture, effort=1, model="gdn", lambda_=0.001)).model == "gdn"
-    first = tilefit.encode(picture, effort=1, tune="ssim", seed=1, threads=1)
-    assert first == tilefit.encode(picture, effort=1, tune="ssim", seed=1, threads=2)
+    first = tilefit.encode(picture, effort=1, tune="visual", seed=1, threads=1)
+    assert first == tilefit.encode(picture, effort=1, tune="visual", seed=1, threads=2)
     assert first != tilefit.encode(picture, effort=1, tune="psnr", seed=1)
 
 
