@@ -24,9 +24,9 @@ Array = Union["npt.NDArray[np.uint8]", "npt.NDArray[np.uint16]"]
 
 #: Bytes that are read first. The headers of most files fit: they have the weights, about 1 to 10 KB, and 6 to 14 bytes for each tile.
 FIRST_READ = 1 << 16
-#: Ranges at most this far apart are read as one: a request costs about as much as this many bytes.
+#: Ranges at most this far apart are read as one: a request of 1 ms costs as much as 12 KB at 100 Mbit/s.
 GAP = 1 << 14
-#: Bytes of tiles that a decoder keeps from one call to the next.
+#: Bytes of tiles that a decoder keeps from one call to the next: all of a gigapixel at half a bit a pixel.
 KEPT = 1 << 26
 
 
@@ -198,7 +198,7 @@ class Decoder:
             raise TilefitError(f"image: {image}: the file has {len(self)}, counted from 0", "argument", "image")
         if scale not in (1, 2, 4, 8):
             raise TilefitError(f"scale: {scale}: expected 1, 2, 4 or 8", "argument", "scale")
-        shift = scale.bit_length() - 1
+        shift = (1, 2, 4, 8).index(scale)
         threads = self._threads if threads is None else threads
         if self._file is None:
             data = self._native.decode(image, shift, region, threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from . import _tilefit
 from ._errors import TilefitError
 from ._metadata import MetadataLike, to_items
+
+#: The arguments that set a target, with `lossless`.
+TARGETS = ("quality", "lambda_", "max_error", "target_psnr", "target_msssim", "target_bpp", "target_size")
 
 Samples = Union["npt.NDArray[np.uint8]", "npt.NDArray[np.uint16]"]
 
@@ -45,7 +48,7 @@ def encode(
     target_bpp: float | None = None,
     target_size: int | None = None,
     effort: int | None = None,
-    tune: str | None = None,
+    tune: Literal["psnr", "ssim", "msssim", "visual"] | None = None,
     model: str | None = None,
     channels: int | None = None,
     tile: int | None = None,
@@ -95,15 +98,8 @@ def encode(
     >>> bool((tilefit.decode(data) == ramp).all())
     True
     """
-    targets: dict[str, float | None] = {
-        "quality": quality,
-        "lambda_": lambda_,
-        "max_error": max_error,
-        "target_psnr": target_psnr,
-        "target_msssim": target_msssim,
-        "target_bpp": target_bpp,
-        "target_size": target_size,
-    }
+    values = (quality, lambda_, max_error, target_psnr, target_msssim, target_bpp, target_size)
+    targets: dict[str, float | None] = dict(zip(TARGETS, values, strict=True))
     given: list[tuple[str, float]] = [(name, value) for name, value in targets.items() if value is not None]
     if lossless:
         given.append(("max_error", 0))

@@ -31,6 +31,8 @@ from numcodecs.registry import register_codec
 
 import tilefit
 
+from ._encode import TARGETS
+
 
 class TilefitCodec(Codec):  # type: ignore[misc]
     """Chunks of ``uint8`` or ``uint16`` as ``.tfit`` files, lossless unless a target is given.
@@ -87,9 +89,6 @@ class TilefitCodec(Codec):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """What Zarr stores in its metadata."""
         return {"id": self.codec_id, "axes": self.axes, **self.options}
-
-
-TARGETS = ("quality", "lambda_", "max_error", "target_psnr", "target_msssim", "target_bpp", "target_size")
 
 
 def _picture(axes: str) -> str:

@@ -121,12 +121,12 @@ class TilefitImageFile(ImageFile.ImageFile):
                 self._decoder.close()
                 if self.fp is not None and self._exclusive_fp:
                     self.fp.close()
+            # What Pillow reads from are the samples. The file stays open for the other frames.
             fp, self.fp = self.fp, io.BytesIO(data)
             try:
                 return super().load()
             finally:
-                if self.n_frames > 1:
-                    self.fp = fp
+                self.fp = fp if self.n_frames > 1 else None
         return super().load()
 
     def load_seek(self, pos: int) -> None:
