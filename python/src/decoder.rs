@@ -124,6 +124,7 @@ impl Decoder {
         let dict = PyDict::new(py);
         dict.set_item("version", info.version)?;
         dict.set_item("model", info.model)?;
+        dict.set_item("visual", info.visual)?;
         dict.set_item("images", images)?;
         dict.set_item("channels", info.format.channels)?;
         dict.set_item("depth", info.format.depth)?;

@@ -164,6 +164,7 @@ fn target(name: &str, value: f64) -> tilefit::Result<Target> {
         "quality" => Target::Quality(value),
         "lambda_" => Target::Lambda(value),
         "target_psnr" => Target::Psnr(value),
+        "target_ssimulacra2" => Target::Ssimulacra2(value),
         "target_msssim" => Target::MsSsim(value),
         "target_bpp" => Target::Bpp(value),
         // Negative and fractional numbers are refused in Python.

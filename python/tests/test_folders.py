@@ -35,7 +35,7 @@ def test_a_folder_on_two_workers(script: str, package: str, tmp_path: Path) -> N
     assert "4 encoded, 1 failed" in run.stdout and "broken.png: " in run.stdout
     assert sorted(p.name for p in out.iterdir()) == sorted(f"{n}.tfit" for n in pictures)
     for name, picture in pictures.items():
-        assert psnr(np.asarray(tilefit.decode((out / f"{name}.tfit").read_bytes())), picture) > 34
+        assert psnr(np.asarray(tilefit.decode((out / f"{name}.tfit").read_bytes())), picture) > 26
     # Once more: all are there.
     (photos / "broken.png").unlink()
     if package == "distributed":

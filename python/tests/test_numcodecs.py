@@ -97,3 +97,10 @@ def test_lossy_chunks(tmp_path: Path) -> None:
     )
     array[...] = picture
     assert 30 < psnr(array[...], picture) < 60
+
+
+def test_chunks_are_not_tuned_for_the_eye() -> None:
+    codec = TilefitCodec(quality=50, effort=1, model="pyramid")
+    assert codec.get_config()["tune"] == "psnr"
+    assert not tilefit.info(codec.encode(smooth(40, 40))).visual
+    assert "tune" not in TilefitCodec(target_ssimulacra2=50).get_config()

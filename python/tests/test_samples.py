@@ -45,7 +45,7 @@ def test_views_and_other_byte_orders_are_read_as_they_look() -> None:
 
 def test_a_fit_is_near_and_small() -> None:
     picture = smooth(96, 128, 3)
-    data = tilefit.encode(picture, quality=60, effort=1)
+    data = tilefit.encode(picture, quality=60, effort=1, tune="psnr")
     assert psnr(tilefit.decode(data), picture) > 34
     assert len(data) < picture.nbytes / 20
 
@@ -59,6 +59,9 @@ def test_options_reach_the_encoder() -> None:
     assert len(tilefit.encode(picture, target_size=2500, effort=1)) <= 2500
     assert psnr(tilefit.decode(tilefit.encode(picture, target_psnr=33, effort=1)), picture) >= 33
     assert tilefit.info(tilefit.encode(picture, effort=1, model="gdn", lambda_=0.001)).model == "gdn"
+    seen = tilefit.encode(picture, target_ssimulacra2=50, effort=1, model="pyramid")
+    assert tilefit.info(seen).visual
+    assert not tilefit.info(tilefit.encode(picture, quality=50, effort=1, model="pyramid", tune="psnr")).visual
     first = tilefit.encode(picture, effort=1, tune="visual", seed=1, threads=1)
     assert first == tilefit.encode(picture, effort=1, tune="visual", seed=1, threads=2)
     assert first != tilefit.encode(picture, effort=1, tune="psnr", seed=1)

@@ -48,6 +48,8 @@ class Info:
     version: int
     #: The model family.
     model: str
+    #: Whether the fit was tuned for the eye.
+    visual: bool
     images: tuple[ImageInfo, ...]
     #: Samples of a pixel, alpha included.
     channels: int

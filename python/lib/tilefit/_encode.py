@@ -15,7 +15,16 @@ from ._errors import TilefitError
 from ._metadata import MetadataLike, to_items
 
 #: The arguments that set a target, with `lossless`.
-TARGETS = ("quality", "lambda_", "max_error", "target_psnr", "target_msssim", "target_bpp", "target_size")
+TARGETS = (
+    "quality",
+    "lambda_",
+    "max_error",
+    "target_psnr",
+    "target_ssimulacra2",
+    "target_msssim",
+    "target_bpp",
+    "target_size",
+)
 
 Samples = Union["npt.NDArray[np.uint8]", "npt.NDArray[np.uint16]"]
 
@@ -44,6 +53,7 @@ def encode(
     lossless: bool = False,
     max_error: int | None = None,
     target_psnr: float | None = None,
+    target_ssimulacra2: float | None = None,
     target_msssim: float | None = None,
     target_bpp: float | None = None,
     target_size: int | None = None,
@@ -66,17 +76,20 @@ def encode(
 
     :param array: ``(height, width)`` or ``(height, width, channels)`` with 1 to 16 channels, of type ``uint8`` or ``uint16``; a list
         of arrays of one kind becomes one file with one model (a group).
-    :param quality: 0 (smallest file) to 100; 75 if no target is given. At most one target is possible: this, ``lambda_``,
-        ``lossless``, ``max_error`` or one of ``target_*``.
+    :param quality: 0 (smallest file) to 100; 75 if no target is given. Tuned for the eye it is about the score of SSIMULACRA2. At most one
+        target is possible: this, ``lambda_``, ``lossless``, ``max_error`` or one of ``target_*``.
     :param lambda_: the weight of the rate in the loss.
     :param lossless: decode to the same samples.
     :param max_error: the largest difference of a sample.
     :param target_psnr: at least this PSNR in dB.
+    :param target_ssimulacra2: at least this score of SSIMULACRA2, for grey and RGB.
     :param target_msssim: at least this MS-SSIM.
     :param target_bpp: at most this many bits a pixel.
     :param target_size: at most this many bytes.
     :param effort: 1 (fastest) to 9 (smallest file); 5 by default.
-    :param tune: the distortion that is minimised: ``"psnr"`` (default), ``"ssim"``, ``"msssim"`` or ``"visual"``.
+    :param tune: the distortion that is minimised: ``"psnr"``, ``"visual"``, ``"ssim"`` or ``"msssim"``, as far as the family has it. By
+        default ``"visual"`` for grey and RGB, unless the target is of another measure, and ``"psnr"`` for bands. Give ``"psnr"`` for
+        measurements.
     :param model: the model family; chosen by itself by default.
     :param channels: latent channels, for families that have the choice.
     :param tile: side of a tile in pixels, a power of two from 64 on, or 0 for one tile; a region decodes only the tiles that it needs.
@@ -98,7 +111,16 @@ def encode(
     >>> bool((tilefit.decode(data) == ramp).all())
     True
     """
-    values = (quality, lambda_, max_error, target_psnr, target_msssim, target_bpp, target_size)
+    values = (
+        quality,
+        lambda_,
+        max_error,
+        target_psnr,
+        target_ssimulacra2,
+        target_msssim,
+        target_bpp,
+        target_size,
+    )
     targets: dict[str, float | None] = dict(zip(TARGETS, values, strict=True))
     given: list[tuple[str, float]] = [(name, value) for name, value in targets.items() if value is not None]
     if lossless:

@@ -54,8 +54,10 @@ class TilefitCodec(Codec):  # type: ignore[misc]
         self.axes, self.threads = axes, threads
         if not any(options.get(name) is not None for name in TARGETS):
             options["lossless"] = True
-        # Four channels of a chunk are bands as a rule.
+        # Chunks are measurements as a rule: four channels are bands, and none is tuned for the eye.
         options.setdefault("alpha", False)
+        if options.get("target_ssimulacra2") is None:
+            options.setdefault("tune", "psnr")
         self.options = options
 
     def encode(self, buf: Any) -> bytes:
