@@ -2,7 +2,7 @@
 TILEFIT = target/release/tilefit
 STATIC = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: help demo test lint package bench static decoder capi golden rd web web-test web-samples web-shots golden-check
+.PHONY: help demo test lint package bench static decoder capi golden rd python python-sdist web web-test web-samples web-shots golden-check
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -54,6 +54,12 @@ golden: ## check that the golden files still decode to the same samples
 rd: ## rate-distortion curve of the nebula picture as CSV
 	cargo build --release
 	scripts/rd.sh $(TILEFIT) fixtures/nebula.png
+
+python: ## the wheel for Python: target/wheels/tilefit-*.whl, installed and tested in target/python-venv
+	scripts/python.sh
+
+python-sdist: ## the same, and the source package, from which a wheel is built offline
+	scripts/python.sh sdist
 
 web: ## the decoder for browsers: web/tilefit.wasm and web/tilefit-simd.wasm
 	scripts/web.sh
