@@ -119,6 +119,8 @@ pub struct Info {
     /// Version of the file's format.
     pub version: u8,
     pub model: &'static str,
+    /// Samples at the knots of the tone curve; empty if there is none.
+    pub knots: Vec<u16>,
     pub format: PixelFormat,
     pub pictures: Vec<PictureInfo>,
     pub bytes: usize,
@@ -219,6 +221,7 @@ impl<'a> Decoder<'a> {
         Info {
             version: h.version,
             model: self.model.name(),
+            knots: self.model.curve().map_or(Vec::new(), |curve| curve.knots().to_vec()),
             format: h.format,
             pictures: h.pictures.clone(),
             bytes: self.source.length(),

@@ -13,7 +13,7 @@ use crate::fit::options::EFFORTS;
 use crate::fit::prepare::{Alpha, Prepared};
 use crate::fit::select;
 use crate::fit::{self, Family, Options};
-pub use crate::fit::{Target, Tune, WeightCoding};
+pub use crate::fit::{Domain, Target, Tune, WeightCoding};
 use crate::image::Picture;
 use crate::limits::Limits;
 use crate::metrics;
@@ -130,8 +130,24 @@ pub struct Report {
     pub ssimulacra2: Option<f64>,
     /// The distortion that a fit minimised.
     pub tune: Tune,
+    /// The tone curve of the file and the quality on it; `None` if samples are linear.
+    pub domain: Option<OnCurve>,
     /// Time of the whole call.
     pub time: Duration,
+}
+
+/// The tone curve of a file, and the quality of samples on it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OnCurve {
+    /// The samples at knots of equal distances on the scale of the fit.
+    pub knots: Vec<u16>,
+    /// The largest difference between neighbouring samples that the curve reaches.
+    pub step: u16,
+    /// As [`Report::psnr`].
+    pub psnr: f64,
+    /// As [`Report::ms_ssim`].
+    pub ms_ssim: Option<f64>,
 }
 
 /// What an encode will do, and its estimated cost.
@@ -206,10 +222,16 @@ impl<'a> Encoder<'a> {
     }
 
     /// Sets the distortion that the fit minimises. The default is [`Tune::Visual`] for grey and RGB pictures with or without
-    /// alpha, where the family has it and the target is not one of another measure; else the mean squared error. Choose
-    /// [`Tune::Psnr`] for data.
+    /// alpha, where the family has it, the target is not one of another measure and the [domain](Self::domain) is linear; else
+    /// the mean squared error. Choose [`Tune::Psnr`] for data.
     pub fn tune(mut self, tune: Tune) -> Self {
         self.tune = Some(tune);
+        self
+    }
+
+    /// Sets the domain of the fit, in which targets are measured. The default is [`Domain::Linear`].
+    pub fn domain(mut self, domain: Domain) -> Self {
+        self.options.domain = domain;
         self
     }
 
@@ -336,7 +358,7 @@ impl<'a> Encoder<'a> {
         };
         let prepared = match options.target {
             Target::MaxError(_) => Prepared::unfitted(pictures),
-            _ => Prepared::new(pictures, alpha),
+            _ => Prepared::new(pictures, alpha, options.domain),
         };
         let never = AtomicBool::new(false);
         let (stop, on_stop) = self.stop.unwrap_or((&never, Signal::Cancel));
@@ -369,7 +391,13 @@ impl<'a> Encoder<'a> {
                 pool.map_err(|e| Error::of_argument("threads", format!("cannot start {n} threads: {e}")))?.install(work)
             }
         };
-        let Outcome { file, quality, lambda, steps, planned } = outcome?;
+        let Outcome { file, quality, in_domain, lambda, steps, planned } = outcome?;
+        let domain = file.curve.map(|curve| OnCurve {
+            knots: curve.knots().to_vec(),
+            step: curve.step(),
+            psnr: in_domain.psnr(),
+            ms_ssim: in_domain.ms_ssim,
+        });
         let report = Report {
             model: file.model,
             effort: options.effort,
@@ -384,6 +412,7 @@ impl<'a> Encoder<'a> {
             ms_ssim: quality.ms_ssim,
             ssimulacra2: quality.ssimulacra2,
             tune: options.tune,
+            domain,
             time: started.elapsed(),
         };
         Ok(Encoded { bytes: file.bytes, report })
@@ -424,7 +453,12 @@ impl<'a> Encoder<'a> {
     /// The options with what these pictures and the family make of them.
     fn resolved(&self, pictures: &[Picture]) -> Result<Options> {
         let (tunes, target) = (self.family.clone()?.tunes, self.options.target);
-        let tune = self.tune.unwrap_or_else(|| Tune::default_for(tunes, target, pictures[0].format));
+        let tune = match (self.tune, self.options.domain) {
+            (Some(tune), _) => tune,
+            (None, Domain::Linear) => Tune::default_for(tunes, target, pictures[0].format),
+            // Measurements, not pictures to look at.
+            (None, _) => Tune::Psnr,
+        };
         let target = match target {
             // Of a picture to look at: every sample.
             Target::Quality(100.0) if tune == Tune::Visual => Target::MaxError(0),
@@ -461,6 +495,9 @@ impl<'a> Encoder<'a> {
         if !range.contains(&value) {
             let what = format!("expected {what} from {} to {}, not {value}", range.start(), range.end());
             return refuse("target", what);
+        }
+        if matches!((o.target, o.domain), (Target::MaxError(_), Domain::Asinh)) {
+            return refuse("domain", "asinh is for fits: lossless and nearly lossless files are always linear".into());
         }
         if let Some(quality) = self.alpha_quality.filter(|q| !(0.0..=100.0).contains(q)) {
             return refuse("alpha_quality", format!("expected 0 to 100, not {quality}"));

@@ -56,7 +56,7 @@ pub use container::header::PictureInfo;
 pub use container::metadata;
 pub use decoder::{Damage, Decoder, Info, Sample};
 #[cfg(feature = "fit")]
-pub use encoder::{Encoded, Encoder, Plan, Progress, Report, Signal, Target, Tune, WeightCoding};
+pub use encoder::{Domain, Encoded, Encoder, OnCurve, Plan, Progress, Report, Signal, Target, Tune, WeightCoding};
 pub use error::{Class, Error, Result};
 // `self`: there is a crate of that name too.
 pub use self::image::{Picture, PixelFormat, Rect};

@@ -135,6 +135,8 @@ At most one of -q, --lambda, --target-psnr, --target-ssimulacra2, --target-msssi
                 .more("At Q samples of alpha differ by at most (100 - Q) / 4 percent of the peak. Without this option alpha is lossless where that costs next to nothing, and else fitted together with colour."),
             flag("tune", None, Value::Choice(&["psnr", "ssim", "msssim", "visual"]), "distortion to minimise (default by the picture)")
                 .more("visual: as the eye sees it, for grey and RGB pictures. psnr: the mean squared error, for data; the default of bands, FITS, --target-psnr and --target-msssim. ssim, msssim: structure; only in the families gdn and hyperprior, which do not have visual."),
+            flag("domain", None, Value::Choice(&["auto", "linear", "asinh"]), "domain of the fit and of its targets (default auto)")
+                .more("asinh: faint samples count as much as bright ones; the curve is in the file, the decoder gives samples as they were. auto: asinh for FITS, floats and wide integers of high dynamic range, that is 90 % of the samples within a 32nd of their range, else linear."),
             flag("effort", Some('e'), Value::Integer(1, 9), "from 1 (fastest) to 9 (smallest file) (default 5)"),
             flag("time-limit", None, Value::Duration, "write the best file that can be reached in this time (90s, 10m, 1h)")
                 .more("If the estimate is more than same_name the limit, a lower effort is used."),

@@ -7,12 +7,12 @@ use super::output::{self, Like, Output};
 use super::progress::ProgressLine;
 use super::report::{self, Json};
 use super::{checkpoint, each, interrupted, read_options, watch_interrupts, STOP};
-use crate::container::metadata::{Item, BANDS, EXIF, FITS};
-use crate::encoder::{Encoded, Encoder, Plan, Signal, Target, Tune, WeightCoding};
+use crate::container::metadata::{Item, BANDS, EXIF, FITS, SCALE};
+use crate::encoder::{Domain, Encoded, Encoder, Plan, Signal, Target, Tune, WeightCoding};
 use crate::error::Class;
 use crate::image::Picture;
 use crate::pictures::metadata::Strip;
-use crate::pictures::{apply_orientation, metadata};
+use crate::pictures::{self, apply_orientation};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -76,6 +76,9 @@ fn encoder<'a>(args: &Args) -> Result<Encoder<'a>> {
         Some("psnr") => encoder.tune(Tune::Psnr),
         _ => encoder,
     };
+    if args.text("domain") == Some("asinh") {
+        encoder = encoder.domain(Domain::Asinh);
+    }
     if let Some(effort) = args.integer("effort") {
         encoder = encoder.effort(effort as u32);
     }
@@ -153,11 +156,14 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
     let started = Instant::now();
     let name = inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
     let with_name = |e: crate::Error| Failure::from(e.at(&name));
-    let (sources, pictures, metadata) = read(args, inputs)?;
+    let Inputs { sources, pictures, metadata, measured } = read(args, inputs)?;
     let checkpoint_path = checkpoint::path(output);
     // Measurements, not pictures to look at.
     let data = args.has("bands") || metadata.iter().any(|item| item.kind == FITS);
     let mut encoder = encoder(args)?.metadata(metadata);
+    if measured && matches!(args.text("domain"), None | Some("auto")) {
+        encoder = encoder.domain(Domain::Automatic);
+    }
     if let Some(limit) = args.duration("time-limit") {
         // The limit includes the time that reading the input took.
         encoder = encoder.time_limit(limit.saturating_sub(started.elapsed()));
@@ -245,20 +251,33 @@ fn dry_run(inputs: &[PathBuf], output: &Output, pictures: &[Picture], plan: &Pla
         .end()
 }
 
-/// Reads the inputs: the sizes of their files in bytes, the pictures, and the metadata that `--strip` keeps.
-fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<Item>)> {
-    let (mut bytes, mut pictures, mut items) = (Vec::new(), Vec::new(), Vec::new());
+/// What the inputs contain.
+struct Inputs {
+    /// Bytes of each file.
+    sources: Vec<u64>,
+    pictures: Vec<Picture>,
+    /// What `--strip` keeps.
+    metadata: Vec<Item>,
+    /// The samples are measurements: FITS, floats or wide integers. Those of other files are usually made for a screen.
+    measured: bool,
+}
+
+/// Reads the inputs.
+fn read(args: &Args, inputs: &[PathBuf]) -> Result<Inputs> {
+    let (mut sources, mut pictures, mut metadata) = (Vec::new(), Vec::new(), Vec::new());
+    let mut measured = false;
     let strip = args.text("strip").map(|s| if s == "safe" { Strip::Safe } else { Strip::All });
     let kept = |kind: u8| strip.is_none_or(|s| s.keeps(kind));
     for (i, path) in inputs.iter().enumerate() {
         let mut source = files::read_picture(path, &read_options(args))?;
         print_warnings(args.has("quiet"), &path.display().to_string(), &source.warnings);
-        if let Some(exif) = metadata::find(&source.metadata, EXIF).filter(|_| !kept(EXIF)) {
+        if let Some(exif) = pictures::metadata::find(&source.metadata, EXIF).filter(|_| !kept(EXIF)) {
             // Without it the picture would be shown in another orientation.
             apply_orientation(&mut source.picture, exif).map_err(|e| Failure::from(e).at(path.display()))?;
         }
+        measured |= source.metadata.iter().any(|m| [FITS, SCALE].contains(&m.kind));
         let kept = source.metadata.into_iter().filter(|m| kept(m.kind));
-        items.extend(kept.map(|m| Item { picture: i, kind: m.kind, data: m.data }));
+        metadata.extend(kept.map(|m| Item { picture: i, kind: m.kind, data: m.data }));
         let picture = match args.text("depth") {
             Some("8") => source.picture.with_depth(8),
             Some("16") => source.picture.with_depth(16),
@@ -270,7 +289,7 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<
             let message = format!("a group has one kind of picture, not {} and {}", kind(first), kind(&picture));
             return Err(Failure::new(Code::Input, message).at(path.display()));
         }
-        bytes.push(source.bytes);
+        sources.push(source.bytes);
         pictures.push(picture);
     }
     if args.has("bands") {
@@ -281,10 +300,10 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<(Vec<u64>, Vec<Picture>, Vec<
             layout.extend([p.format.channels as u8, name.len() as u8]);
             layout.extend(name);
         }
-        items.push(Item { picture: 0, kind: BANDS, data: layout });
+        metadata.push(Item { picture: 0, kind: BANDS, data: layout });
         pictures = vec![Picture::joined(&pictures).map_err(|e| Failure::new(Code::Input, e.message()))?];
     }
-    Ok((bytes, pictures, items))
+    Ok(Inputs { sources, pictures, metadata, measured })
 }
 
 /// Prints the result of an encode: the JSON object if asked for, and lines on stderr unless `--quiet`.
@@ -311,6 +330,9 @@ fn report_encoded(
             .number("psnr", r.psnr)
             .number("ms_ssim", r.ms_ssim)
             .number("ssimulacra2", r.ssimulacra2)
+            .text("domain", if r.domain.is_some() { "asinh" } else { "linear" })
+            .number("domain_psnr", r.domain.as_ref().map(|d| d.psnr))
+            .number("domain_ms_ssim", r.domain.as_ref().and_then(|d| d.ms_ssim))
             .text("model", r.model)
             .text("tune", r.tune.name())
             .integer("effort", u64::from(r.effort))
@@ -344,6 +366,15 @@ fn report_encoded(
         bytes as f64 / inputs as f64,
         report::time(started.elapsed()),
     ));
+    if let Some(d) = &r.domain {
+        report::print_stderr(&format!(
+            "{}: fitted on an asinh curve from {} to {}, PSNR {} dB there",
+            output.name(),
+            d.knots[0],
+            d.knots[d.knots.len() - 1],
+            report::psnr(d.psnr),
+        ));
+    }
     if bytes > inputs {
         let what = format!("larger than its input of {} bytes", report::grouped(inputs));
         report::print_stderr(&format!("{}: warning: {what}", output.name()));

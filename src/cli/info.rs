@@ -64,6 +64,7 @@ fn json(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
         .integer("version", info.version as u64)
         .text("model", info.model)
         .text("tune", tune(info))
+        .raw("knots", &report::array(info.knots.iter().map(u16::to_string)))
         .raw("pictures", &report::array(pictures))
         .integer("bytes", info.bytes as u64)
         .integer("header_bytes", info.header_bytes as u64)
@@ -106,6 +107,10 @@ fn text(name: &str, info: &Info, digests: &[String], items: &[Item]) -> String {
         ),
     ];
     let (colour, depth) = (info.format.name(), info.format.depth);
+    if let [first, .., last] = info.knots[..] {
+        let n = info.knots.len();
+        lines.push(format!("  domain     samples {first} to {last} on a tone curve of {n} knots"));
+    }
     for (i, (p, d)) in info.pictures.iter().zip(digests).enumerate() {
         lines.push(format!("  picture {:<3}{}x{}, {colour}, {depth} bits, digest {d}", i + 1, p.width, p.height));
     }

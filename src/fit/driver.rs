@@ -8,12 +8,12 @@
 //! ```
 
 use super::checkpoint::Checkpoint;
+use super::domain::stretched;
 use super::file::{self, Quality, Written};
 use super::prepare::Prepared;
 use super::target::{self, LambdaControl, Measured};
 use super::{Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft, Tune};
 use crate::error::{Class, Error, Result};
-use crate::image::Picture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,8 @@ pub struct Outcome {
     pub file: Written,
     /// Its quality.
     pub quality: Quality,
+    /// Its quality in the domain of the fit, where targets are measured.
+    pub in_domain: Quality,
     /// The weight of the rate that the file was finished with.
     pub lambda: f64,
     /// Steps made.
@@ -401,30 +403,39 @@ impl Best {
 pub struct Candidate {
     file: Written,
     quality: Quality,
+    in_domain: Quality,
     lambda: f64,
 }
 
 impl Candidate {
     /// Of a fit under `tune`.
     fn new(colours: Fitted, prepared: &Prepared, metadata: &[u8], lambda: f64, tune: Tune) -> Result<Candidate> {
-        Self::of(&prepared.assemble(colours)?, &prepared.pictures, metadata, lambda, tune)
+        Self::of(&prepared.assemble(colours)?, prepared, metadata, lambda, tune)
     }
 
-    /// Writes the file of `pictures`, and measures it.
-    pub fn of(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], lambda: f64, tune: Tune) -> Result<Candidate> {
-        let mut file = file::write(fitted, pictures, metadata, tune == Tune::Visual)?;
-        let quality = Quality::of(pictures, &file.decoded);
+    /// Writes the file of all channels of `prepared` pictures, and measures it.
+    pub fn of(fitted: &Fitted, prepared: &Prepared, metadata: &[u8], lambda: f64, tune: Tune) -> Result<Candidate> {
+        let mut file = file::write(fitted, &prepared.pictures, metadata, tune == Tune::Visual)?;
+        let quality = Quality::of(&prepared.pictures, &file.decoded);
+        let in_domain = match &prepared.curve {
+            Some(curve) => {
+                let [original, decoded] = [&prepared.pictures, &file.decoded[..]].map(|p| stretched(p, curve));
+                Quality::of(&original, &decoded)
+            }
+            None => quality,
+        };
         file.decoded = Vec::new();
-        Ok(Candidate { file, quality, lambda })
+        Ok(Candidate { file, quality, in_domain, lambda })
     }
 
     fn measured(&self) -> Measured {
-        self.quality.measured(self.file.bytes.len())
+        self.in_domain.measured(self.file.bytes.len())
     }
 
     /// The outcome of an encode that ends with this file.
     pub fn outcome(self, steps: u64, planned: u64) -> Outcome {
-        Outcome { file: self.file, quality: self.quality, lambda: self.lambda, steps, planned }
+        let Candidate { file, quality, in_domain, lambda } = self;
+        Outcome { file, quality, in_domain, lambda, steps, planned }
     }
 
     /// The error of a missed `target`, with the closest result.
@@ -432,12 +443,12 @@ impl Candidate {
         let bytes = self.file.bytes.len();
         let bpp = 8.0 * bytes as f64 / prepared.pictures.iter().map(|p| p.pixels() as f64).sum::<f64>();
         let what = match target {
-            Target::Psnr(db) => format!("PSNR {db} dB is not reached, the closest is {:.2} dB", self.quality.psnr()),
+            Target::Psnr(db) => format!("PSNR {db} dB is not reached, the closest is {:.2} dB", self.in_domain.psnr()),
             Target::MsSsim(v) => {
-                format!("MS-SSIM {v} is not reached, the closest is {:.5}", self.quality.ms_ssim.unwrap_or(0.0))
+                format!("MS-SSIM {v} is not reached, the closest is {:.5}", self.in_domain.ms_ssim.unwrap_or(0.0))
             }
             Target::Ssimulacra2(v) => {
-                let closest = self.quality.ssimulacra2.unwrap_or(0.0);
+                let closest = self.in_domain.ssimulacra2.unwrap_or(0.0);
                 format!("SSIMULACRA2 {v} is not reached, the closest is {closest:.2}")
             }
             Target::Bpp(limit) => {

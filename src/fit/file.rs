@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::image::{Picture, Rect};
 use crate::limits::Limits;
 use crate::metrics;
+use crate::models::tone::Curve;
 use crate::models::{Codes, Grid, GridSpec, Model};
 use kernels::Level;
 use rayon::prelude::*;
@@ -19,6 +20,8 @@ use rayon::prelude::*;
 pub struct Written {
     /// The model's family.
     pub model: &'static str,
+    /// The tone curve of the samples, if there is one.
+    pub curve: Option<Curve>,
     pub bytes: Vec<u8>,
     pub header_bytes: usize,
     pub weights_bytes: usize,
@@ -76,6 +79,7 @@ pub fn write(fitted: &Fitted, pictures: &[Picture], metadata: &[u8], visual: boo
     bytes.extend(&payload);
     Ok(Written {
         model: model.name(),
+        curve: model.curve().cloned(),
         bytes,
         header_bytes,
         weights_bytes: header.weights.len(),

@@ -6,6 +6,7 @@
 pub mod autograd;
 pub mod checkpoint;
 mod dct;
+pub mod domain;
 pub mod driver;
 pub mod estimate;
 pub mod file;
@@ -27,7 +28,7 @@ mod water_filling;
 use crate::error::Result;
 use crate::image::Picture;
 use crate::models::{Codes, Encode};
-pub use options::{Options, Target, Tune, WeightCoding};
+pub use options::{Domain, Options, Target, Tune, WeightCoding};
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};

@@ -72,6 +72,20 @@ impl Tune {
     }
 }
 
+/// The domain in which samples are fitted, and in which targets are measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Domain {
+    /// Samples as they are.
+    #[default]
+    Linear,
+    /// Samples on an asinh curve around the background, for pictures of high dynamic range: errors of faint parts weigh as much
+    /// as those of bright ones. The curve is in the file, and the decoder gives samples as they were.
+    Asinh,
+    /// The curve for pictures of high dynamic range: 90 % of the samples lie within a 32nd of their range, which has at least
+    /// 1024 levels. Other pictures are linear.
+    Automatic,
+}
+
 /// How weights are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WeightCoding {
@@ -88,6 +102,8 @@ pub struct Options {
     pub target: Target,
     /// The distortion that is minimised.
     pub tune: Tune,
+    /// The domain of the fit. Nothing of [`Target::MaxError`] is fitted: it is always linear.
+    pub domain: Domain,
     /// 1 (fastest) to 9 (smallest file).
     pub effort: u32,
     /// Seed of the random numbers. The same pictures, options and seed give the same bytes on one instruction set, at any thread
@@ -106,6 +122,7 @@ impl Default for Options {
         Options {
             target: Target::Quality(75.0),
             tune: Tune::Psnr,
+            domain: Domain::Linear,
             effort: 5,
             seed: 0,
             tile: None,

@@ -1,12 +1,14 @@
 //! What a family fits, and what is coded beside it. Equal colour channels become one plane, alpha is coded apart and exactly
-//! or nearly so, and colours that alpha hides become a smooth continuation of the visible ones.
+//! or nearly so, and colours that alpha hides become a smooth continuation of the visible ones. Before that a tone curve may take
+//! the samples of a high dynamic range to those that are fitted.
 
-use super::lossless;
-use super::Fitted;
+use super::options::Domain;
+use super::{domain, lossless, Fitted};
 use crate::error::Result;
 use crate::image::{Picture, PixelFormat};
 use crate::models::lossless::model::LosslessModel;
 use crate::models::planes::{blend, Arrangement, Planes};
+use crate::models::tone::Curve;
 use crate::models::{Codes, Encode};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ pub struct Prepared<'a> {
     pub pictures: Cow<'a, [Picture]>,
     /// The planes for the family.
     pub colours: Cow<'a, [Picture]>,
+    /// The tone curve from the planes to the samples.
+    pub curve: Option<Curve>,
     alpha: Option<CodedAlpha>,
     /// How the channels come from planes, if these are not the channels.
     arrangement: Option<Arrangement>,
@@ -56,12 +60,26 @@ const LITTLE: f64 = 0.01;
 
 impl<'a> Prepared<'a> {
     /// Prepares pictures of one format.
-    pub fn new(pictures: &'a [Picture], alpha: Alpha) -> Self {
+    pub fn new(pictures: &'a [Picture], alpha: Alpha, domain: Domain) -> Self {
         let pictures = without_opaque_alpha(pictures);
+        match domain::curve(&pictures, domain) {
+            None => Self::linear(pictures, alpha),
+            Some(curve) => {
+                let stretched = domain::stretched(&pictures, &curve);
+                let Prepared { colours, alpha, arrangement, .. } = Self::linear(Cow::Owned(stretched), alpha);
+                let channels = pictures[0].format.channels as u8;
+                let arrangement = arrangement.or(Some(Arrangement::Map((0..channels).collect())));
+                Prepared { pictures, colours, curve: Some(curve), alpha, arrangement }
+            }
+        }
+    }
+
+    /// Prepares pictures whose samples are fitted as they are.
+    fn linear(pictures: Cow<'a, [Picture]>, alpha: Alpha) -> Self {
         let format = pictures[0].format;
         let grey = format.colours() > 1 && pictures.iter().all(|p| has_equal_colours(p, Hidden::Ignored));
         if !format.alpha && !grey {
-            return Prepared { colours: pictures.clone(), pictures, alpha: None, arrangement: None };
+            return Prepared { colours: pictures.clone(), pictures, curve: None, alpha: None, arrangement: None };
         }
         let most = if let Alpha::Apart(most) = alpha { most } else { 0 };
         let apart = format.alpha.then(|| CodedAlpha::new(&pictures, most));
@@ -69,7 +87,8 @@ impl<'a> Prepared<'a> {
         let cost = apart.as_ref().map_or(0.0, |a| 8.0 * a.bytes as f64 / pixels as f64);
         if alpha == Alpha::Automatic && cost > LITTLE {
             let colours = pictures.iter().map(blended).collect();
-            return Prepared { colours, pictures, alpha: None, arrangement: Some(Arrangement::Blended) };
+            let arrangement = Some(Arrangement::Blended);
+            return Prepared { colours, pictures, curve: None, alpha: None, arrangement };
         }
         let planes = if grey { 1 } else { format.colours() };
         let colours = pictures.iter().map(|p| if format.alpha { filled(p) } else { p.clone() });
@@ -78,13 +97,14 @@ impl<'a> Prepared<'a> {
         let first = u8::from(format.alpha);
         let colour = (0..format.colours() as u8).map(|c| first + if grey { 0 } else { c });
         let map = colour.chain(format.alpha.then_some(0)).collect();
-        Prepared { pictures, colours: Cow::Owned(colours), alpha: apart, arrangement: Some(Arrangement::Map(map)) }
+        let arrangement = Some(Arrangement::Map(map));
+        Prepared { pictures, colours: Cow::Owned(colours), curve: None, alpha: apart, arrangement }
     }
 
     /// Pictures of which nothing is fitted: only [`Self::nearly_exact`] makes a file of them.
     pub fn unfitted(pictures: &'a [Picture]) -> Self {
         let pictures = without_opaque_alpha(pictures);
-        Prepared { pictures, colours: Cow::Borrowed(&[]), alpha: None, arrangement: None }
+        Prepared { pictures, colours: Cow::Borrowed(&[]), curve: None, alpha: None, arrangement: None }
     }
 
     /// The model of all channels from one of the colours.
@@ -102,7 +122,9 @@ impl<'a> Prepared<'a> {
             }
         }
         models.push(model.into());
-        Ok(Fitted { model: Box::new(Planes::new(models, arrangement.clone())?), codes, tile })
+        let planes = Planes::new(models, arrangement.clone())?;
+        let planes = planes.with_curve(self.curve.clone(), self.pictures[0].format.colours());
+        Ok(Fitted { model: Box::new(planes), codes, tile })
     }
 
     /// All channels coded so that no sample differs by more than `max_error`: a model and codes without a fit.
@@ -282,17 +304,17 @@ mod tests {
     #[test]
     fn opaque_alpha_is_no_alpha() {
         let opaque = [picture(5, 4, |x, y| [x as u16, y as u16, 7, 255])];
-        let prepared = Prepared::new(&opaque, Alpha::Apart(0));
+        let prepared = Prepared::new(&opaque, Alpha::Apart(0), Domain::Linear);
         assert_eq!(prepared.pictures[0].format, PixelFormat::RGB);
         assert_eq!(prepared.pictures, prepared.colours);
         let other = [opaque[0].clone(), picture(5, 4, |x, _| [1, 2, 3, 255 - x as u16])];
-        assert!(Prepared::new(&other, Alpha::Apart(0)).pictures[0].format.alpha);
+        assert!(Prepared::new(&other, Alpha::Apart(0), Domain::Linear).pictures[0].format.alpha);
     }
 
     #[test]
     fn equal_colours_are_one_plane() {
         let grey = [picture(5, 4, |x, y| [(x * y) as u16; 4])];
-        let prepared = Prepared::new(&grey, Alpha::Apart(0));
+        let prepared = Prepared::new(&grey, Alpha::Apart(0), Domain::Linear);
         assert_eq!(prepared.colours[0].format, PixelFormat::GREY);
         assert_eq!(prepared.arrangement, Some(Arrangement::Map(vec![1, 1, 1, 0])));
     }

@@ -39,7 +39,7 @@ pub fn encode<'a>(
     };
     let exact = |max_error| -> Result<Outcome> {
         let fitted = prepared.nearly_exact(max_error, tile)?;
-        Ok(Candidate::of(&fitted, &prepared.pictures, metadata, 0.0, Tune::Psnr)?.outcome(0, 0))
+        Ok(Candidate::of(&fitted, prepared, metadata, 0.0, Tune::Psnr)?.outcome(0, 0))
     };
     if let Target::MaxError(max_error) = options.target {
         return exact(max_error);
@@ -66,7 +66,11 @@ pub fn encode<'a>(
     let mut others: Vec<Outcome> = lossless.into_iter().collect();
     let raw: usize = prepared.pictures.iter().map(|p| p.samples.len() * p.format.sample_bytes()).sum();
     if fitted.as_ref().map_or(true, |f| f.file.bytes.len() as f64 > LARGE * raw as f64) {
-        let mut errors = vec![equivalent_error(&prepared.pictures[0], options.target, lambda)];
+        let mut errors = Vec::new();
+        // Equal errors of all samples are not what a curve asks for.
+        if prepared.curve.is_none() {
+            errors.push(equivalent_error(&prepared.pictures[0], options.target, lambda));
+        }
         if others.is_empty() {
             errors.push(0);
         }
@@ -75,16 +79,16 @@ pub fn encode<'a>(
             others.push(exact(max_error)?);
         }
     }
-    let distortion = |o: &Outcome| options.tune.distortion(&o.quality);
+    let distortion = |o: &Outcome| options.tune.distortion(&o.in_domain);
     // The cost at a fixed lambda; the bytes of what meets a target.
     let cost = |o: &Outcome| -> f64 {
         let bpp = 8.0 * o.file.bytes.len() as f64 / pixels as f64;
         match options.target {
-            Target::Psnr(db) if o.quality.psnr() < db => f64::INFINITY,
+            Target::Psnr(db) if o.in_domain.psnr() < db => f64::INFINITY,
             Target::Psnr(_) => bpp,
-            Target::MsSsim(least) if o.quality.ms_ssim.is_none_or(|v| v < least) => f64::INFINITY,
+            Target::MsSsim(least) if o.in_domain.ms_ssim.is_none_or(|v| v < least) => f64::INFINITY,
             Target::MsSsim(_) => bpp,
-            Target::Ssimulacra2(least) if o.quality.ssimulacra2.is_none_or(|v| v < least) => f64::INFINITY,
+            Target::Ssimulacra2(least) if o.in_domain.ssimulacra2.is_none_or(|v| v < least) => f64::INFINITY,
             Target::Ssimulacra2(_) => bpp,
             Target::Size(_) | Target::Bpp(_) if bpp * pixels as f64 > 8.0 * limit => f64::INFINITY,
             Target::Size(_) | Target::Bpp(_) => distortion(o),

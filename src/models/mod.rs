@@ -20,6 +20,7 @@ pub mod hyperprior;
 pub mod lossless;
 pub mod planes;
 pub mod pyramid;
+pub mod tone;
 pub mod transform;
 
 /// The layout of one grid of codes: `channels` planes of `ceil(height / 2^shift) x ceil(width / 2^shift)` codes for a
@@ -84,6 +85,11 @@ pub trait Model: Send + Sync {
 
     /// Channels of the picture.
     fn channels(&self) -> usize;
+
+    /// The tone curve that the samples have passed, if there is one.
+    fn curve(&self) -> Option<&tone::Curve> {
+        None
+    }
 
     /// The layout of the codes, in coding order.
     fn grids(&self) -> &[GridSpec];

@@ -6,6 +6,8 @@
 //! for a colour times alpha and `C = P + (1 - alpha) / 2`, it is `dP^2 + (dP - d alpha)^2 = 2 dC^2 + d alpha^2 / 2` for each
 //! of three colours, and `sqrt(3 / 4)` is about 7/8.
 //!
+//! A [tone curve](crate::models::tone) may follow; it does not change alpha.
+//!
 //! The grids of the models follow each other. Only the last model may have two layers: the others' grids belong to layer 0, so
 //! that the grids of a layer are contiguous.
 
@@ -15,6 +17,7 @@ use crate::container::reader::Reader;
 use crate::error::{Error, Result};
 use crate::image::{PixelFormat, Rect};
 use crate::limits::{try_vec, Limits};
+use crate::models::tone::Curve;
 use crate::models::{read_model, Codes, Cost, Grid, GridSpec, Model};
 #[cfg(feature = "fit")]
 use crate::models::{Encode, PLANES};
@@ -25,8 +28,9 @@ use std::ops::Range;
 /// Most models of a file: alpha and colour.
 const MAX_MODELS: usize = 2;
 
-/// Flag of the description, beside the number of models.
+/// Flags of the description, beside the number of models.
 const BLENDED: u8 = 128;
+const CURVED: u8 = 64;
 
 /// How the channels come from the planes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +45,8 @@ pub enum Arrangement {
 pub struct Planes<M: Model + ?Sized> {
     models: Vec<Arc<M>>,
     arrangement: Arrangement,
+    /// The tone curve, and the number of channels that it changes, which come first.
+    curve: Option<(Curve, usize)>,
     channels: usize,
     grids: Vec<GridSpec>,
 }
@@ -64,7 +70,13 @@ impl<M: Model + ?Sized> Planes<M> {
             return Err(Error::format("a channel has no plane: the file is damaged"));
         }
         let grids = models.iter().flat_map(|m| m.grids().iter().copied()).collect();
-        Ok(Planes { models, arrangement, channels, grids })
+        Ok(Planes { models, arrangement, curve: None, channels, grids })
+    }
+
+    /// The same with a tone curve of the first `colours` channels.
+    pub fn with_curve(mut self, curve: Option<Curve>, colours: usize) -> Self {
+        self.curve = curve.map(|c| (c, colours));
+        self
     }
 
     /// For each model its grids among all.
@@ -106,7 +118,7 @@ impl Planes<dyn Model> {
     pub fn read(format: PixelFormat, description: &[u8], weights: &[u8], limits: &Limits) -> Result<Self> {
         let (mut d, mut w) = (Reader::new(description), Reader::new(weights));
         let first = d.u8("the number of models")?;
-        let count = first & !BLENDED;
+        let count = first & !(BLENDED | CURVED);
         let mut models: Vec<Arc<dyn Model>> = Vec::new();
         for _ in 0..count.min(MAX_MODELS as u8 + 1) {
             let (family, planes) = (d.u8("a model's family")?, d.u8("a model's planes")?);
@@ -127,10 +139,14 @@ impl Planes<dyn Model> {
             0 => Arrangement::Map(d.take(format.channels, "the map of planes")?.to_vec()),
             _ => Arrangement::Blended,
         };
+        let curve = match first & CURVED {
+            0 => None,
+            _ => Some(Curve::read(&mut d, format.peak())?),
+        };
         if d.position() < description.len() || w.position() < weights.len() {
             return Err(Error::format("the description of planes has bytes left: the file is damaged"));
         }
-        Self::new(models, arrangement)
+        Ok(Self::new(models, arrangement)?.with_curve(curve, format.colours()))
     }
 }
 
@@ -141,6 +157,10 @@ impl<M: Model + ?Sized> Model for Planes<M> {
 
     fn channels(&self) -> usize {
         self.channels
+    }
+
+    fn curve(&self) -> Option<&Curve> {
+        self.curve.as_ref().map(|(curve, _)| curve)
     }
 
     fn grids(&self) -> &[GridSpec] {
@@ -216,7 +236,7 @@ impl<M: Model + ?Sized> Model for Planes<M> {
             model.synthesise(level, &codes[range], size, region, scale, peak, &mut planes)?;
             let Arrangement::Map(map) = &self.arrangement else {
                 planes.chunks_exact(n).zip(out.chunks_exact_mut(n)).for_each(|(from, to)| separate(from, peak, to));
-                return Ok(());
+                continue;
             };
             for (channel, plane) in map.iter().map(|p| usize::from(*p)).enumerate() {
                 let Some(plane) = plane.checked_sub(first).filter(|p| *p < n) else { continue };
@@ -224,6 +244,10 @@ impl<M: Model + ?Sized> Model for Planes<M> {
                 to.zip(planes[plane..].iter().step_by(n)).for_each(|(to, from)| *to = *from);
             }
             first += n;
+        }
+        if let Some((curve, colours)) = &self.curve {
+            let pixels = out.chunks_exact_mut(self.channels);
+            pixels.flat_map(|pixel| &mut pixel[..*colours]).for_each(|s| *s = curve.sample(*s));
         }
         Ok(())
     }
@@ -283,7 +307,8 @@ impl Encode for Planes<dyn Encode> {
 
     fn write_description(&self, out: &mut Vec<u8>) {
         let blended = if self.arrangement == Arrangement::Blended { BLENDED } else { 0 };
-        out.push(self.models.len() as u8 | blended);
+        let curved = if self.curve.is_some() { CURVED } else { 0 };
+        out.push(self.models.len() as u8 | blended | curved);
         for model in &self.models {
             let mut description = Vec::new();
             model.write_description(&mut description);
@@ -293,6 +318,9 @@ impl Encode for Planes<dyn Encode> {
         }
         if let Arrangement::Map(map) = &self.arrangement {
             out.extend(map);
+        }
+        if let Some((curve, _)) = &self.curve {
+            curve.write(out);
         }
     }
 
