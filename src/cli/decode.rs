@@ -11,7 +11,7 @@ use crate::container::header::MAGIC;
 use crate::container::metadata::{self, bands, BANDS};
 use crate::decoder::{Damage, Decoder};
 use crate::image::{Picture, Rect};
-use crate::pictures::{self, writer_for, Item, OutFormat};
+use crate::pictures::{self, writer_for, Item, OutFormat, Window};
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
@@ -127,17 +127,18 @@ fn one(args: &Args, path: &Path, output: &Output, request: &Request) -> Result<(
     for (i, output) in chosen.zip(&outputs) {
         let band = args.integer("band").map(|n| n as usize - 1);
         let channels = band.map(|band| channels_of(&decoder, &metadata, i, band)).transpose()?;
-        let (mut picture, bad) = decode(&decoder, i, request)?;
+        let window = window(&decoder, i, request)?;
+        let (mut picture, bad) = decode(&decoder, i, request, window.map(|w| w.region))?;
         if let Some(channels) = channels {
             picture = picture.channels(channels);
         }
         // Items of the n-th of joined pictures have its number.
         let described = band.unwrap_or(i);
         let own = metadata.iter().filter(|m| m.picture == described && m.kind != BANDS);
-        let items: Vec<Item> = own.map(|m| Item { kind: m.kind, data: m.data.clone() }).collect();
-        let mut warnings = Vec::new();
+        let mut items: Vec<Item> = own.map(|m| Item { kind: m.kind, data: m.data.clone() }).collect();
+        let mut warnings = window.map_or(Vec::new(), |w| w.apply(&mut items));
         output::write(output, like(args, path), |out| {
-            warnings = pictures::write(format, &picture, &items, out).map_err(not_written)?;
+            warnings.extend(pictures::write(format, &picture, &items, out).map_err(not_written)?);
             Ok(())
         })?;
         files::print_warnings(args.has("quiet"), &output.name(), &warnings);
@@ -172,7 +173,8 @@ fn channels_of(decoder: &Decoder, metadata: &[metadata::Item], i: usize, band: u
     Ok(first..first + channels)
 }
 
-fn decode(decoder: &Decoder, i: usize, request: &Request) -> Result<(Picture, Vec<Damage>)> {
+/// The part of picture `i` that is asked for; `None` for the whole picture at full size.
+fn window(decoder: &Decoder, i: usize, request: &Request) -> Result<Option<Window>> {
     let p = &decoder.pictures()[i];
     let region = match request.region {
         Some(r) if r.x1 > p.width || r.y1 > p.height => {
@@ -186,9 +188,13 @@ fn decode(decoder: &Decoder, i: usize, request: &Request) -> Result<(Picture, Ve
                 p.height
             )))
         }
-        Some(r) => Some(r.shrunk(request.scale)),
-        None => None,
+        None if request.scale == 0 => return Ok(None),
+        region => region.unwrap_or(Rect::whole(p.width, p.height)),
     };
+    Ok(Some(Window { height: p.height, region: region.shrunk(request.scale), scale: request.scale }))
+}
+
+fn decode(decoder: &Decoder, i: usize, request: &Request, region: Option<Rect>) -> Result<(Picture, Vec<Damage>)> {
     if request.partial {
         Ok(decoder.decode_partial(i, request.scale, region)?)
     } else {

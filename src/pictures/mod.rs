@@ -19,9 +19,11 @@ mod samples;
 mod tiff;
 #[cfg(feature = "webp")]
 mod webp;
+pub mod window;
 
 pub use metadata::Item;
 pub use orientation::apply_orientation;
+pub use window::Window;
 
 use crate::error::{Class, Error, Result};
 use crate::image::{Picture, PixelFormat};

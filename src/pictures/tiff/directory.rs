@@ -61,6 +61,28 @@ impl Entry {
         Entry { tag, kind, count: values.len() as u64, values: values.to_vec() }
     }
 
+    /// Appends the tag as items of metadata have it: number, type, count and values, little-endian.
+    pub fn pack(&self, out: &mut Vec<u8>) {
+        out.extend(self.tag.to_le_bytes());
+        out.extend(self.kind.to_le_bytes());
+        out.extend((self.count as u32).to_le_bytes());
+        out.extend(&self.values);
+    }
+
+    /// The tags of an item; `None` if it is damaged.
+    pub fn unpacked(mut data: &[u8]) -> Option<Vec<Entry>> {
+        let mut entries = Vec::new();
+        while !data.is_empty() {
+            let (head, more) = data.split_at_checked(8)?;
+            let (tag, kind) = (u16::from_le_bytes([head[0], head[1]]), u16::from_le_bytes([head[2], head[3]]));
+            let count = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+            let (values, more) = more.split_at_checked(size_of(kind)?.checked_mul(count as usize)?)?;
+            entries.push(Entry { tag, kind, count: count.into(), values: values.to_vec() });
+            data = more;
+        }
+        Some(entries)
+    }
+
     /// The value `i` as an unsigned integer; `None` for other types.
     pub fn integer(&self, i: usize) -> Option<u64> {
         let size = size_of(self.kind)?;

@@ -2,9 +2,11 @@
 
 mod directory;
 mod read;
+mod window;
 mod write;
 
 pub use read::read;
+pub use window::moved;
 pub use write::write;
 
 const NAME: &str = "TIFF";

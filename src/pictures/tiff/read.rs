@@ -551,10 +551,7 @@ fn items(file: &File, entries: &[Entry], s: &mut Source) {
                 Err(format!("tag {} of the TIFF ({} bytes) is not kept", e.tag, e.values.len()))
             }
             _ => {
-                others.extend(
-                    [&e.tag.to_le_bytes()[..], &e.kind.to_le_bytes(), &(e.count as u32).to_le_bytes(), &e.values]
-                        .concat(),
-                );
+                e.pack(&mut others);
                 continue;
             }
         };

@@ -1,6 +1,6 @@
 //! Writes a TIFF of one page: strips of deflated differences, little-endian.
 
-use super::directory::{append, size_of, Entry, File};
+use super::directory::{append, Entry, File};
 use super::{tag, NAME};
 use crate::container::metadata::*;
 use crate::error::Result;
@@ -128,17 +128,7 @@ fn tags(item: &Item, file: &mut Vec<u8>, entries: &mut Vec<Entry>) -> Option<()>
             let text = format!("{year:04}:{month:02}:{day:02} {hour:02}:{minute:02}:{second:02}\0");
             entries.push(Entry::bytes(tag::DATE_TIME, 2, text.as_bytes()));
         }
-        TIFF => {
-            let mut rest = &data[..];
-            while !rest.is_empty() {
-                let (head, more) = rest.split_at_checked(8)?;
-                let (tag, kind) = (u16::from_le_bytes([head[0], head[1]]), u16::from_le_bytes([head[2], head[3]]));
-                let count = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-                let (values, more) = more.split_at_checked(size_of(kind)?.checked_mul(count as usize)?)?;
-                entries.push(Entry { tag, kind, count: count.into(), values: values.to_vec() });
-                rest = more;
-            }
-        }
+        TIFF => entries.extend(Entry::unpacked(data)?),
         // sRGB is what TIFF readers assume.
         SRGB => {}
         _ => return None,

@@ -1,6 +1,10 @@
 //! FITS images (standard 4.0) of two dimensions, or of three with at most 16 planes, which become channels. Written by hand:
 //! the libraries for it bind a C library or read no header cards.
 
+mod window;
+
+pub use window::moved;
+
 use super::bytes::Bytes;
 use super::metadata::{self, Item, MAX_INFLATED};
 use super::samples::{self, scale_item};
