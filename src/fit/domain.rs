@@ -92,7 +92,7 @@ fn noise(pictures: &[Picture]) -> f64 {
 
 /// A curve with the background at `middle`.
 fn asinh(low: u16, middle: u16, high: u16, noise: f64, peak: u16) -> Option<Curve> {
-    let softening = std::env::var("SOFT").map_or(SOFTENING, |v| v.parse().unwrap()) * noise.max(LEAST_NOISE);
+    let softening = SOFTENING * noise.max(LEAST_NOISE);
     let [low, middle, high] = [low, middle, high].map(f64::from);
     let ends = [low, high].map(|s| ((s - middle) / softening).asinh());
     let knot = |i: usize| {

@@ -21,7 +21,7 @@ use tilefit::models::transform::weights::{Kind, Quantised};
 use tilefit::models::transform::{Stored, TransformSpec};
 use tilefit::models::{Codes, Grid};
 use tilefit::pictures::{self, ReadOptions};
-use tilefit::{Encoder, Level, Picture, PixelFormat, Rect, Target, WeightCoding};
+use tilefit::{Domain, Encoder, Level, Picture, PixelFormat, Rect, Target, WeightCoding};
 use tilefit_testing::Noise;
 
 /// A part of the nebula picture, in colour or its green channel.
@@ -315,6 +315,18 @@ fn make() {
     write("planes-equal-colours.tfit", &|| of_kind(new("pyramid"), &[kind(&[1, 1, 1], 8)]));
     let group = || [deep(300, 300, 100, 70, &[0, 1, 2, 3], alpha8), rgba(100, 400)];
     write("planes-tiles-group.tfit", &|| of_kind(new("pyramid").alpha_quality(100.0).tile(64), &group()));
+    // Mostly dark, with a few bright pixels, so that the curve bends.
+    let high_range = |p: Picture| {
+        let lit = |(i, s): (usize, &u16)| if i % 97 < 4 { *s } else { 500 + s / 64 };
+        Picture { samples: p.samples.iter().enumerate().map(lit).collect(), ..p }
+    };
+    let curved = || new("pyramid").domain(Domain::Asinh);
+    write("planes-curve.tfit", &|| of_kind(curved(), &[high_range(kind(&rgb, 16))]));
+    write("planes-curve-alpha.tfit", &|| {
+        let p = deep(400, 300, 48, 32, &[1, 3], PixelFormat::new(2, 12).with_alpha());
+        of_kind(curved().alpha_quality(90.0), &[p])
+    });
+    write("planes-curve-blended.tfit", &|| of_kind(curved(), &[blended16()]));
     let exact = |n| Encoder::new().target(Target::MaxError(n));
     write("lossless-rgba-16.tfit", &|| of_kind(exact(0), &[blended16()]));
     write("lossless-near-16.tfit", &|| of_kind(exact(300), &[kind(&rgb, 16)]));

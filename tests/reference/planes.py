@@ -10,7 +10,7 @@ class Model:
         """`read` makes a model of another family."""
         d, w = Reader(description), Reader(section)
         first = d.byte()
-        count, self.blended = first & 127, first > 127
+        count, self.blended = first & 63, first > 127
         need(1 <= count <= 2, "number of models")
         self.models = []
         for _ in range(count):
@@ -26,6 +26,8 @@ class Model:
         else:
             self.map = list(d.take(channels))
             need(all(p < total for p in self.map), "a channel without a plane")
+        self.colours = channels - 1 if alpha else channels
+        self.knots = knots(d, (1 << depth) - 1) if first & 64 else None
         need(d.at == len(description) and w.at == len(section), "bytes after the models")
         need(all(m.layers == 1 for m in self.models[:-1]), "layers of the first model")
         self.layers = self.models[-1].layers
@@ -46,7 +48,26 @@ class Model:
             planes.append(m.synthesise(codes[at : at + len(m.shifts)], width, height, scale, peak))
             at += len(m.shifts)
         planes = np.concatenate(planes, axis=-1).astype(np.int64)
-        return separate(planes, peak) if self.blended else planes[..., self.map]
+        samples = separate(planes, peak) if self.blended else planes[..., self.map]
+        if self.knots is not None:
+            samples[..., : self.colours] = curved(samples[..., : self.colours], self.knots, peak)
+        return samples
+
+
+def knots(r, peak):
+    segments = r.byte()
+    need(1 <= segments <= 32, "segments of a tone curve")
+    values = np.cumsum([r.varint() for _ in range(segments + 1)])
+    need(values[-1] <= peak, "a tone curve over the peak")
+    return values
+
+
+def curved(planes, values, peak):
+    segments = len(values) - 1
+    at = planes * segments
+    i = np.minimum(at // peak, segments - 1)
+    rise = values[i + 1] - values[i]
+    return values[i] + (rise * (at - i * peak) + peak // 2) // peak
 
 
 def separate(planes, peak):
