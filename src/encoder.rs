@@ -433,7 +433,7 @@ impl<'a> Encoder<'a> {
         check_pictures(pictures, self.options.target)?;
         let work = Work {
             pixels: pictures.iter().map(Picture::pixels).sum(),
-            rows: pictures.iter().map(|p| p.height).sum(),
+            rows: fit::narrow::rows(pictures),
             channels: pictures[0].format.channels,
             threads: self.threads.unwrap_or_else(rayon::current_num_threads),
         };

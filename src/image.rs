@@ -247,6 +247,10 @@ impl Rect {
             y1: (self.y1 + n).min(height),
         }
     }
+    /// The rectangle with rows and columns exchanged.
+    pub fn turned(&self) -> Self {
+        Rect { x0: self.y0, y0: self.x0, x1: self.y1, y1: self.x1 }
+    }
     /// The smallest rectangle of a grid at `1/2^shift` whose codes cover this rectangle of pixels.
     pub fn shrunk(&self, shift: u32) -> Self {
         let up = |v: usize| v.div_ceil(1 << shift);

@@ -494,6 +494,91 @@ fn metadata_round_trip_and_strip() {
     assert_eq!(kinds(&["--strip", "all"]), (vec![], 0));
 }
 
+/// A FITS file of 16 bits; the header has `cards`, and the rows are stored from the bottom.
+fn fits(width: usize, height: usize, cards: &[&str], sample: impl Fn(usize, usize) -> u16) -> Vec<u8> {
+    let structure = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "BZERO   = 32768"].map(String::from);
+    let sides = [format!("NAXIS1  = {width}"), format!("NAXIS2  = {height}")];
+    let all = structure.into_iter().chain(sides).chain(cards.iter().map(|c| c.to_string())).chain(["END".into()]);
+    let mut out: Vec<u8> = all.flat_map(|c| format!("{c:<80}").into_bytes()).collect();
+    out.resize(out.len().next_multiple_of(2880), b' ');
+    for (x, y) in (0..height).rev().flat_map(|y| (0..width).map(move |x| (x, y))) {
+        out.extend(((i32::from(sample(x, y)) - 32768) as i16).to_be_bytes());
+    }
+    out.resize(out.len().next_multiple_of(2880), 0);
+    out
+}
+
+/// World coordinates and the resolution are those of the pixels of the output.
+#[test]
+fn metadata_follows_regions_and_scales() {
+    let f = Folder::new("window");
+    let cards =
+        ["CRPIX1  = 10.5", "CRPIX2  = 20.5 / row", "CDELT1  = -0.25", "CDELT2  = 0.25", "DATASEC = '[1:40,1:30]'"];
+    let sky = f.write("sky.fits", &fits(40, 30, &cards, |x, y| (40 * y + x) as u16));
+    assert_success(&run(&["encode", "--quiet", "--lossless", &sky]));
+    let (file, out) = (f.path("sky.tfit"), f.path("out.fits"));
+    let decode = |flags: &[&str]| {
+        let words = ["decode", "-f", file.to_str().unwrap(), "-o", out.to_str().unwrap()];
+        let o = run(&[&words[..], flags].concat());
+        assert_success(&o);
+        let header = String::from_utf8_lossy(&fs::read(&out).unwrap()[..2880]).into_owned();
+        let value = |name: &str| -> f64 {
+            let at = header.find(&format!("{name:<8}=")).unwrap_or_else(|| panic!("{name}"));
+            header[at + 10..at + 31].split('/').next().unwrap().trim().parse().unwrap()
+        };
+        (["CRPIX1", "CRPIX2", "CDELT1", "CDELT2"].map(value), header.contains("DATASEC"), stderr(&o))
+    };
+    assert_eq!(decode(&[]), ([10.5, 20.5, -0.25, 0.25], true, String::new()));
+    let (values, sections, message) = decode(&["--region", "4,6,20,10"]);
+    // 14 rows are below the region.
+    assert_eq!((values, sections), ([6.5, 6.5, -0.25, 0.25], false));
+    assert!(message.contains("FITS card DATASEC"), "{message}");
+    // Half the pixels: the lower edge of 30 rows is that of 15.
+    assert_eq!(decode(&["--scale", "1/2"]).0, [5.5, 10.5, -0.5, 0.5]);
+    // 8 rows of 4 pixels reach 2 below the picture.
+    assert_eq!(decode(&["--scale", "1/4"]).0, [3.0, 6.0, -1.0, 1.0]);
+
+    let tagged = png(png::ColorType::Grayscale, png::BitDepth::Eight, |e| {
+        e.set_pixel_dims(Some(png::PixelDimensions { xppu: 4000, yppu: 2000, unit: png::Unit::Meter }));
+    });
+    let tagged = f.write("tagged.png", &tagged);
+    assert_success(&run(&["encode", "--quiet", "--lossless", &tagged]));
+    let back = f.path("back.png");
+    let file = f.path("tagged.tfit");
+    assert_success(&run(&["decode", "--scale", "1/4", file.to_str().unwrap(), "-o", back.to_str().unwrap()]));
+    let items = tilefit::cli::files::read_picture(&back, &Default::default()).unwrap().metadata;
+    let body = [&1000u32.to_be_bytes()[..], &500u32.to_be_bytes(), &[1]].concat();
+    assert_eq!(tilefit::pictures::metadata::find(&items, tilefit::metadata::PHYS), Some(&body[..]));
+}
+
+/// Stars in a FITS file are fitted on a curve unless they are to be linear; the output and `info` say so.
+#[test]
+fn stars_are_fitted_on_a_curve() {
+    let f = Folder::new("stars");
+    let star = |x: usize, y: usize| 60_000.0 * (-0.3 * ((x as f64 - 17.0).powi(2) + (y as f64 - 15.0).powi(2))).exp();
+    let sample = |x: usize, y: usize| 1000 + ((x * 31 + y * 57) % 23) as u16 + star(x, y) as u16;
+    let sky = f.write("sky.fits", &fits(40, 30, &[], sample));
+    let file = f.path("sky.tfit");
+    let encode = |flags: &[&str]| {
+        let words = ["encode", "-f", "--json", "-e", "1", "--model", "pyramid", &sky];
+        let o = run(&[&words[..], flags].concat());
+        assert_success(&o);
+        let info = stdout(&run(&["info", file.to_str().unwrap()]));
+        (stdout(&o), stderr(&o), info)
+    };
+    let (json, message, info) = encode(&[]);
+    assert_eq!(value(&json, "domain"), "\"asinh\"");
+    assert!(
+        value(&json, "domain_psnr").parse::<f64>().unwrap() > 20.0 && message.contains("asinh"),
+        "{json} {message}"
+    );
+    assert!(info.contains("tone curve of 33 knots"), "{info}");
+    let (json, _, info) = encode(&["--domain", "linear"]);
+    assert_eq!((value(&json, "domain"), value(&json, "domain_psnr")), ("\"linear\"", "null"));
+    assert!(!info.contains("tone curve"), "{info}");
+    assert_fails(&run(&["encode", "-f", "--lossless", "--domain", "asinh", &sky]), 2, &["domain", "asinh"]);
+}
+
 /// A name that cannot be written is a usage error, before any work.
 #[test]
 fn outputs_have_names_of_what_they_are() {

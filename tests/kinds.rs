@@ -233,3 +233,35 @@ fn targets_count_alpha() {
         assert!(small.len() as u64 <= limit, "{quality:?}: {} of {limit}", small.len());
     }
 }
+
+/// A narrow picture is fitted with rows and columns exchanged: it decodes to what the wide picture decodes to, and parts of it
+/// are parts of that.
+#[test]
+fn narrow_pictures_are_fitted_like_wide_ones() {
+    for format in [PixelFormat::GREY, PixelFormat::RGB, PixelFormat::new(4, 8).with_alpha()] {
+        let wide = picture(230, 7, format);
+        let n = format.channels;
+        let turned = |p: &Picture| {
+            let pixels = (0..p.width).flat_map(|x| (0..p.height).map(move |y| (x, y)));
+            let samples = pixels.flat_map(|(x, y)| &p.samples[(y * p.width + x) * n..][..n]).copied().collect();
+            Picture { width: p.height, height: p.width, format, samples }
+        };
+        let narrow = turned(&wide);
+        let bytes = encoded(fitted().tile(64), std::slice::from_ref(&narrow));
+        let other = encoded(fitted().tile(64), std::slice::from_ref(&wide));
+        let decoder = Decoder::new(&bytes, Limits::default()).unwrap();
+        decoder.verify().unwrap();
+        let whole = decoder.decode(0).unwrap();
+        assert_eq!(whole, turned(&decoded(&other)), "{format:?}");
+        assert!(bytes.len() <= other.len() + 12, "{format:?}: {} and {} bytes", bytes.len(), other.len());
+        let part = decoder.decode_region(0, Rect::new(2, 50, 6, 201)).unwrap();
+        for (y, row) in part.samples.chunks_exact(4 * n).enumerate() {
+            assert_eq!(row, &whole.samples[((y + 50) * 7 + 2) * n..][..4 * n], "{format:?} row {y}");
+        }
+        let wide = Decoder::new(&other, Limits::default()).unwrap();
+        for scale in 1..=3 {
+            let small = decoder.decode_scaled(0, scale, None).unwrap();
+            assert_eq!(small, turned(&wide.decode_scaled(0, scale, None).unwrap()), "{format:?} 1/2^{scale}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use super::output::{self, Like, Output};
 use super::progress::ProgressLine;
 use super::report::{self, Json};
 use super::{checkpoint, each, interrupted, read_options, watch_interrupts, STOP};
-use crate::container::metadata::{Item, BANDS, EXIF, FITS, SCALE};
+use crate::container::metadata::{Item, BANDS, EXIF};
 use crate::encoder::{Domain, Encoded, Encoder, Plan, Signal, Target, Tune, WeightCoding};
 use crate::error::Class;
 use crate::image::Picture;
@@ -258,7 +258,7 @@ struct Inputs {
     pictures: Vec<Picture>,
     /// What `--strip` keeps.
     metadata: Vec<Item>,
-    /// The samples are measurements: FITS, floats or wide integers. Those of other files are usually made for a screen.
+    /// The samples of an input are measurements.
     measured: bool,
 }
 
@@ -275,7 +275,7 @@ fn read(args: &Args, inputs: &[PathBuf]) -> Result<Inputs> {
             // Without it the picture would be shown in another orientation.
             apply_orientation(&mut source.picture, exif).map_err(|e| Failure::from(e).at(path.display()))?;
         }
-        measured |= source.metadata.iter().any(|m| [FITS, SCALE].contains(&m.kind));
+        measured |= source.measured;
         let kept = source.metadata.into_iter().filter(|m| kept(m.kind));
         metadata.extend(kept.map(|m| Item { picture: i, kind: m.kind, data: m.data }));
         let picture = match args.text("depth") {

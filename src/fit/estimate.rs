@@ -3,6 +3,7 @@
 //! The estimates are rough figures for two cores. Each family has measured some efforts; the others are scaled by their number
 //! of steps. Other machines differ.
 
+use super::narrow::ROW;
 use super::options::{Options, EFFORTS};
 use super::{Cost, Family};
 use crate::error::{Class, Error, Result};
@@ -11,10 +12,6 @@ use std::time::Duration;
 /// A fit may be cut to this fraction of its estimated time. Its networks still converge then, and the next lower effort would
 /// hardly make a smaller file. With less time, networks sized for long fits stay far from convergence.
 const MAX_CUT: f64 = 0.5;
-
-/// A row takes the time of this many pixels besides its own: kernels compute whole vectors, and rows are padded. A fit of
-/// 5000 pixels in rows of 1, 2, 4, 8, 16, 32, 64 and 200 took 19, 9.6, 7.1, 4.8, 3.0, 2.1, 1.5 and 1.1 times that of one row.
-const ROW: f64 = 28.0;
 
 /// Width of the pictures on which times were measured.
 const MEASURED_WIDTH: f64 = 768.0;
@@ -32,7 +29,7 @@ const OVERRUN_FACTOR: f64 = 1.1;
 pub struct Work {
     /// Sum of the pixels of all pictures.
     pub pixels: usize,
-    /// Sum of the rows of all pictures.
+    /// Sum of the rows of all pictures, as they are fitted.
     pub rows: usize,
     /// Samples per pixel.
     pub channels: usize,

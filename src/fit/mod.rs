@@ -14,6 +14,7 @@ pub mod gdn;
 pub mod hyperprior;
 pub mod loss;
 pub mod lossless;
+pub mod narrow;
 pub mod optim;
 pub mod options;
 pub mod prepare;

@@ -1,9 +1,9 @@
 //! What a family fits, and what is coded beside it. Equal colour channels become one plane, alpha is coded apart and exactly
 //! or nearly so, and colours that alpha hides become a smooth continuation of the visible ones. Before that a tone curve may take
-//! the samples of a high dynamic range to those that are fitted.
+//! the samples of a high dynamic range to those that are fitted, and narrow pictures are turned.
 
 use super::options::Domain;
-use super::{domain, lossless, Fitted};
+use super::{domain, lossless, narrow, Fitted};
 use crate::error::Result;
 use crate::image::{Picture, PixelFormat};
 use crate::models::lossless::model::LosslessModel;
@@ -21,6 +21,8 @@ pub struct Prepared<'a> {
     pub colours: Cow<'a, [Picture]>,
     /// The tone curve from the planes to the samples.
     pub curve: Option<Curve>,
+    /// Whether rows and columns of the planes are exchanged.
+    turned: bool,
     alpha: Option<CodedAlpha>,
     /// How the channels come from planes, if these are not the channels.
     arrangement: Option<Arrangement>,
@@ -62,24 +64,33 @@ impl<'a> Prepared<'a> {
     /// Prepares pictures of one format.
     pub fn new(pictures: &'a [Picture], alpha: Alpha, domain: Domain) -> Self {
         let pictures = without_opaque_alpha(pictures);
-        match domain::curve(&pictures, domain) {
-            None => Self::linear(pictures, alpha),
-            Some(curve) => {
-                let stretched = domain::stretched(&pictures, &curve);
-                let Prepared { colours, alpha, arrangement, .. } = Self::linear(Cow::Owned(stretched), alpha);
-                let channels = pictures[0].format.channels as u8;
-                let arrangement = arrangement.or(Some(Arrangement::Map((0..channels).collect())));
-                Prepared { pictures, colours, curve: Some(curve), alpha, arrangement }
-            }
+        let (curve, turned) = (domain::curve(&pictures, domain), narrow::are_turned(&pictures));
+        if curve.is_none() && !turned {
+            return Self::of_samples(pictures, alpha);
         }
+        let mut fitted = curve.as_ref().map_or_else(|| pictures.to_vec(), |c| domain::stretched(&pictures, c));
+        if turned {
+            fitted = fitted.iter().map(narrow::turned).collect();
+        }
+        let Prepared { colours, alpha, arrangement, .. } = Self::of_samples(Cow::Owned(fitted), alpha);
+        let channels = pictures[0].format.channels as u8;
+        let arrangement = arrangement.or(Some(Arrangement::Map((0..channels).collect())));
+        Prepared { pictures, colours, curve, turned, alpha, arrangement }
     }
 
-    /// Prepares pictures whose samples are fitted as they are.
-    fn linear(pictures: Cow<'a, [Picture]>, alpha: Alpha) -> Self {
+    /// Prepares pictures whose samples are fitted as and where they are.
+    fn of_samples(pictures: Cow<'a, [Picture]>, alpha: Alpha) -> Self {
         let format = pictures[0].format;
         let grey = format.colours() > 1 && pictures.iter().all(|p| has_equal_colours(p, Hidden::Ignored));
         if !format.alpha && !grey {
-            return Prepared { colours: pictures.clone(), pictures, curve: None, alpha: None, arrangement: None };
+            return Prepared {
+                colours: pictures.clone(),
+                pictures,
+                curve: None,
+                turned: false,
+                alpha: None,
+                arrangement: None,
+            };
         }
         let most = if let Alpha::Apart(most) = alpha { most } else { 0 };
         let apart = format.alpha.then(|| CodedAlpha::new(&pictures, most));
@@ -88,7 +99,7 @@ impl<'a> Prepared<'a> {
         if alpha == Alpha::Automatic && cost > LITTLE {
             let colours = pictures.iter().map(blended).collect();
             let arrangement = Some(Arrangement::Blended);
-            return Prepared { colours, pictures, curve: None, alpha: None, arrangement };
+            return Prepared { colours, pictures, curve: None, turned: false, alpha: None, arrangement };
         }
         let planes = if grey { 1 } else { format.colours() };
         let colours = pictures.iter().map(|p| if format.alpha { filled(p) } else { p.clone() });
@@ -98,13 +109,13 @@ impl<'a> Prepared<'a> {
         let colour = (0..format.colours() as u8).map(|c| first + if grey { 0 } else { c });
         let map = colour.chain(format.alpha.then_some(0)).collect();
         let arrangement = Some(Arrangement::Map(map));
-        Prepared { pictures, colours: Cow::Owned(colours), curve: None, alpha: apart, arrangement }
+        Prepared { pictures, colours: Cow::Owned(colours), curve: None, turned: false, alpha: apart, arrangement }
     }
 
     /// Pictures of which nothing is fitted: only [`Self::nearly_exact`] makes a file of them.
     pub fn unfitted(pictures: &'a [Picture]) -> Self {
         let pictures = without_opaque_alpha(pictures);
-        Prepared { pictures, colours: Cow::Borrowed(&[]), curve: None, alpha: None, arrangement: None }
+        Prepared { pictures, colours: Cow::Borrowed(&[]), curve: None, turned: false, alpha: None, arrangement: None }
     }
 
     /// The model of all channels from one of the colours.
@@ -122,8 +133,11 @@ impl<'a> Prepared<'a> {
             }
         }
         models.push(model.into());
+        if self.turned {
+            codes.iter_mut().flatten().for_each(|grid| *grid = grid.turned());
+        }
         let planes = Planes::new(models, arrangement.clone())?;
-        let planes = planes.with_curve(self.curve.clone(), self.pictures[0].format.colours());
+        let planes = planes.with_curve(self.curve.clone(), self.pictures[0].format.colours()).with_turned(self.turned);
         Ok(Fitted { model: Box::new(planes), codes, tile })
     }
 

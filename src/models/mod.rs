@@ -50,6 +50,16 @@ impl Grid {
         Grid { rect, channels, codes: vec![0; rect.area() * channels] }
     }
 
+    /// The grid with rows and columns exchanged.
+    pub fn turned(&self) -> Grid {
+        let (width, height) = (self.rect.width(), self.rect.height());
+        let mut codes = Vec::with_capacity(self.codes.len());
+        for plane in self.codes.chunks_exact((width * height).max(1)) {
+            codes.extend((0..width).flat_map(|x| plane[x..].iter().step_by(width).copied()));
+        }
+        Grid { rect: self.rect.turned(), channels: self.channels, codes }
+    }
+
     /// Copies the overlap of `other`, which has the same channels, into this grid.
     pub fn paste(&mut self, other: &Grid) {
         let r = self.rect.intersect(&other.rect);

@@ -6,7 +6,8 @@
 //! for a colour times alpha and `C = P + (1 - alpha) / 2`, it is `dP^2 + (dP - d alpha)^2 = 2 dC^2 + d alpha^2 / 2` for each
 //! of three colours, and `sqrt(3 / 4)` is about 7/8.
 //!
-//! A [tone curve](crate::models::tone) may follow; it does not change alpha.
+//! A [tone curve](crate::models::tone) may follow; it does not change alpha. *Turned*: rows and columns of all planes are
+//! exchanged, for narrow pictures; their codes are exchanged again where they leave this module.
 //!
 //! The grids of the models follow each other. Only the last model may have two layers: the others' grids belong to layer 0, so
 //! that the grids of a layer are contiguous.
@@ -31,6 +32,7 @@ const MAX_MODELS: usize = 2;
 /// Flags of the description, beside the number of models.
 const BLENDED: u8 = 128;
 const CURVED: u8 = 64;
+const TURNED: u8 = 32;
 
 /// How the channels come from the planes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +49,7 @@ pub struct Planes<M: Model + ?Sized> {
     arrangement: Arrangement,
     /// The tone curve, and the number of channels that it changes, which come first.
     curve: Option<(Curve, usize)>,
+    turned: bool,
     channels: usize,
     grids: Vec<GridSpec>,
 }
@@ -70,13 +73,37 @@ impl<M: Model + ?Sized> Planes<M> {
             return Err(Error::format("a channel has no plane: the file is damaged"));
         }
         let grids = models.iter().flat_map(|m| m.grids().iter().copied()).collect();
-        Ok(Planes { models, arrangement, curve: None, channels, grids })
+        Ok(Planes { models, arrangement, curve: None, turned: false, channels, grids })
     }
 
     /// The same with a tone curve of the first `colours` channels.
     pub fn with_curve(mut self, curve: Option<Curve>, colours: usize) -> Self {
         self.curve = curve.map(|c| (c, colours));
         self
+    }
+
+    /// The same with rows and columns exchanged if `turned`.
+    pub fn with_turned(mut self, turned: bool) -> Self {
+        self.turned = turned;
+        self
+    }
+
+    /// Width and height of a picture as the models have them.
+    fn sides(&self, (width, height): (usize, usize)) -> (usize, usize) {
+        if self.turned {
+            (height, width)
+        } else {
+            (width, height)
+        }
+    }
+
+    /// A rectangle of the picture as the models have it, and the reverse.
+    fn rect(&self, rect: Rect) -> Rect {
+        if self.turned {
+            rect.turned()
+        } else {
+            rect
+        }
     }
 
     /// For each model its grids among all.
@@ -101,7 +128,13 @@ impl<M: Model + ?Sized> Planes<M> {
                 continue;
             }
             let mut own: Codes = codes[range.clone()].iter_mut().map(std::mem::take).collect();
+            if self.turned {
+                own.iter_mut().for_each(|grid| *grid = grid.turned());
+            }
             let done = f(model, &mut own, i + 1 == self.models.len());
+            if self.turned {
+                own.iter_mut().for_each(|grid| *grid = grid.turned());
+            }
             // Back in their place even after an error: a partial decode goes on with them.
             codes[range].iter_mut().zip(own).for_each(|(to, from)| *to = from);
             done?;
@@ -118,7 +151,7 @@ impl Planes<dyn Model> {
     pub fn read(format: PixelFormat, description: &[u8], weights: &[u8], limits: &Limits) -> Result<Self> {
         let (mut d, mut w) = (Reader::new(description), Reader::new(weights));
         let first = d.u8("the number of models")?;
-        let count = first & !(BLENDED | CURVED);
+        let count = first & !(BLENDED | CURVED | TURNED);
         let mut models: Vec<Arc<dyn Model>> = Vec::new();
         for _ in 0..count.min(MAX_MODELS as u8 + 1) {
             let (family, planes) = (d.u8("a model's family")?, d.u8("a model's planes")?);
@@ -146,7 +179,8 @@ impl Planes<dyn Model> {
         if d.position() < description.len() || w.position() < weights.len() {
             return Err(Error::format("the description of planes has bytes left: the file is damaged"));
         }
-        Ok(Self::new(models, arrangement)?.with_curve(curve, format.colours()))
+        let planes = Self::new(models, arrangement)?.with_curve(curve, format.colours());
+        Ok(planes.with_turned(first & TURNED != 0))
     }
 }
 
@@ -192,14 +226,23 @@ impl<M: Model + ?Sized> Model for Planes<M> {
     }
 
     fn tile_cost(&self, width: usize, height: usize) -> Cost {
-        one_by_one(self.models.iter().map(|m| m.tile_cost(width, height)))
+        one_by_one(self.models.iter().map(|m| {
+            let (w, h) = self.sides((width, height));
+            let cost = m.tile_cost(w, h);
+            let codes = m.grids().iter().map(|g| Rect::whole(w, h).shrunk(g.shift).area() * g.channels);
+            let turned = if self.turned { CODE * codes.sum::<usize>() as u64 } else { 0 };
+            Cost { memory: cost.memory + turned, ..cost }
+        }))
     }
 
     fn synthesis_cost(&self, width: usize, height: usize, scale: u32) -> Cost {
         let area = width as u64 * height as u64;
         one_by_one(self.models.iter().map(|m| {
-            let cost = m.synthesis_cost(width, height, scale);
-            Cost { memory: cost.memory + SAMPLE * area * m.channels() as u64, ..cost }
+            let (w, h) = self.sides((width, height));
+            let cost = m.synthesis_cost(w, h, scale);
+            let planes = SAMPLE * area * m.channels() as u64;
+            let turned = if self.turned { planes + CODE * support_of(m.as_ref(), w, h, scale) } else { 0 };
+            Cost { memory: cost.memory + planes + turned, ..cost }
         }))
     }
 
@@ -216,7 +259,9 @@ impl<M: Model + ?Sized> Model for Planes<M> {
     }
 
     fn support(&self, region: Rect, size: (usize, usize), scale: u32) -> Vec<Rect> {
-        self.models.iter().flat_map(|m| m.support(region, size, scale)).collect()
+        let (region, size) = (self.rect(region), self.sides(size));
+        let support = self.models.iter().flat_map(|m| m.support(region, size, scale));
+        support.map(|r| self.rect(r)).collect()
     }
 
     fn synthesise(
@@ -233,7 +278,18 @@ impl<M: Model + ?Sized> Model for Planes<M> {
         for (model, range) in self.parts() {
             let n = model.channels();
             let mut planes = try_vec(region.area() * n)?;
-            model.synthesise(level, &codes[range], size, region, scale, peak, &mut planes)?;
+            if self.turned {
+                let (size, part) = (self.sides(size), region.turned());
+                let codes = turned_codes(&codes[range], &model.support(part, size, scale))?;
+                let mut columns = try_vec(planes.len())?;
+                model.synthesise(level, &codes, size, part, scale, peak, &mut columns)?;
+                for (i, to) in planes.chunks_exact_mut(n).enumerate() {
+                    let (x, y) = (i % region.width(), i / region.width());
+                    to.copy_from_slice(&columns[(x * region.height() + y) * n..][..n]);
+                }
+            } else {
+                model.synthesise(level, &codes[range], size, region, scale, peak, &mut planes)?;
+            }
             let Arrangement::Map(map) = &self.arrangement else {
                 planes.chunks_exact(n).zip(out.chunks_exact_mut(n)).for_each(|(from, to)| separate(from, peak, to));
                 continue;
@@ -253,8 +309,37 @@ impl<M: Model + ?Sized> Model for Planes<M> {
     }
 }
 
-/// Bytes of a sample of a plane.
+/// Bytes of a sample of a plane, and of a code.
 const SAMPLE: u64 = 2;
+const CODE: u64 = 2;
+
+/// The codes on `rects`, which are turned, out of grids that are not.
+fn turned_codes(grids: &[Grid], rects: &[Rect]) -> Result<Codes> {
+    let cut = |(grid, rect): (&Grid, &Rect)| {
+        let rect = if rect.is_empty() { Rect::default() } else { *rect };
+        let mut codes = try_vec(rect.area() * grid.channels)?;
+        let width = grid.rect.width();
+        for (i, to) in codes.iter_mut().enumerate() {
+            let (c, i) = (i / rect.area(), i % rect.area());
+            let (x, y) = (rect.y0 + i / rect.width() - grid.rect.x0, rect.x0 + i % rect.width() - grid.rect.y0);
+            *to = grid.codes[(c * grid.rect.height() + y) * width + x];
+        }
+        Ok(Grid { rect, channels: grid.channels, codes })
+    };
+    grids.iter().zip(rects).map(cut).collect()
+}
+
+/// Codes that a region of `width x height` pixels at a scale depends on, at most.
+fn support_of(model: &(impl Model + ?Sized), width: usize, height: usize, scale: u32) -> u64 {
+    /// Far enough from all edges.
+    const MIDDLE: usize = 1 << 14;
+    let region = Rect::new(MIDDLE, MIDDLE, MIDDLE + width, MIDDLE + height);
+    let size = (2 * MIDDLE + width) << scale;
+    let support = model.support(region, (size, (2 * MIDDLE + height) << scale), scale);
+    // A region that begins elsewhere in a code of a grid may touch one more.
+    let codes = support.iter().zip(model.grids()).filter(|(r, _)| !r.is_empty());
+    codes.map(|(r, g)| (r.width() + 1) as u64 * (r.height() + 1) as u64 * g.channels as u64).sum()
+}
 
 /// The cost of parts that run one after another.
 fn one_by_one(parts: impl Iterator<Item = Cost>) -> Cost {
@@ -308,7 +393,8 @@ impl Encode for Planes<dyn Encode> {
     fn write_description(&self, out: &mut Vec<u8>) {
         let blended = if self.arrangement == Arrangement::Blended { BLENDED } else { 0 };
         let curved = if self.curve.is_some() { CURVED } else { 0 };
-        out.push(self.models.len() as u8 | blended | curved);
+        let turned = if self.turned { TURNED } else { 0 };
+        out.push(self.models.len() as u8 | blended | curved | turned);
         for model in &self.models {
             let mut description = Vec::new();
             model.write_description(&mut description);

@@ -25,6 +25,7 @@ pub use metadata::Item;
 pub use orientation::apply_orientation;
 pub use window::Window;
 
+use crate::container::metadata::SCALE;
 use crate::error::{Class, Error, Result};
 use crate::image::{Picture, PixelFormat};
 use crate::limits::{try_vec, Limits};
@@ -38,6 +39,8 @@ pub struct Source {
     pub picture: Picture,
     /// Size of its file in bytes.
     pub bytes: u64,
+    /// Whether the samples are measurements: FITS, floats or wide integers. Those of other files are usually made for a screen.
+    pub measured: bool,
     /// Metadata that is kept.
     pub metadata: Vec<Item>,
     /// What of the file is not kept: one line each.
@@ -102,6 +105,9 @@ pub fn writer_for(path: &Path) -> Result<OutFormat> {
     })
 }
 
+/// How every FITS file begins.
+const FITS_START: &[u8] = b"SIMPLE  =";
+
 /// Reads a picture of any format that this build has.
 ///
 /// # Errors
@@ -118,10 +124,11 @@ pub fn read(data: &[u8], options: &ReadOptions) -> Result<Source> {
         [b'P', b'1'..=b'7' | b'f' | b'F', ..] => pnm::read(data, options),
         [b'B', b'M', ..] => bmp::read(data, options),
         [b'q', b'o', b'i', b'f', ..] => qoi::read(data, options),
-        _ if data.starts_with(b"SIMPLE  =") => fits::read(data, options),
+        _ if data.starts_with(FITS_START) => fits::read(data, options),
         _ => return Err(unknown(data)),
     }?;
     source.bytes = data.len() as u64;
+    source.measured = data.starts_with(FITS_START) || metadata::find(&source.metadata, SCALE).is_some();
     Ok(source)
 }
 
@@ -231,7 +238,7 @@ fn blank(width: usize, height: usize, format: PixelFormat) -> Result<Picture> {
 
 /// A source that is complete but for the size of its file.
 fn source(picture: Picture, metadata: Vec<Item>, warnings: Vec<String>) -> Source {
-    Source { picture, bytes: 0, metadata, warnings }
+    Source { picture, bytes: 0, measured: false, metadata, warnings }
 }
 
 /// A sample of `depth` bits (8 to 16) as 16 bits: its leading bits are repeated, so 0 and the peak stay 0 and the peak, and

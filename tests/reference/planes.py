@@ -10,7 +10,8 @@ class Model:
         """`read` makes a model of another family."""
         d, w = Reader(description), Reader(section)
         first = d.byte()
-        count, self.blended = first & 63, first > 127
+        count, self.blended = first & 31, first > 127
+        self.turned = first & 32
         need(1 <= count <= 2, "number of models")
         self.models = []
         for _ in range(count):
@@ -40,14 +41,22 @@ class Model:
         r = Reader(segments[0])
         parts = [[r.block(len(segments[0]))] for _ in self.models[:-1]]
         parts.append([segments[0][r.at :], *segments[1:]])
-        return [g for m, own in zip(self.models, parts) for g in m.decode_tile(own, width, height)]
+        if self.turned:
+            width, height = height, width
+        grids = [g for m, own in zip(self.models, parts) for g in m.decode_tile(own, width, height)]
+        return [np.swapaxes(g, -1, -2) for g in grids] if self.turned else grids
 
     def synthesise(self, codes, width, height, scale, peak):
         planes, at = [], 0
+        if self.turned:
+            width, height = height, width
+            codes = [np.swapaxes(g, -1, -2) for g in codes]
         for m in self.models:
             planes.append(m.synthesise(codes[at : at + len(m.shifts)], width, height, scale, peak))
             at += len(m.shifts)
         planes = np.concatenate(planes, axis=-1).astype(np.int64)
+        if self.turned:
+            planes = np.swapaxes(planes, 0, 1)
         samples = separate(planes, peak) if self.blended else planes[..., self.map]
         if self.knots is not None:
             samples[..., : self.colours] = curved(samples[..., : self.colours], self.knots, peak)

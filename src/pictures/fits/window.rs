@@ -99,7 +99,7 @@ pub fn moved(data: &[u8], window: &Window, left_out: &mut Vec<String>) -> Option
     }
     // What is left out in a header has a default, which would not be right any more.
     let mut add =
-        |name: String, v: f64| out.extend(format!("{:<80}", format!("{name:<8}= {:>20}", number(v))).into_bytes());
+        |name: String, v: f64| out.extend(format!("{:<80}", format!("{name:<8}= {:>20}", text(v))).into_bytes());
     for (version, has) in &versions {
         for axis in [1, 2] {
             if !has.contains(&("CRPIX", axis)) {
@@ -114,6 +114,16 @@ pub fn moved(data: &[u8], window: &Window, left_out: &mut Vec<String>) -> Option
         add(format!("LTM{axis}_{axis}"), 1.0 / pixel);
     }
     Some(deflated(&out))
+}
+
+/// A number in as few characters as read back as the same f64.
+fn text(v: f64) -> String {
+    let plain = format!("{v}");
+    if plain.len() <= 20 {
+        plain
+    } else {
+        number(v)
+    }
 }
 
 /// Whether the rest of a keyword is numbers.
@@ -131,7 +141,7 @@ fn card_value(card: &[u8]) -> Option<f64> {
 /// The card with another number, and as much of its comment as there is room for.
 fn with_value(card: &[u8], v: f64) -> Vec<u8> {
     let comment = card.iter().position(|c| *c == b'/').map_or(&[][..], |at| &card[at..]);
-    let mut new = format!("{:<8}= {:>20} ", keyword(card), number(v)).into_bytes();
+    let mut new = format!("{:<8}= {:>20} ", keyword(card), text(v)).into_bytes();
     new.extend(comment);
     new.resize(CARD, b' ');
     new
