@@ -329,7 +329,7 @@ fn make() {
     write("planes-curve-blended.tfit", &|| of_kind(curved(), &[blended16()]));
     write("planes-turned.tfit", &|| of_kind(new("pyramid").tile(64), &[cut(400, 100, 9, 150, 3)]));
     write("planes-turned-alpha.tfit", &|| {
-        of_kind(new("pyramid").alpha_quality(100.0), &[deep(300, 100, 5, 80, &[0, 1, 2, 3], alpha8)])
+        of_kind(new("pyramid").alpha_quality(100.0), &[deep(300, 100, 17, 180, &[0, 1, 2, 3], alpha8)])
     });
     let exact = |n| Encoder::new().target(Target::MaxError(n));
     write("lossless-rgba-16.tfit", &|| of_kind(exact(0), &[blended16()]));
