@@ -229,7 +229,7 @@ impl<'a> Encoder<'a> {
         self
     }
 
-    /// Sets the domain of the fit, in which targets are measured. The default is [`Domain::Linear`].
+    /// Sets the domain of the fit, in which targets are measured; [`Report`] has the quality in both. The default is [`Domain::Linear`].
     pub fn domain(mut self, domain: Domain) -> Self {
         self.options.domain = domain;
         self

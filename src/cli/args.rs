@@ -139,7 +139,7 @@ At most one of -q, --lambda, --target-psnr, --target-ssimulacra2, --target-msssi
                 .more("asinh: faint samples count as much as bright ones; the curve is in the file, the decoder gives samples as they were. auto: asinh for FITS, floats and wide integers of high dynamic range, that is 90 % of the samples within a 32nd of their range, else linear."),
             flag("effort", Some('e'), Value::Integer(1, 9), "from 1 (fastest) to 9 (smallest file) (default 5)"),
             flag("time-limit", None, Value::Duration, "write the best file that can be reached in this time (90s, 10m, 1h)")
-                .more("If the estimate is more than same_name the limit, a lower effort is used."),
+                .more("If the estimate is more than twice the limit, a lower effort is used."),
             THREADS.more("The number of threads does not change the file."),
             flag("max-memory", None, Value::Size, "reject fits that need more memory (default 4Gi)"),
             MAX_PIXELS,

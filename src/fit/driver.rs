@@ -71,7 +71,7 @@ pub struct Progress {
     pub steps: u64,
     /// The current weight of the rate in the loss.
     pub lambda: f64,
-    /// PSNR in dB at the last measurement.
+    /// PSNR in dB at the last measurement, in the domain of the fit.
     pub psnr: Option<f64>,
     /// Estimated bytes of the whole file at the last measurement.
     pub bytes: Option<f64>,
