@@ -159,7 +159,7 @@ fn encode(args: &Args, inputs: &[PathBuf], output: &Output) -> Result<()> {
     let Inputs { sources, pictures, metadata, measured } = read(args, inputs)?;
     let checkpoint_path = checkpoint::path(output);
     // Measurements, not pictures to look at.
-    let data = args.has("bands") || metadata.iter().any(|item| item.kind == FITS);
+    let data = args.has("bands") || measured;
     let mut encoder = encoder(args)?.metadata(metadata);
     if measured && matches!(args.text("domain"), None | Some("auto")) {
         encoder = encoder.domain(Domain::Automatic);
