@@ -2,7 +2,7 @@
 #![cfg(feature = "fit")]
 #![allow(clippy::disallowed_methods)]
 
-use tilefit::{Class, Decoder, Domain, Encoder, Limits, Picture, PixelFormat, Rect, Target};
+use tilefit::{Class, Decoder, Domain, Encoder, Limits, Picture, PixelFormat, Rect, Target, Tune};
 use tilefit_testing::Noise;
 
 /// The level of the sky and its noise.
@@ -45,7 +45,7 @@ fn grey() -> (Picture, Vec<f64>) {
 }
 
 fn fitted<'a>() -> Encoder<'a> {
-    Encoder::new().model("pyramid").effort(1).threads(2)
+    Encoder::new().model("pyramid").tune(Tune::Psnr).effort(1).threads(2)
 }
 
 fn decoded(bytes: &[u8]) -> Picture {
