@@ -88,7 +88,10 @@ pub fn moved(data: &[u8], window: &Window, left_out: &mut Vec<String>) -> Option
                     Some(v / pixel)
                 }
                 (_, _, Some(v)) if scaled && ["A_DMAX", "B_DMAX"].contains(&name) => Some(v / pixel),
-                (_, _, Some(v)) => sip_order(name).filter(|_| scaled).map(|order| v * pixel.powi(order - 1)),
+                (_, _, Some(v)) => sip_order(name).filter(|_| scaled).map(|order| match order {
+                    0 => v / pixel,
+                    _ => (1..order).fold(v, |v, _| v * pixel),
+                }),
                 _ => None,
             }
         };

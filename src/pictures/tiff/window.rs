@@ -51,7 +51,7 @@ pub fn moved(data: &[u8], window: &Window, left_out: &mut Vec<String>) -> Option
 fn change(e: &mut Entry, n: usize, f: impl Fn(&mut [f64])) -> Option<()> {
     let bytes = e.values.chunks_exact(8);
     let mut values: Vec<f64> = bytes.map(|b| b.try_into().map(f64::from_le_bytes)).collect::<Result<_, _>>().ok()?;
-    if e.kind != 12 || values.len() % n != 0 {
+    if e.kind != 12 || !values.len().is_multiple_of(n) {
         return None;
     }
     values.chunks_exact_mut(n).for_each(f);
