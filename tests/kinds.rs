@@ -3,7 +3,7 @@
 #![cfg(feature = "fit")]
 #![allow(clippy::disallowed_methods)]
 
-use tilefit::{metrics, Decoder, Encoder, Limits, Picture, PixelFormat, Rect, Target};
+use tilefit::{metrics, Decoder, Encoder, Limits, Picture, PixelFormat, Rect, Target, Tune};
 use tilefit_testing::Noise;
 
 /// Grey, RGB and bands of all depths, each with and without alpha where that can be.
@@ -32,7 +32,7 @@ fn picture(width: usize, height: usize, format: PixelFormat) -> Picture {
 
 /// The fastest encoder of fitted files.
 fn fitted<'a>() -> Encoder<'a> {
-    Encoder::new().model("pyramid").effort(1).threads(2)
+    Encoder::new().model("pyramid").tune(Tune::Psnr).effort(1).threads(2)
 }
 
 fn encoded(encoder: Encoder, pictures: &[Picture]) -> Vec<u8> {

@@ -28,7 +28,7 @@ fn shapes() -> Picture {
             let (x, y) = ((i % width) as f64, (i / width) as f64);
             let hill = (-((x - 60.0).powi(2) + (y - 60.0).powi(2)) / 1800.0).exp();
             let leaf = if x + 0.5 * y > 130.0 { 35.0 * (noise.unit() - 0.5) } else { 0.0 };
-            let stripe = if (y / 16.0) as usize % 3 == 0 { 25.0 } else { 0.0 };
+            let stripe = if ((y / 16.0) as usize).is_multiple_of(3) { 25.0 } else { 0.0 };
             [90.0 + 120.0 * hill + leaf, 80.0 + 60.0 * hill + leaf + stripe, 120.0 - 50.0 * hill + stripe]
         })
         .map(|v| v as u8)

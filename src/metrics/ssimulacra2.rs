@@ -283,7 +283,7 @@ impl Original {
             }
             // The last row or column of an odd side covers less at full size.
             let total: f64 = coarse.iter().sum::<f64>() / coarse.len() as f64;
-            let at = |i: usize| coarse[(i / width >> k) * scale.width + (i % width >> k)];
+            let at = |i: usize| coarse[((i / width) >> k) * scale.width + ((i % width) >> k)];
             let seen: f64 = (0..map.len()).map(at).sum::<f64>() / map.len() as f64;
             let factor = if seen > 0.0 { total / seen } else { 0.0 };
             map.iter_mut().enumerate().for_each(|(i, m)| *m += (at(i) * factor) as f32);
