@@ -553,6 +553,7 @@ fn metadata_follows_regions_and_scales() {
 
 /// Stars in a FITS file are fitted on a curve unless they are to be linear; the output and `info` say so.
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn stars_are_fitted_on_a_curve() {
     let f = Folder::new("stars");
     let star = |x: usize, y: usize| 60_000.0 * (-0.3 * ((x as f64 - 17.0).powi(2) + (y as f64 - 15.0).powi(2))).exp();

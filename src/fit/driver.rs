@@ -251,7 +251,7 @@ impl Run<'_, '_> {
             } else {
                 None
             };
-            if let Some(measured) = measured.filter(|_| settles) {
+            if let Some(measured) = measured.filter(|_| settles).map(|m| self.control.expected(&m, now)) {
                 let early = now < LAMBDA_CONTROL.start;
                 if LAMBDA_CONTROL.contains(&now) || early && self.control.exceeds(&measured) {
                     self.control.follow(&measured, CONTROL_GAIN);
