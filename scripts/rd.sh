@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints rate-distortion points as CSV: rd.sh TILEFIT PICTURE.png ... The environment variables MODEL, EFFORT and SETTINGS
-# change the defaults, for example SETTINGS="--lambda=0.004 --lambda=0.001".
+# change the defaults, TUNE the distortion, psnr without it, for example SETTINGS="--lambda=0.004 --lambda=0.001".
 set -eu
 tilefit=$1
 shift
@@ -12,7 +12,7 @@ echo image,codec,setting,bytes,bpp,psnr,ms_ssim,encode_s,decode_s
 for picture in "$@"; do
     name=$(basename "$picture" .png)
     for setting in $settings; do
-        "$tilefit" encode "$picture" -o "$folder/x.tfit" -f --quiet --json --model "$model" -e "$effort" "$setting" >"$folder/encode"
+        "$tilefit" encode "$picture" -o "$folder/x.tfit" -f --quiet --json --model "$model" -e "$effort" --tune "${TUNE:-psnr}" "$setting" >"$folder/encode"
         "$tilefit" decode "$folder/x.tfit" -o "$folder/x.png" -f --json >"$folder/decode"
         echo "$name,tilefit-$model-e$effort,${setting#--},$(field bytes "$folder/encode"),$(field bpp "$folder/encode"),$(field psnr "$folder/encode"),$(field ms_ssim "$folder/encode"),$(field seconds "$folder/encode"),$(field seconds "$folder/decode")"
     done

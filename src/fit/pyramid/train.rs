@@ -15,7 +15,7 @@ use crate::fit::target::{Measure, Measured};
 use crate::fit::Tune;
 use crate::image::{Picture, PixelFormat};
 use crate::metrics;
-use crate::metrics::ssimulacra2::{Original, Work};
+use crate::metrics::ssimulacra2::{self, Original, Work};
 use crate::models::pyramid::spec::{Module, PyramidSpec};
 use crate::models::Codes;
 use kernels::fast::adam::AdamStep;
@@ -310,15 +310,16 @@ impl Trainer {
             let Some(picture) = pictures.next().filter(|_| self.finest == 0 && measure != Measure::Psnr) else {
                 return;
             };
+            if let (Measure::Ssimulacra2, Some(original)) = (measure, &p.original) {
+                measured.ssimulacra2 += c.score(level, original, weights, p.target.len()) / count;
+                return;
+            }
             let decoded = c.picture(level, &self.spec, weights, picture.format);
-            match measure {
-                Measure::Psnr => {}
-                Measure::MsSsim => measured.ms_ssim += metrics::ms_ssim(picture, &decoded).unwrap_or(1.0) / count,
-                Measure::Ssimulacra2 => {
-                    let seen = |p: &Picture| p.channels(0..loss::seen(p.format.channels));
-                    let score = metrics::ssimulacra2(&seen(picture), &seen(&decoded));
-                    measured.ssimulacra2 += score.unwrap_or(100.0) / count;
-                }
+            if measure == Measure::MsSsim {
+                measured.ms_ssim += metrics::ms_ssim(picture, &decoded).unwrap_or(1.0) / count;
+            } else {
+                let seen = |p: &Picture| p.channels(0..loss::seen(p.format.channels));
+                measured.ssimulacra2 += metrics::ssimulacra2(&seen(picture), &seen(&decoded)).unwrap_or(100.0) / count;
             }
         });
         Measured { psnr: Measured::new(sum / self.samples(), 0.0).psnr, bytes: bits / 8.0, ..measured }
@@ -429,6 +430,13 @@ impl Workspace {
     /// Sum of squared errors of the picture rounded to integer samples.
     fn rounded_error(&mut self, level: Level, weights: &[f32], target: &[f32]) -> f64 {
         self.synth.rounded_error(level, weights, &synthesised(&self.map_of_grid, &self.q), target, self.peak.into())
+    }
+
+    /// The SSIMULACRA2 score of the codes `q`, whose picture has `samples` samples, in the last stage.
+    fn score(&mut self, level: Level, original: &Original, weights: &[f32], samples: usize) -> f64 {
+        self.out.resize(samples, 0.0);
+        self.synth.forward(level, weights, &synthesised(&self.map_of_grid, &self.q), &mut self.out);
+        ssimulacra2::score_of(original.error(&self.out[..original.samples()], &mut self.eye))
     }
 
     /// The picture of the codes `q`, in the last stage.
