@@ -452,10 +452,18 @@ impl<'a> Encoder<'a> {
 
     /// The options with what these pictures and the family make of them.
     fn resolved(&self, pictures: &[Picture]) -> Result<Options> {
-        let (tunes, target) = (self.family.clone()?.tunes, self.options.target);
+        let (family, target, format) = (self.family.clone()?, self.options.target, pictures[0].format);
+        let fits = |tune: &Tune| {
+            let pixels = pictures.iter().map(Picture::pixels).sum();
+            let options = Options { tune: *tune, ..self.options.clone() };
+            (family.cost)(&options, pixels, format.channels).memory <= self.max_memory
+        };
         let tune = match (self.tune, self.options.domain) {
             (Some(tune), _) => tune,
-            (None, Domain::Linear) => Tune::default_for(tunes, target, pictures[0].format),
+            // Large pictures get the distortion that takes less memory.
+            (None, Domain::Linear) => {
+                Some(Tune::default_for(family.tunes, target, format)).filter(fits).unwrap_or(Tune::Psnr)
+            }
             // Measurements, not pictures to look at.
             (None, _) => Tune::Psnr,
         };

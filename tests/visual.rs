@@ -99,6 +99,11 @@ fn the_distortion_follows_the_picture() {
     for target in [Target::Psnr(40.0), Target::MsSsim(0.9), Target::MaxError(3)] {
         assert_eq!(of(PixelFormat::RGB, target).0, Tune::Psnr);
     }
+    // Memory for the simpler one only.
+    let picture = Picture::from_u8(1000, 800, 1, &vec![7; 800_000]);
+    let limited = |bytes| Encoder::new().max_memory(bytes).plan(std::slice::from_ref(&picture)).unwrap();
+    assert_eq!(limited(u64::MAX).tune, Tune::Visual);
+    assert_eq!(limited(limited(u64::MAX).memory - 1).tune, Tune::Psnr);
     for (tune, visual) in [(Tune::Visual, true), (Tune::Psnr, false)] {
         let encoder = Encoder::new().model("pyramid").target(Target::Lambda(1e-2)).effort(1).tune(tune);
         let bytes = encoder.encode(&cut(&stars(), Rect::new(0, 0, 24, 16))).unwrap().bytes;

@@ -11,7 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::domain::stretched;
 use super::file::{self, Quality, Written};
 use super::prepare::Prepared;
-use super::target::{self, LambdaControl, Measured};
+use super::target::{self, LambdaControl, Measure, Measured};
 use super::{Family, Fit, Fitted, Options, Stage, Step, Target, TimeLeft, Tune};
 use crate::error::{Class, Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,8 @@ const LAMBDA_CONTROL: std::ops::Range<f64> = 0.3..0.9;
 
 /// Gain of the lambda control at each measurement. It is below 1 because the codes adapt to a new lambda with a delay.
 const CONTROL_GAIN: f64 = 0.35;
+/// The same where the measurement already counts on the steps to come: see [`LambdaControl::expected`].
+const SCORE_GAIN: f64 = 0.6;
 
 /// Maximum number of touch-ups: once a file meets its target, to get closer to it, and while the target is missed.
 const TOUCH_UPS: u32 = 4;
@@ -222,6 +224,7 @@ impl Run<'_, '_> {
         let Stage { steps, least, settles, candidates, .. } = self.stages[i];
         let looks = if self.control.follows() { MEASUREMENTS } else { MEASUREMENTS_WITHOUT_TARGET };
         let between = steps.div_ceil(looks).max(MIN_MEASURE_INTERVAL);
+        let gain = if self.control.measure() == Measure::Ssimulacra2 { SCORE_GAIN } else { CONTROL_GAIN };
         let (started, before) = (Instant::now(), step);
         let progress = |run: &Self, step: u32| {
             let by_steps = f64::from(step) / f64::from(steps);
@@ -254,7 +257,7 @@ impl Run<'_, '_> {
             if let Some(measured) = measured.filter(|_| settles).map(|m| self.control.expected(&m, now)) {
                 let early = now < LAMBDA_CONTROL.start;
                 if LAMBDA_CONTROL.contains(&now) || early && self.control.exceeds(&measured) {
-                    self.control.follow(&measured, CONTROL_GAIN);
+                    self.control.follow(&measured, gain);
                 }
             }
             self.report();

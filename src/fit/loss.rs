@@ -2,7 +2,6 @@
 //! visibility to structural similarity", 2004) and 1 - MS-SSIM (Wang et al., "Multiscale structural similarity for image
 //! quality assessment", 2003).
 
-use super::file::Quality;
 use super::options::Tune;
 use crate::image::Picture;
 use crate::metrics;
@@ -41,13 +40,12 @@ pub fn visual(mse: f64, errors: f64) -> f64 {
 }
 
 impl Tune {
-    /// What decoded pictures of some `quality` are judged by: MSE of samples in `[0, 1]`, [`visual`], or for the structural
-    /// measures MSE and `0.02 (1 - MS-SSIM)`. It is MSE if they do not have the other measure.
-    pub fn distortion(self, quality: &Quality) -> f64 {
-        let mse = quality.mse;
+    /// What decoded pictures are judged by: MSE of samples in `[0, 1]`, [`visual`], or for the structural measures MSE and
+    /// `0.02 (1 - MS-SSIM)`. It is MSE if they do not have the other measure.
+    pub fn distortion(self, mse: f64, ms_ssim: Option<f64>, ssimulacra2: Option<f64>) -> f64 {
         match self {
-            Tune::MsSsim => quality.ms_ssim.map_or(mse, |s| SSIM_MSE * mse + (1.0 - s) * MS_SSIM_UNIT),
-            Tune::Visual => quality.ssimulacra2.map_or(mse, |score| visual(mse, ssimulacra2::sum_of(score))),
+            Tune::MsSsim => ms_ssim.map_or(mse, |s| SSIM_MSE * mse + (1.0 - s) * MS_SSIM_UNIT),
+            Tune::Visual => ssimulacra2.map_or(mse, |score| visual(mse, ssimulacra2::sum_of(score))),
             _ => mse,
         }
     }

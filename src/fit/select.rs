@@ -79,7 +79,8 @@ pub fn encode<'a>(
             others.push(exact(max_error)?);
         }
     }
-    let distortion = |o: &Outcome| options.tune.distortion(&o.in_domain);
+    let distortion =
+        |o: &Outcome| options.tune.distortion(o.in_domain.mse, o.in_domain.ms_ssim, o.in_domain.ssimulacra2);
     // The cost at a fixed lambda; the bytes of what meets a target.
     let cost = |o: &Outcome| -> f64 {
         let bpp = 8.0 * o.file.bytes.len() as f64 / pixels as f64;

@@ -1,6 +1,5 @@
 //! Derives the `lambda` of the loss from the target: its initial value, and its adaptation during a fit.
 
-use super::file::Quality;
 use super::water_filling::Spectrum;
 use super::{Options, Target, Tune};
 use crate::metrics::ssimulacra2;
@@ -79,7 +78,7 @@ const PSNR_LAW: (f64, f64) = (6e-5, 1.6);
 /// 80, agree within 0.15.
 const SETTLING: (f64, f64) = (0.95, 0.28);
 
-/// A quality under `visual` moves lambda by at most this factor from that of typical photographs: a picture so smooth that it
+/// A quality under `visual` raises lambda by at most this factor from that of typical photographs: a picture so smooth that it
 /// has the score at a far larger lambda is kept better, since the measure hardly sees that contrast is lost.
 const MOST_MOVED: f64 = 4.0;
 
@@ -168,7 +167,7 @@ impl LambdaControl {
         self.lambda = clamp(self.lambda * step.clamp(-LARGEST_MOVE, LARGEST_MOVE).exp());
         if let Target::Quality(score) = self.target {
             let typical = typical_lambda(self.tune, score);
-            self.lambda = self.lambda.clamp(typical / MOST_MOVED, typical * MOST_MOVED);
+            self.lambda = self.lambda.min(typical * MOST_MOVED);
         }
     }
 
@@ -209,8 +208,7 @@ impl LambdaControl {
     /// order is that of the loss.
     pub fn rank(&self, m: &Measured) -> (bool, f64) {
         let met = self.met(m);
-        let (ms_ssim, ssimulacra2) = (Some(m.ms_ssim), Some(m.ssimulacra2));
-        let distortion = self.tune.distortion(&Quality { mse: m.mse(), ms_ssim, ssimulacra2 });
+        let distortion = self.tune.distortion(m.mse(), Some(m.ms_ssim), Some(m.ssimulacra2));
         let cost = match (self.target, self.gap(m)) {
             (_, Some(gap)) if !met => gap.abs(),
             (Target::Quality(_) | Target::Lambda(_) | Target::MaxError(_), _) => {

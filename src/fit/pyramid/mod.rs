@@ -51,7 +51,7 @@ const BYTES_A_FEATURE: u64 = 5;
 const BYTES_FIXED: u64 = 40 << 20;
 /// What `--tune visual` takes besides for each pixel in bytes: the planes of the original and of the picture in XYB, their
 /// blurs and gradients; and its time over that of `psnr` (1.4 measured at effort 1 on photographs of 0.4 megapixels).
-const VISUAL_BYTES_A_PIXEL: u64 = 115;
+const VISUAL_BYTES_A_PIXEL: u64 = 220;
 const VISUAL_TIME: f64 = 1.4;
 
 /// Seconds of a fit for each megapixel at efforts 1 to 9, on two cores: 1, 3, 5 and 9 measured on photographs of 0.4
