@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rate against what is seen: eye.py TILEFIT OUT.csv PICTURE.png ... [--options "-e 5"] [--settings "-q 40,-q 55,-q 70,-q 85"]
 
-Encodes each picture with tilefit, AVIF (4:4:4, speed 4, the default tune of libavif) and JPEG XL (effort 7), measures all decoded
+Encodes each picture without its metadata with tilefit, AVIF (4:4:4, speed 4, the default tune of libavif) and JPEG XL (effort 7), measures all decoded
 PNGs with `tilefit eval`, appends the points to OUT.csv, and prints how many more bytes tilefit takes at equal quality. Points that
 are in OUT.csv already are not made again. Needs: pip install numpy scipy pillow imagecodecs.
 """
@@ -57,7 +57,7 @@ def points_of_others(tilefit, original, folder):
 
 def point_of_tilefit(tilefit, original, options, folder):
     file, png = folder / "x.tfit", folder / "x.png"
-    words = [tilefit, "encode", original, "-o", file, "-f", "--quiet", "--json", *options]
+    words = [tilefit, "encode", original, "-o", file, "-f", "--quiet", "--json", "--strip", "all", *options]
     encoded = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     subprocess.run([tilefit, "decode", file, "-o", png, "-f", "--quiet"], check=True)
     return [file.stat().st_size, *measured(tilefit, original, png), round(encoded["seconds"], 1)]
