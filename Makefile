@@ -10,7 +10,7 @@ help:
 demo: ## encode the nebula picture, decode it, compare it with JPEG (less than three minutes)
 	cargo build --release
 	mkdir -p target/demo
-	$(TILEFIT) encode fixtures/nebula.png -o target/demo/nebula.tfit -f -e 1 --time-limit 60s
+	$(TILEFIT) encode fixtures/nebula.png -o target/demo/nebula.tfit -f -e 1 --tune psnr --time-limit 60s
 	$(TILEFIT) decode target/demo/nebula.tfit -o target/demo/nebula.png -f
 	$(TILEFIT) info target/demo/nebula.tfit
 	$(TILEFIT) compare fixtures/nebula.png target/demo/nebula.tfit --html target/demo/compare.html -f
