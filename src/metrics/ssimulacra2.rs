@@ -156,6 +156,7 @@ impl Original {
         let mut original = Original { level, channels, scales: sizes.into_iter().map(empty).collect() };
         let mut work = Work::default();
         original.convert(planes, &mut work);
+        work.scales.iter_mut().for_each(|scale| scale.linear = Default::default());
         let Work { scales, strips } = &mut work;
         for (k, (scale, work)) in original.scales.iter_mut().zip(scales).enumerate() {
             for c in 0..3 {
@@ -183,7 +184,7 @@ impl Original {
 
     /// The weighted sum of errors of a picture of the same shape: [`score_of`] makes the score of it.
     pub fn error(&self, planes: &[f32], work: &mut Work) -> f64 {
-        self.forward(planes, work).1
+        self.forward(planes, work, false).1
     }
 
     /// As [`Self::error`]. Calls `scale` with the sum, and adds that many times its gradient by the samples to `gradient`, which
@@ -195,7 +196,7 @@ impl Original {
         work: &mut Work,
         gradient: &mut [f32],
     ) -> f64 {
-        let (norms, sum) = self.forward(planes, work);
+        let (norms, sum) = self.forward(planes, work, true);
         let factor = scale(sum);
         let (level, Work { scales: works, strips }) = (self.level, work);
         for ((scale, work), norms) in self.scales.iter().zip(works.iter_mut()).zip(norms) {
@@ -262,7 +263,7 @@ impl Original {
     /// Where the errors are: for each pixel its part of [`Self::error`], whose mean over the picture is that sum. A coarse scale
     /// gives the same to all pixels that one of its pixels covers.
     pub fn error_map(&self, planes: &[f32], work: &mut Work) -> Vec<f32> {
-        let (norms, _) = self.forward(planes, work);
+        let (norms, _) = self.forward(planes, work, true);
         let (width, height) = (self.scales[0].width, self.scales[0].height);
         let mut map = vec![0.0; width * height];
         for (k, ((scale, work), norms)) in self.scales.iter().zip(&work.scales).zip(norms).enumerate() {
@@ -291,9 +292,13 @@ impl Original {
         map
     }
 
-    /// Means and 4-norms of the maps for each scale and channel, and their weighted sum.
-    fn forward(&self, planes: &[f32], work: &mut Work) -> ([[[[f64; 2]; MAPS]; 3]; SCALES], f64) {
+    /// Means and 4-norms of the maps for each scale and channel, and their weighted sum. Without `keep` the working memory that only
+    /// gradients and maps need is freed: a third of all.
+    fn forward(&self, planes: &[f32], work: &mut Work, keep: bool) -> ([[[[f64; 2]; MAPS]; 3]; SCALES], f64) {
         self.convert(planes, work);
+        if !keep {
+            work.scales.iter_mut().for_each(|scale| scale.linear = Default::default());
+        }
         let Work { scales: works, strips } = work;
         let (mut norms, mut sum) = ([[[[0.0; 2]; MAPS]; 3]; SCALES], 0.0);
         for (k, (scale, work)) in self.scales.iter().zip(works).enumerate() {
@@ -303,6 +308,9 @@ impl Original {
                 let (value, blurred) = (&work.xyb[c], &mut work.blurs[c]);
                 blurs(self.level, size, value, &plane.value, blurred, strips);
                 let sums = errors(self.level, size, plane, value, blurred, strips);
+                if !keep {
+                    *blurred = Default::default();
+                }
                 for (map, sums) in sums.iter().enumerate() {
                     let both = [sums[0] / n, (sums[1] / n).sqrt().sqrt()];
                     sum += plane.weights[map].iter().zip(both).map(|(w, v)| w * v).sum::<f64>();
