@@ -222,8 +222,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Sets the distortion that the fit minimises. The default is [`Tune::Visual`] for grey and RGB pictures with or without
-    /// alpha, where the family has it, the target is not one of another measure and the [domain](Self::domain) is linear; else
-    /// the mean squared error. Choose [`Tune::Psnr`] for data.
+    /// alpha, where the family has it, the memory suffices, the target is not one of another measure and the
+    /// [domain](Self::domain) is linear; else the mean squared error. Choose [`Tune::Psnr`] for data.
     pub fn tune(mut self, tune: Tune) -> Self {
         self.tune = Some(tune);
         self
@@ -341,8 +341,7 @@ impl<'a> Encoder<'a> {
     /// As [`Self::encode`].
     pub fn encode_group(self, pictures: &[Picture]) -> Result<Encoded> {
         let started = Instant::now();
-        let (plan, checkpoint) = self.prepare(pictures)?;
-        let mut options = self.resolved(pictures)?;
+        let (plan, mut options, checkpoint) = self.prepare(pictures)?;
         let Encoder { family, automatic, alpha_quality, time_limit, threads, verify, metadata, .. } = self;
         let family = family?;
         let metadata = metadata::write(&metadata)?;
@@ -423,11 +422,11 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Those of [`Self::encode`] that are known before the fit.
     pub fn plan(&self, pictures: &[Picture]) -> Result<Plan> {
-        self.prepare(pictures).map(|(plan, _)| plan)
+        self.prepare(pictures).map(|(plan, ..)| plan)
     }
 
-    /// The plan, and the checkpoint to continue from.
-    fn prepare(&self, pictures: &[Picture]) -> Result<(Plan, Option<Checkpoint>)> {
+    /// The plan, the options with the effort that was asked for, and the checkpoint to continue from.
+    fn prepare(&self, pictures: &[Picture]) -> Result<(Plan, Options, Option<Checkpoint>)> {
         self.check()?;
         let family = self.family.clone()?;
         check_pictures(pictures, self.options.target)?;
@@ -444,10 +443,10 @@ impl<'a> Encoder<'a> {
             Some(checkpoint) => checkpoint.effort,
             None => work.affordable(family, &options, self.time_limit)?,
         };
-        let options = Options { effort, ..options };
-        work.check_memory(family, &options, self.max_memory)?;
-        let (time, memory) = work.estimate(family, &options, self.time_limit);
-        Ok((Plan { model: family.name, effort, tune: options.tune, time, memory }, checkpoint))
+        let planned = Options { effort, ..options.clone() };
+        work.check_memory(family, &planned, self.max_memory)?;
+        let (time, memory) = work.estimate(family, &planned, self.time_limit);
+        Ok((Plan { model: family.name, effort, tune: options.tune, time, memory }, options, checkpoint))
     }
 
     /// The options with what these pictures and the family make of them.

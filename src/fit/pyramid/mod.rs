@@ -22,8 +22,7 @@ pub mod view;
 mod weight_rate;
 pub mod weight_steps;
 
-use super::target::Measure;
-use super::target::{LambdaControl, Measured};
+use super::target::{LambdaControl, Measure, Measured};
 use super::water_filling::Spectrum;
 use super::{Begun, Cost, Family, Fit, Fitted, Options, Step, TimeLeft, Tune, WeightCoding};
 use crate::error::Result;
